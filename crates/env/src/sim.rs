@@ -1,0 +1,1 @@
+//! The simulated world: one turmoil host. Filled in with the simulation itself.

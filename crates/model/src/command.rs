@@ -1,0 +1,474 @@
+//! Every change to the catalog and every question to it.
+
+use crate::account::{Account, Invite, LoginRecord, NewSpace, RecoveryRecord, SpaceInfo, StateRecord};
+use crate::cluster::{ClusterView, Coordinator, Device, Event, FeedItem, Node, NodeState, ObjectState, ServerRole, Token, UploadGrant};
+use crate::tree::{Change, CommitRecord, EntryRow, ManifestRow};
+use crate::{
+    AccountId, ClusterId, CommitId, CoordinatorId, EntryId, Epoch, Error, FolderId, Hash, InviteId, Layout, ManifestId, NameTag, NodeId,
+    ObjectId, Policy, PublicKey, RequestId, Signature, SpaceId, TokenId,
+};
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+
+/// What makes a cluster, fixed when its first coordinator starts. Secret: lives in the catalog only.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Genesis {
+    /// Cluster.
+    #[n(0)]
+    pub cluster: ClusterId,
+    /// OPAQUE `ServerSetup`, serialised; never rebuilt.
+    #[n(1)]
+    pub opaque_setup: ByteVec,
+    /// Cluster root certificate, DER.
+    #[n(2)]
+    pub root_cert: ByteVec,
+    /// Its private key, PKCS#8 DER.
+    #[n(3)]
+    pub root_key: ByteVec,
+    /// Ed25519 seed of the capability key.
+    #[n(4)]
+    pub capability_seed: [u8; 32],
+    /// Its public key.
+    #[n(5)]
+    pub capability_key: PublicKey,
+    /// Default policy.
+    #[n(6)]
+    pub policy: Policy,
+    /// Partition power.
+    #[n(7)]
+    pub power: u8,
+    /// First coordinator.
+    #[n(8)]
+    pub coordinator: Coordinator,
+    /// Invite of the first admin.
+    #[n(9)]
+    pub invite: Invite,
+}
+
+/// A command with its idempotence key. The log entry adds the leader's time.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Proposal {
+    /// Idempotence key: the result is kept for 24 h of log time; older ids are refused.
+    #[n(0)]
+    pub request: RequestId,
+    /// Who asks: checked by the coordinator against the session; `None` for servers themselves.
+    #[n(1)]
+    pub account: Option<AccountId>,
+    /// What.
+    #[n(2)]
+    pub command: Command,
+    /// The proposer's time, milliseconds since 1970; log time is the maximum of all so far.
+    #[n(3)]
+    pub time_ms: u64,
+}
+
+/// Every change to the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Command {
+    /// The first command of a cluster.
+    #[n(0)]
+    Init(#[n(0)] Box<Genesis>),
+    /// Adds an invite. Admins only.
+    #[n(1)]
+    CreateInvite(#[n(0)] Invite),
+    /// Uses an invite. `secret_hash` must be the invite's; the account name must be too.
+    #[n(2)]
+    Register {
+        /// The invite.
+        #[n(0)]
+        invite: InviteId,
+        /// BLAKE3 of the secret shown.
+        #[n(1)]
+        secret_hash: Hash,
+        /// The new account (admin, quota and disabled are taken from the invite, not from here).
+        #[n(2)]
+        account: Box<Account>,
+        /// Its home space.
+        #[n(3)]
+        home: NewSpace,
+    },
+    /// Replaces the password record (fresh login). `expect_n` is the number replaced.
+    #[n(3)]
+    ReplaceLogin {
+        /// Whose.
+        #[n(0)]
+        account: AccountId,
+        /// Number of the record replaced.
+        #[n(1)]
+        expect_n: u64,
+        /// The new one, `n = expect_n + 1`.
+        #[n(2)]
+        login: LoginRecord,
+        /// New recovery record, when the words change as well.
+        #[n(3)]
+        recovery: Option<RecoveryRecord>,
+        /// With recovery by words instead of a login: signature by `rec_auth`, type `"recover"`,
+        /// over `proof_body`; the coordinator has checked that the body is bound to the connection
+        /// and names this login record.
+        #[n(4)]
+        proof: Option<(ByteVec, Signature)>,
+    },
+    /// Replaces the account's sealed notes; refused with `Conflict` unless `seq` is one more.
+    #[n(4)]
+    PutState {
+        /// Whose.
+        #[n(0)]
+        account: AccountId,
+        /// New record.
+        #[n(1)]
+        state: StateRecord,
+    },
+    /// Opens a session.
+    #[n(5)]
+    OpenSession {
+        /// BLAKE3 of the session token.
+        #[n(0)]
+        token_hash: Hash,
+        /// Whose.
+        #[n(1)]
+        account: AccountId,
+        /// Catalog time after which it ends.
+        #[n(2)]
+        expires_ms: u64,
+    },
+    /// Ends a session.
+    #[n(6)]
+    CloseSession {
+        /// BLAKE3 of the session token.
+        #[n(0)]
+        token_hash: Hash,
+    },
+    /// Adds a join token. Admins only.
+    #[n(7)]
+    CreateToken(#[n(0)] Token),
+    /// Uses a join token; gives the joiner its id (`Outcome::Joined`). A node that joins is
+    /// `Joining`, without devices, until its first `UpdateNode`.
+    #[n(8)]
+    ConsumeToken {
+        /// Token.
+        #[n(0)]
+        token: TokenId,
+        /// Role asked for: must be the token's.
+        #[n(1)]
+        role: ServerRole,
+        /// BLAKE3 of the joiner's public key (SubjectPublicKeyInfo).
+        #[n(2)]
+        key: Hash,
+    },
+    /// A node says what it is (at start, and when something changed).
+    #[n(9)]
+    UpdateNode {
+        /// Node.
+        #[n(0)]
+        node: NodeId,
+        /// Address.
+        #[n(1)]
+        address: String,
+        /// Zone.
+        #[n(2)]
+        zone: String,
+        /// Devices.
+        #[n(3)]
+        devices: Vec<Device>,
+        /// Software version.
+        #[n(4)]
+        version: String,
+    },
+    /// The leader's failure detector changes a node's state.
+    #[n(10)]
+    SetNodeState {
+        /// Node.
+        #[n(0)]
+        node: NodeId,
+        /// New state.
+        #[n(1)]
+        state: NodeState,
+    },
+    /// Makes the first layout of a width over the devices present. Does nothing (`Outcome::Done`)
+    /// when there is one already; `Unavailable` when too few nodes have joined.
+    #[n(11)]
+    MakeLayout {
+        /// Shards of a chunk.
+        #[n(0)]
+        width: u8,
+    },
+    /// Changes the tree of one space: all changes or none. The linearisation point of writes.
+    #[n(12)]
+    Commit {
+        /// The signed record; its body lists exactly the hashes of `changes` in order.
+        #[n(0)]
+        record: CommitRecord,
+        /// The changes.
+        #[n(1)]
+        changes: Vec<Change>,
+        /// Proof that new objects were issued to this account for this space.
+        #[n(2)]
+        grants: Vec<UploadGrant>,
+    },
+    /// Appends to the event log.
+    #[n(13)]
+    Report {
+        /// Kind of event.
+        #[n(0)]
+        what: String,
+        /// Node concerned.
+        #[n(1)]
+        node: Option<NodeId>,
+        /// Detail.
+        #[n(2)]
+        detail: String,
+    },
+    /// Moves log time forward, and with it expiry, grace and trash.
+    #[n(14)]
+    Tick,
+}
+
+/// The answer to a command that was applied.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Outcome {
+    /// Done.
+    #[n(0)]
+    Done,
+    /// A join token was used.
+    #[n(1)]
+    Joined {
+        /// Node id, for a node.
+        #[n(0)]
+        node: Option<NodeId>,
+        /// Coordinator id, for a coordinator.
+        #[n(1)]
+        coordinator: Option<CoordinatorId>,
+    },
+    /// A commit was applied.
+    #[n(2)]
+    Committed {
+        /// Catalog revision of the space after it.
+        #[n(0)]
+        revision: u64,
+        /// Log time, milliseconds since 1970.
+        #[n(1)]
+        time_ms: u64,
+    },
+    /// A layout exists at this epoch.
+    #[n(3)]
+    Layout(#[n(0)] Epoch),
+}
+
+/// The result of a command: what every replica computes alike.
+pub type Applied = Result<Outcome, Error>;
+
+/// Every question to the catalog. Reads are linearisable.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Query {
+    /// Account by name.
+    #[n(0)]
+    AccountByName(#[n(0)] String),
+    /// Account by id.
+    #[n(1)]
+    Account(#[n(0)] AccountId),
+    /// Invite.
+    #[n(2)]
+    Invite(#[n(0)] InviteId),
+    /// Join token.
+    #[n(3)]
+    Token(#[n(0)] TokenId),
+    /// Account of a session, by BLAKE3 of the session token.
+    #[n(4)]
+    Session(#[n(0)] Hash),
+    /// What a member needs to open a space.
+    #[n(5)]
+    Space {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// Member who asks.
+        #[n(1)]
+        account: AccountId,
+    },
+    /// One entry by tag.
+    #[n(6)]
+    Lookup {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// Folder.
+        #[n(1)]
+        folder: FolderId,
+        /// Tags to look up (up to 256).
+        #[n(2)]
+        tags: Vec<NameTag>,
+        /// Return manifests too.
+        #[n(3)]
+        manifests: bool,
+    },
+    /// Entries of a folder in order of tag.
+    #[n(7)]
+    List {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// Folder.
+        #[n(1)]
+        folder: FolderId,
+        /// Start after this tag.
+        #[n(2)]
+        after: Option<NameTag>,
+        /// At most so many (capped at 2,000).
+        #[n(3)]
+        limit: u32,
+        /// Return manifests too.
+        #[n(4)]
+        manifests: bool,
+    },
+    /// Manifests by id.
+    #[n(8)]
+    Manifests {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// Ids (up to 256).
+        #[n(1)]
+        ids: Vec<ManifestId>,
+    },
+    /// What everybody needs to know of the cluster.
+    #[n(9)]
+    Cluster,
+    /// The layout of a width.
+    #[n(10)]
+    Layout(#[n(0)] u8),
+    /// Events after a number.
+    #[n(11)]
+    Events {
+        /// Start after.
+        #[n(0)]
+        after: u64,
+        /// At most.
+        #[n(1)]
+        limit: u32,
+    },
+    /// Feed of objects after a number (for nodes).
+    #[n(12)]
+    Feed {
+        /// Start after.
+        #[n(0)]
+        after: u64,
+        /// At most.
+        #[n(1)]
+        limit: u32,
+    },
+    /// States of objects.
+    #[n(13)]
+    Objects(#[n(0)] Vec<ObjectId>),
+    /// Rows that hold counters of the catalog.
+    #[n(14)]
+    Totals,
+    /// The secret genesis record: in-process only, never answered over the network.
+    #[n(15)]
+    Genesis,
+    /// Older versions and trash of an entry.
+    #[n(16)]
+    Versions {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// Entry.
+        #[n(1)]
+        entry: EntryId,
+    },
+}
+
+/// Rows with the commit records that they name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Rows {
+    /// Rows, in order of tag.
+    #[n(0)]
+    pub rows: Vec<EntryRow>,
+    /// Each commit named by a row, once.
+    #[n(1)]
+    pub commits: Vec<(CommitId, CommitRecord)>,
+    /// Manifests named by rows, where asked for.
+    #[n(2)]
+    pub manifests: Vec<ManifestRow>,
+    /// There may be more after the last row.
+    #[n(3)]
+    pub more: bool,
+    /// Revision of the space.
+    #[n(4)]
+    pub revision: u64,
+}
+
+/// Counters of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Totals {
+    /// Accounts.
+    #[n(0)]
+    pub accounts: u64,
+    /// Live entries.
+    #[n(1)]
+    pub entries: u64,
+    /// Live objects.
+    #[n(2)]
+    pub objects: u64,
+    /// Chunks of live objects.
+    #[n(3)]
+    pub chunks: u64,
+    /// Bytes of shards of live objects.
+    #[n(4)]
+    pub bytes: u64,
+    /// Last number of the feed.
+    #[n(5)]
+    pub feed: u64,
+    /// Last number of the event log.
+    #[n(6)]
+    pub events: u64,
+}
+
+/// The answer to a [`Query`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Answer {
+    /// Account.
+    #[n(0)]
+    Account(#[n(0)] Option<Box<Account>>),
+    /// Invite.
+    #[n(1)]
+    Invite(#[n(0)] Option<Invite>),
+    /// Token.
+    #[n(2)]
+    Token(#[n(0)] Option<Token>),
+    /// Session.
+    #[n(3)]
+    Session(#[n(0)] Option<AccountId>),
+    /// Space; `None` also for those who are no members.
+    #[n(4)]
+    Space(#[n(0)] Option<Box<SpaceInfo>>),
+    /// Rows.
+    #[n(5)]
+    Rows(#[n(0)] Rows),
+    /// Manifests.
+    #[n(6)]
+    Manifests(#[n(0)] Vec<ManifestRow>),
+    /// Cluster.
+    #[n(7)]
+    Cluster(#[n(0)] Box<ClusterView>),
+    /// Layout.
+    #[n(8)]
+    Layout(#[n(0)] Option<Layout>),
+    /// Events.
+    #[n(9)]
+    Events(#[n(0)] Vec<Event>),
+    /// Feed: items with their numbers, and whether there are more.
+    #[n(10)]
+    Feed(#[n(0)] Vec<(u64, FeedItem)>, #[n(1)] bool),
+    /// Object states, in the order asked.
+    #[n(11)]
+    Objects(#[n(0)] Vec<ObjectState>),
+    /// Counters.
+    #[n(12)]
+    Totals(#[n(0)] Totals),
+    /// Genesis.
+    #[n(13)]
+    Genesis(#[n(0)] Option<Box<Genesis>>),
+    /// Nodes alone.
+    #[n(14)]
+    Nodes(#[n(0)] Vec<Node>),
+}

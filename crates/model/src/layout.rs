@@ -1,0 +1,101 @@
+//! Which device holds which shard: partition → ordered list of devices, at an epoch.
+
+use crate::{ChunkRef, DeviceId, Epoch, Error, NodeId, Partition, Result};
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+
+/// A device as the planner sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct DeviceInfo {
+    /// The device.
+    #[n(0)]
+    pub device: DeviceId,
+    /// The node that it is in.
+    #[n(1)]
+    pub node: NodeId,
+    /// Failure zone of its node.
+    #[n(2)]
+    pub zone: String,
+    /// Usable bytes: its weight.
+    #[n(3)]
+    pub capacity: u64,
+}
+
+/// The layout of one width `n`: for each of `2^power` partitions, `n` devices in slot order.
+/// Shard `i` of a chunk lives on slot `i` of the chunk's partition.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Layout {
+    /// Its number; grows by one with each change.
+    #[n(0)]
+    pub epoch: Epoch,
+    /// Partition power: `2^power` partitions.
+    #[n(1)]
+    pub power: u8,
+    /// Devices of a partition: `n = k + m`.
+    #[n(2)]
+    pub width: u8,
+    /// The devices that slots refer to.
+    #[n(3)]
+    pub devices: Vec<DeviceInfo>,
+    /// `2^power × width` indexes into `devices`, 2 bytes big-endian each, partition by partition;
+    /// [`Layout::VACANT`] marks a slot that no device may fill now.
+    #[n(4)]
+    pub slots: ByteVec,
+}
+
+impl Layout {
+    /// The mark of a vacant slot.
+    pub const VACANT: u16 = u16::MAX;
+    /// Largest partition power.
+    pub const MAX_POWER: u8 = 20;
+
+    /// Builds a layout from slot indexes (partition-major). `Invalid` if lengths do not fit.
+    pub fn new(epoch: Epoch, power: u8, width: u8, devices: Vec<DeviceInfo>, slots: &[u16]) -> Result<Self> {
+        let bytes: Vec<u8> = slots.iter().flat_map(|s| s.to_be_bytes()).collect();
+        let layout = Layout { epoch, power, width, devices, slots: bytes.into() };
+        layout.check()?;
+        Ok(layout)
+    }
+
+    /// `Invalid` unless every slot names a device or is vacant and lengths fit.
+    pub fn check(&self) -> Result<()> {
+        let bad = |why: &str| Err(Error::invalid(format!("impossible layout: {why}")));
+        if self.power > Self::MAX_POWER || self.width == 0 || self.width > crate::Policy::MAX_WIDTH {
+            return bad("power or width out of range");
+        }
+        if self.slots.len() != (1usize << self.power) * self.width as usize * 2 {
+            return bad("wrong number of slots");
+        }
+        let n = self.devices.len();
+        if self.slots.chunks_exact(2).map(|b| u16::from_be_bytes([b[0], b[1]])).any(|s| s != Self::VACANT && s as usize >= n) {
+            return bad("a slot names no device");
+        }
+        Ok(())
+    }
+
+    /// Number of partitions.
+    pub fn partitions(&self) -> u32 {
+        1 << self.power
+    }
+
+    /// Index into `devices` of a partition's slot; `None` when it is vacant or out of range.
+    pub fn slot(&self, partition: Partition, index: u8) -> Option<usize> {
+        if index >= self.width {
+            return None;
+        }
+        let at = (partition.0 as usize * self.width as usize + index as usize) * 2;
+        let b = self.slots.get(at..at + 2)?;
+        let s = u16::from_be_bytes([b[0], b[1]]);
+        (s != Self::VACANT).then_some(s as usize)
+    }
+
+    /// All slot indexes, partition-major.
+    pub fn slot_indexes(&self) -> Vec<u16> {
+        self.slots.chunks_exact(2).map(|b| u16::from_be_bytes([b[0], b[1]])).collect()
+    }
+
+    /// The device that holds shard `index` of a chunk.
+    pub fn holder(&self, chunk: &ChunkRef, index: u8) -> Option<&DeviceInfo> {
+        self.slot(chunk.partition(self.power), index).and_then(|s| self.devices.get(s))
+    }
+}
