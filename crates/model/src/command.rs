@@ -375,6 +375,21 @@ pub enum Query {
         #[n(1)]
         entry: EntryId,
     },
+    /// Rows at several places of one space at once, answered as [`Answer::Rows`] in the order asked;
+    /// places where nothing lies are left out. With the cached ids of a path's folders, a client
+    /// resolves the whole path in one round trip, linearisably. At most 256 steps.
+    #[n(17)]
+    Walk {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// `(folder, tag)` of each place.
+        #[n(1)]
+        steps: Vec<(FolderId, NameTag)>,
+        /// Return manifests too.
+        #[n(2)]
+        manifests: bool,
+    },
 }
 
 /// Rows with the commit records that they name.
