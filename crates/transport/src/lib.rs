@@ -1,1 +1,31 @@
-//! transport
+//! The one connection layer for coordinators, nodes and clients: TLS 1.3 with the cluster's own
+//! root, and HTTP over it. HTTP/1.1 pools carry shard bodies ([`Mode::Bulk`]), one HTTP/2
+//! connection a peer carries small messages side by side ([`Mode::Control`]).
+//!
+//! What this crate guarantees to those above it:
+//! - a [`Peer`] or a [`Target`] was checked against the pinned root, role and id included: a node's
+//!   certificate never passes as a coordinator's;
+//! - every call ends by its deadline, every connection is bounded in time, memory and number;
+//! - both ends of a connection see the same [`Binding::exporter`], so that a signature over it
+//!   proves something about this very connection.
+//!
+//! ```text
+//! identity   ClusterRoot::{generate(cluster, now_ms, &Env), load(cert, key), fingerprint(), issue(ServerId, cluster, spki, now_ms, validity) -> cert}
+//!            ServerKey::{generate(&Env), load(pkcs8), pkcs8(), spki(), hash()}
+//!            JoinToken / InviteText::{to_text(), parse(text)}; join_proof(..) -> [u8; 32]; check_join_proof(..) -> Result<()>
+//! tls        TlsIdentity::{new(&Env, root, cert, &ServerKey) -> Result<Arc<_>>, replace(cert), id(), not_after_ms()}
+//!            ClientTls::new(&Env, Trust, Option<Arc<TlsIdentity>>) -> Result<ClientTls>
+//! server     serve(Env, Box<dyn Listener>, Arc<TlsIdentity>, Arc<dyn Service>, Limits, shutdown: impl Future<Output = ()>)
+//!            trait Service { fn call(&self, Request) -> BoxFuture<'_, Result<Response>>; fn max_body(&self, path, &Connection) -> usize }
+//!            Request { path: String, head: Bytes, body: Bytes, connection: Arc<Connection> }
+//!            Response { head: Bytes, body: Body }; Response::new(head, body), Response::message(&impl Encode)
+//!            Connection { peer: Peer, remote: SocketAddr, exporter: [u8; 32], certificate_hash: Hash, holder: OnceLock<PublicKey> }
+//! client     Target::{node(id, address), coordinator(address)}.with(Mode)
+//!            Pool::new(Env, ClientTls, PoolConfig, Option<Arc<dyn OnConnect>>): cheap to clone
+//!            pool.call(&Target, path, head: Bytes, body: impl Into<Body>, deadline: Duration) -> Result<(Bytes, Bytes)>
+//!            pool.rpc::<R: wire::Rpc>(&Target, &R::Request, deadline) -> Result<R::Response>
+//!            pool.rpc_body::<R>(&Target, &R::Request, body, deadline) -> Result<(R::Response, Bytes)>
+//!            pool.stream(&Target, path, head, deadline) -> Result<(Bytes, Frames)>; Frames::next(wait) -> Result<Option<Bytes>>
+//!            pool.connect_once(&Target, deadline) -> Result<OneConnection { binding, .. }>; same calls without a target
+//!            trait OnConnect { fn prove(&self, &Binding) -> Option<(&'static str, Bytes)> }
+//! ```
