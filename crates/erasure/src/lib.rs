@@ -24,7 +24,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes of each shard that are coded and hashed at a time.
-const STRIPE: usize = 32 << 10;
+const STRIPE: usize = 64 << 10;
 
 /// Codes and decodes chunks of one [`Policy`]. Cheap to clone; share it between threads freely.
 #[derive(Debug, Clone)]
