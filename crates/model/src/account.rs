@@ -94,6 +94,23 @@ pub struct RecoveryRecord {
     pub n: u64,
 }
 
+/// What recovery by words signs (type `"recover"`, with `rec_auth`) to replace the login record.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RecoverBody {
+    /// Account.
+    #[n(0)]
+    pub account: AccountId,
+    /// The connection's TLS exporter (channel binding): the proof is good on it alone.
+    #[n(1)]
+    pub binding: ByteVec,
+    /// BLAKE3 of the encoded new [`LoginRecord`].
+    #[n(2)]
+    pub login: Hash,
+    /// Number of the new record.
+    #[n(3)]
+    pub n: u64,
+}
+
 /// The client's sealed notes (pins, member sets seen, link secrets) with their number.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct StateRecord {
