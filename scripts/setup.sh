@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Installs what the build and its checks need beside Rust, where it is missing (Debian, Ubuntu):
+# a C compiler (for the cryptographic library, and as linker) and Python (for the format check).
+set -euo pipefail
+
+missing=()
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
+command -v python3 >/dev/null || missing+=(python3)
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if ! command -v apt-get >/dev/null; then
+  echo "Please install: ${missing[*]} (this script knows apt-get only)" >&2
+  exit 1
+fi
+as_root=()
+[ "$(id -u)" -eq 0 ] || as_root=(sudo)
+"${as_root[@]}" apt-get update -q
+"${as_root[@]}" apt-get install -y -q --no-install-recommends "${missing[@]}"
