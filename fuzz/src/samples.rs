@@ -1,0 +1,432 @@
+//! One valid value of each record, encoded: the mutator's raw material.
+
+use minicbor::Encode;
+use minicbor::bytes::ByteVec;
+use model::account::{
+    Account, Grant, GrantBody, Identity, IdentityBody, Invite, LoginRecord, Member, MemberSet, MemberSetBody, NewSpace, RecoveryRecord,
+    Role, SpaceInfo, StateRecord,
+};
+use model::cluster::{
+    Capability, CapabilityBody, ClusterView, Coordinator, Device, Event, FeedItem, Node, NodeState, Operation, ServerRole, Token,
+    UploadGrant, UploadGrantBody,
+};
+use model::command::{Answer, Applied, Command, Genesis, Outcome, Proposal, Query, Rows, Totals};
+use model::layout::DeviceInfo;
+use model::tree::{Change, CommitBody, CommitRecord, EntryRow, Expect, ManifestRow, ObjectUse, Row};
+use model::{
+    AccountId, ChunkRef, ClusterId, CommitId, CoordinatorId, Descriptor, DeviceId, EntryId, Epoch, Error, FolderId, Hash, InviteId,
+    KeyEpoch, Layout, ManifestId, NameTag, NodeId, ObjectId, Policy, PublicKey, RequestId, ShardRef, Signature, SpaceId, TokenId, cbor,
+};
+use wire::{Authed, SessionToken, Version};
+
+/// The chunk of all samples.
+pub const CHUNK: ChunkRef = ChunkRef { object: ObjectId([7; 16]), number: 3 };
+
+const ACCOUNT: AccountId = AccountId([2; 16]);
+const SPACE: SpaceId = SpaceId([3; 16]);
+const FOLDER: FolderId = FolderId([4; 16]);
+const ENTRY: EntryId = EntryId([5; 16]);
+const COMMIT: CommitId = CommitId([6; 16]);
+const OBJECT: ObjectId = ObjectId([7; 16]);
+const MANIFEST: ManifestId = ManifestId([8; 16]);
+const TAG: NameTag = NameTag([9; 16]);
+const HASH: Hash = Hash([10; 32]);
+const KEY: PublicKey = PublicKey([11; 32]);
+const SIGNATURE: Signature = Signature([12; 64]);
+const NODE: NodeId = NodeId(1);
+
+fn opaque(len: usize) -> ByteVec {
+    vec![0x5a; len].into()
+}
+
+fn all<T: Encode<()>>(values: &[T]) -> Vec<Vec<u8>> {
+    values.iter().map(cbor::to_vec).collect()
+}
+
+fn descriptor(policy: Policy) -> Descriptor {
+    let shard_hashes = vec![HASH; policy.width() as usize];
+    Descriptor { version: 1, chunk: CHUNK, generation: 0, policy, sealed_len: 20_000, sealed_hash: HASH, shard_hashes }
+}
+
+pub fn descriptors() -> Vec<Vec<u8>> {
+    all(&[descriptor(Policy { k: 1, m: 0 }), descriptor(Policy::DEFAULT), descriptor(Policy { k: 8, m: 3 })])
+}
+
+/// See `targets::erasure` for the form.
+pub fn shard_sets() -> Vec<Vec<u8>> {
+    let mut sets = vec![vec![2, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8], vec![1, 0, 0, 9]];
+    for (k, m) in [(1, 1), (2, 2), (4, 2)] {
+        let coded = erasure::Coder::new(Policy { k, m }).and_then(|c| c.encode(CHUNK, 0, vec![0xa5; 40]));
+        let Ok(coded) = coded else { continue };
+        let mut descriptor = coded.descriptor.to_bytes();
+        descriptor.resize(descriptor.len().next_multiple_of(8), b' ');
+        let mut set = vec![k, m, (descriptor.len() / 8) as u8];
+        set.extend(descriptor);
+        set.extend(coded.shards.concat());
+        sets.push(set);
+    }
+    sets
+}
+
+fn layout() -> Layout {
+    let device = |i: u8| DeviceInfo { device: DeviceId([i; 16]), node: NodeId(i.into()), zone: format!("z{i}"), capacity: 1 << 40 };
+    let slots: Vec<u8> = [0u16, 1, 1, 0, 0, 1, Layout::VACANT, 1].iter().flat_map(|s| s.to_be_bytes()).collect();
+    Layout { epoch: Epoch(3), power: 2, width: 2, devices: vec![device(1), device(2)], slots: slots.into() }
+}
+
+pub fn layouts() -> Vec<Vec<u8>> {
+    all(&[layout()])
+}
+
+fn error() -> Error {
+    Error::unavailable("node-1 does not answer").on(NODE).hint("shardkeep cluster status")
+}
+
+pub fn errors() -> Vec<Vec<u8>> {
+    all(&[error(), Error::corrupt("x")])
+}
+
+fn identity() -> Identity {
+    Identity { body: identities().concat().into(), signature: SIGNATURE }
+}
+
+pub fn identities() -> Vec<Vec<u8>> {
+    all(&[IdentityBody { account: ACCOUNT, name: "alice".into(), signing: KEY, kem: opaque(1216) }])
+}
+
+fn login() -> LoginRecord {
+    LoginRecord { opaque: opaque(192), pw_wrap: opaque(104), n: 1 }
+}
+
+fn account() -> Account {
+    Account {
+        id: ACCOUNT,
+        name: "alice".into(),
+        identity: identity(),
+        login: login(),
+        recovery: RecoveryRecord { rec_wrap: opaque(104), rec_auth: KEY, n: 1 },
+        secrets: opaque(200),
+        state: StateRecord { seq: 1, sealed: opaque(100) },
+        home: SPACE,
+        admin: true,
+        quota: Some(1 << 40),
+        disabled: false,
+    }
+}
+
+pub fn accounts() -> Vec<Vec<u8>> {
+    all(&[account()])
+}
+
+pub fn member_sets() -> Vec<Vec<u8>> {
+    let members = vec![Member { account: ACCOUNT, fingerprint: HASH, role: Role::Admin }];
+    all(&[MemberSetBody { space: SPACE, seq: 1, epoch: KeyEpoch(1), prev: Hash([0; 32]), min_suite: 1, members }])
+}
+
+pub fn grants() -> Vec<Vec<u8>> {
+    all(&[GrantBody {
+        space: SPACE,
+        epoch: KeyEpoch(1),
+        members: HASH,
+        sender: HASH,
+        recipient: ACCOUNT,
+        recipient_fingerprint: HASH,
+        enc: opaque(1120),
+        sealed: opaque(48),
+        head: None,
+    }])
+}
+
+fn new_space() -> NewSpace {
+    NewSpace {
+        genesis: cbor::to_vec(&(HASH, SPACE)).into(),
+        root: FOLDER,
+        members: MemberSet { body: member_sets().concat().into(), author: ACCOUNT, signature: SIGNATURE },
+        grant: Grant { body: grants().concat().into(), author: ACCOUNT, signature: SIGNATURE },
+    }
+}
+
+fn space() -> SpaceInfo {
+    let NewSpace { genesis, root, members, grant } = new_space();
+    SpaceInfo {
+        space: SPACE,
+        genesis,
+        root,
+        member_sets: vec![members],
+        grants: vec![grant],
+        identities: vec![identity()],
+        policy: Some(Policy::DEFAULT),
+        used: 1 << 33,
+    }
+}
+
+pub fn spaces() -> Vec<Vec<u8>> {
+    all(&[space()])
+}
+
+fn invite() -> Invite {
+    Invite { id: InviteId([1; 16]), secret_hash: HASH, name: "bob".into(), admin: false, quota: None, expires_ms: 1_700_000_000_000 }
+}
+
+pub fn invites() -> Vec<Vec<u8>> {
+    all(&[invite()])
+}
+
+fn token() -> Token {
+    Token { id: TokenId([1; 16]), secret: [2; 32], role: ServerRole::Node, expires_ms: 1, replace: Some(NODE), used: false }
+}
+
+pub fn tokens() -> Vec<Vec<u8>> {
+    all(&[token()])
+}
+
+fn capability() -> Capability {
+    Capability { body: capabilities().concat().into(), signature: SIGNATURE }
+}
+
+pub fn capabilities() -> Vec<Vec<u8>> {
+    all(&[CapabilityBody {
+        audience: NODE,
+        account: ACCOUNT,
+        operations: vec![Operation::Put, Operation::Get],
+        objects: vec![OBJECT; 3],
+        byte_limit: 1 << 32,
+        holder: KEY,
+        not_before_ms: 1,
+        expires_ms: 600_001,
+    }])
+}
+
+pub fn upload_grants() -> Vec<Vec<u8>> {
+    all(&[UploadGrantBody { objects: vec![OBJECT; 3], account: ACCOUNT, space: SPACE }])
+}
+
+fn node() -> Node {
+    Node {
+        id: NODE,
+        name: "node-1".into(),
+        address: "127.0.0.1:10001".into(),
+        zone: String::new(),
+        devices: vec![Device { id: DeviceId([1; 16]), capacity: 1 << 40, used: 5, problem: Some("full".into()), shards: 7 }],
+        state: NodeState::Up,
+        key: HASH,
+        version: "0.1.0".into(),
+    }
+}
+
+fn coordinator() -> Coordinator {
+    Coordinator { id: CoordinatorId(1), address: "127.0.0.1:10000".into() }
+}
+
+fn cluster() -> ClusterView {
+    ClusterView {
+        nodes: vec![node(); 2],
+        coordinators: vec![coordinator()],
+        leader: Some(CoordinatorId(1)),
+        policy: Policy::DEFAULT,
+        layouts: vec![(4, Epoch(1))],
+        capability_key: KEY,
+        time_ms: 1_700_000_000_000,
+        power: 16,
+    }
+}
+
+pub fn clusters() -> Vec<Vec<u8>> {
+    all(&[cluster()])
+}
+
+fn event() -> Event {
+    Event { seq: 1, time_ms: 2, what: "node-joined".into(), node: Some(NODE), detail: "node-1".into(), prev: Hash([0; 32]) }
+}
+
+pub fn events() -> Vec<Vec<u8>> {
+    all(&[event()])
+}
+
+fn object_use() -> ObjectUse {
+    ObjectUse {
+        object: OBJECT,
+        policy: Policy::DEFAULT,
+        chunks: vec![(0, 5), (7, 9)],
+        layout: Epoch(1),
+        bytes: 20_000_000,
+        partial: vec![3],
+    }
+}
+
+pub fn feed() -> Vec<Vec<u8>> {
+    all(&[FeedItem::Live(object_use(), 4), FeedItem::Dead(OBJECT)])
+}
+
+fn row() -> Row {
+    Row { space: SPACE, folder: FOLDER, entry: ENTRY, rev: 2, epoch: KeyEpoch(1), tag: TAG, sealed: opaque(200) }
+}
+
+pub fn rows() -> Vec<Vec<u8>> {
+    all(&[row()])
+}
+
+fn entry_row() -> EntryRow {
+    EntryRow { row: row(), commit: COMMIT, child: Some(FOLDER), manifest: Some(MANIFEST), time_ms: 3 }
+}
+
+pub fn entry_rows() -> Vec<Vec<u8>> {
+    all(&[entry_row()])
+}
+
+pub fn commits() -> Vec<Vec<u8>> {
+    all(&[CommitBody { space: SPACE, epoch: KeyEpoch(1), commit: COMMIT, rows: vec![HASH; 2] }])
+}
+
+fn commit_record() -> CommitRecord {
+    CommitRecord { author: ACCOUNT, body: commits().concat().into(), signature: SIGNATURE }
+}
+
+fn manifest() -> ManifestRow {
+    ManifestRow { id: MANIFEST, sealed: opaque(300), objects: vec![object_use()] }
+}
+
+pub fn manifests() -> Vec<Vec<u8>> {
+    all(&[manifest()])
+}
+
+fn change() -> Change {
+    let expect = Expect::At { folder: FOLDER, tag: TAG, rev: 1 };
+    Change { row: row(), expect, child: None, manifest: Some(MANIFEST), new_manifest: Some(manifest()), purge: false }
+}
+
+pub fn changes() -> Vec<Vec<u8>> {
+    all(&[change(), Change { expect: Expect::Absent, new_manifest: None, ..change() }])
+}
+
+fn genesis() -> Genesis {
+    Genesis {
+        cluster: ClusterId([1; 16]),
+        opaque_setup: opaque(128),
+        root_cert: opaque(400),
+        root_key: opaque(100),
+        capability_seed: [4; 32],
+        capability_key: KEY,
+        policy: Policy::DEFAULT,
+        power: 16,
+        coordinator: coordinator(),
+        invite: invite(),
+    }
+}
+
+pub fn geneses() -> Vec<Vec<u8>> {
+    all(&[genesis()])
+}
+
+fn commands() -> Vec<Command> {
+    let grant = UploadGrant { body: upload_grants().concat().into(), signature: SIGNATURE };
+    vec![
+        Command::Init(Box::new(genesis())),
+        Command::CreateInvite(invite()),
+        Command::Register { invite: InviteId([1; 16]), secret_hash: HASH, account: Box::new(account()), home: new_space() },
+        Command::ReplaceLogin { account: ACCOUNT, expect_n: 1, login: login(), recovery: None, proof: Some((opaque(90), SIGNATURE)) },
+        Command::PutState { account: ACCOUNT, state: StateRecord { seq: 2, sealed: opaque(9) } },
+        Command::OpenSession { token_hash: HASH, account: ACCOUNT, expires_ms: 1 },
+        Command::CreateToken(token()),
+        Command::ConsumeToken { token: TokenId([1; 16]), role: ServerRole::Coordinator, key: HASH },
+        Command::UpdateNode { node: NODE, address: "[::1]:1".into(), zone: "a".into(), devices: node().devices, version: "1".into() },
+        Command::SetNodeState { node: NODE, state: NodeState::Down },
+        Command::MakeLayout { width: 4 },
+        Command::Commit { record: commit_record(), changes: vec![change(); 2], grants: vec![grant] },
+        Command::Report { what: "shard-corrupt".into(), node: Some(NODE), detail: "x".into() },
+        Command::Tick,
+    ]
+}
+
+pub fn proposals() -> Vec<Vec<u8>> {
+    let request = RequestId([1; 16]);
+    let proposal = |command| Proposal { request, account: Some(ACCOUNT), command, time_ms: 5 };
+    all(&commands().into_iter().map(proposal).collect::<Vec<_>>())
+}
+
+pub fn applied() -> Vec<Vec<u8>> {
+    let good: [Applied; 3] = [
+        Ok(Outcome::Done),
+        Ok(Outcome::Joined { node: Some(NODE), coordinator: None }),
+        Ok(Outcome::Committed { revision: 1, time_ms: 2 }),
+    ];
+    [all(&good), all::<Applied>(&[Err(error())])].concat()
+}
+
+fn query_values() -> Vec<Query> {
+    vec![
+        Query::AccountByName("alice".into()),
+        Query::Session(HASH),
+        Query::Space { space: SPACE, account: ACCOUNT },
+        Query::Lookup { space: SPACE, folder: FOLDER, tags: vec![TAG; 3], manifests: true },
+        Query::List { space: SPACE, folder: FOLDER, after: Some(TAG), limit: 100, manifests: false },
+        Query::Manifests { space: SPACE, ids: vec![MANIFEST] },
+        Query::Cluster,
+        Query::Layout(4),
+        Query::Feed { after: 1, limit: 2 },
+        Query::Objects(vec![OBJECT]),
+        Query::Walk { space: SPACE, steps: vec![(FOLDER, TAG)], manifests: true },
+    ]
+}
+
+pub fn queries() -> Vec<Vec<u8>> {
+    all(&query_values())
+}
+
+fn row_set() -> Rows {
+    Rows { rows: vec![entry_row(); 2], commits: vec![(COMMIT, commit_record())], manifests: vec![manifest()], more: true, revision: 9 }
+}
+
+pub fn row_sets() -> Vec<Vec<u8>> {
+    all(&[row_set()])
+}
+
+pub fn answers() -> Vec<Vec<u8>> {
+    all(&[
+        Answer::Account(Some(Box::new(account()))),
+        Answer::Invite(None),
+        Answer::Space(Some(Box::new(space()))),
+        Answer::Rows(row_set()),
+        Answer::Cluster(Box::new(cluster())),
+        Answer::Layout(Some(layout())),
+        Answer::Events(vec![event()]),
+        Answer::Feed(vec![(1, FeedItem::Dead(OBJECT))], true),
+        Answer::Totals(Totals::default()),
+        Answer::Nodes(vec![node()]),
+    ])
+}
+
+/// Messages of many exchanges: each decoder gets its own among others' (which it must refuse).
+pub fn messages() -> Vec<Vec<u8>> {
+    let session = SessionToken([9; 32]);
+    let shard = ShardRef { chunk: CHUNK, generation: 0, index: 1 };
+    let device = DeviceId([1; 16]);
+    let put = wire::node::PutShardRequest {
+        capability: Some(capability()),
+        shard,
+        descriptor: descriptor(Policy::DEFAULT).to_bytes().into(),
+        epoch: Epoch(1),
+        device,
+    };
+    let get = wire::node::GetShardRequest { capability: None, shard, range: Some((5, 10)), device };
+    let head = wire::node::HeadShardsRequest { capability: Some(capability()), shards: vec![shard; 3], deep: true };
+    let states = vec![wire::node::ShardState::Held(HASH, device), wire::node::ShardState::Missing];
+    let prove = wire::node::ProveRequest { protocol: Version { major: 1, minor: 0 }, holder: KEY, signature: SIGNATURE };
+    let authed: Vec<Authed<Query>> = query_values().into_iter().map(|request| Authed { session, request }).collect();
+    let mut messages = all(&authed);
+    messages.extend([
+        cbor::to_vec(&Version { major: 1, minor: 0 }),
+        cbor::to_vec(&(String::from("alice"), opaque(96))),
+        cbor::to_vec(&(ByteVec::from(vec![1; 16]), opaque(64))),
+        cbor::to_vec(&(session, (account(), login(), opaque(90), SIGNATURE))),
+        cbor::to_vec(&(session, 1_700_000_000_000u64)),
+        cbor::to_vec(&put),
+        cbor::to_vec(&get),
+        cbor::to_vec(&head),
+        cbor::to_vec(&states),
+        cbor::to_vec(&prove),
+    ]);
+    messages.extend(answers());
+    messages.extend(applied());
+    messages
+}

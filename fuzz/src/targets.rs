@@ -1,0 +1,169 @@
+//! Every decoder, one line each: its name, what it is fed, and what it must do.
+
+use crate::samples;
+use minicbor::{Decode, Encode};
+use model::account::{Account, GrantBody, IdentityBody, Invite, MemberSetBody, SpaceInfo};
+use model::cluster::{CapabilityBody, ClusterView, Event, FeedItem, Token, UploadGrantBody};
+use model::command::{Answer, Applied, Genesis, Proposal, Query, Rows};
+use model::tree::{Change, CommitBody, EntryRow, ManifestRow, Row};
+use model::{Descriptor, Error, Layout, Policy, ShardRef, cbor};
+use std::str::FromStr;
+use wire::{Rpc, coordinator, node};
+
+/// A decoder.
+pub struct Target {
+    /// Names it on the command line.
+    pub name: &'static str,
+    /// Valid inputs to begin with.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// Runs it on any bytes; panics where it misbehaves.
+    pub run: fn(&[u8]),
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target { name: "descriptor", seeds: samples::descriptors, run: descriptor },
+    Target { name: "shard-key", seeds: || vec![vec![1; ShardRef::KEY_LEN]], run: shard_key },
+    Target { name: "layout", seeds: samples::layouts, run: layout },
+    Target { name: "policy-text", seeds: || vec![b"2+2".to_vec(), b"30+2".to_vec()], run: policy_text },
+    Target { name: "account-name", seeds: || vec![b"alice.1_x-y".to_vec()], run: account_name },
+    Target { name: "erasure", seeds: samples::shard_sets, run: erasure },
+    record::<Error>("error", samples::errors),
+    record::<Account>("account", samples::accounts),
+    record::<IdentityBody>("identity", samples::identities),
+    record::<MemberSetBody>("member-set", samples::member_sets),
+    record::<GrantBody>("grant", samples::grants),
+    record::<SpaceInfo>("space", samples::spaces),
+    record::<Invite>("invite", samples::invites),
+    record::<Token>("token", samples::tokens),
+    record::<CapabilityBody>("capability", samples::capabilities),
+    record::<UploadGrantBody>("upload-grant", samples::upload_grants),
+    record::<ClusterView>("cluster", samples::clusters),
+    record::<Event>("event", samples::events),
+    record::<FeedItem>("feed", samples::feed),
+    record::<Row>("row", samples::rows),
+    record::<EntryRow>("entry-row", samples::entry_rows),
+    record::<CommitBody>("commit", samples::commits),
+    record::<ManifestRow>("manifest-row", samples::manifests),
+    record::<Change>("change", samples::changes),
+    record::<Genesis>("genesis", samples::geneses),
+    record::<Proposal>("proposal", samples::proposals),
+    record::<Applied>("applied", samples::applied),
+    record::<Query>("query", samples::queries),
+    record::<Answer>("answer", samples::answers),
+    record::<Rows>("rows", samples::row_sets),
+    exchange::<coordinator::Hello>("rpc-hello"),
+    exchange::<coordinator::LoginStart>("rpc-login-start"),
+    exchange::<coordinator::LoginFinish>("rpc-login-finish"),
+    exchange::<coordinator::RegisterStart>("rpc-register-start"),
+    exchange::<coordinator::RegisterFinish>("rpc-register-finish"),
+    exchange::<coordinator::PasswordFinish>("rpc-password-finish"),
+    exchange::<coordinator::RecoverFinish>("rpc-recover-finish"),
+    exchange::<coordinator::Ask>("rpc-ask"),
+    exchange::<coordinator::Propose>("rpc-propose"),
+    exchange::<coordinator::Upload>("rpc-upload"),
+    exchange::<coordinator::Status>("rpc-status"),
+    exchange::<coordinator::Join>("rpc-join"),
+    exchange::<coordinator::Heartbeat>("rpc-heartbeat"),
+    exchange::<node::Prove>("rpc-prove"),
+    exchange::<node::PutShard>("rpc-put-shard"),
+    exchange::<node::GetShard>("rpc-get-shard"),
+    exchange::<node::HeadShards>("rpc-head-shards"),
+];
+
+/// A CBOR record: what is accepted encodes to canonical bytes that decode to the same again.
+const fn record<T: Encode<()> + for<'b> Decode<'b, ()>>(name: &'static str, seeds: fn() -> Vec<Vec<u8>>) -> Target {
+    Target { name, seeds, run: |bytes| round_trip(bytes, cbor::from_slice::<T>(bytes)) }
+}
+
+/// Both sides of an exchange.
+const fn exchange<R: Rpc>(name: &'static str) -> Target {
+    Target {
+        name,
+        seeds: samples::messages,
+        run: |bytes| {
+            round_trip(bytes, wire::decode::<R::Request>(bytes));
+            round_trip(bytes, wire::decode::<R::Response>(bytes));
+        },
+    }
+}
+
+fn round_trip<T: Encode<()> + for<'b> Decode<'b, ()>>(bytes: &[u8], decoded: model::Result<T>) {
+    if let Ok(value) = decoded {
+        let canonical = cbor::to_vec(&value);
+        let again: T = cbor::from_canonical(&canonical).expect("what was encoded decodes canonically");
+        assert_eq!(cbor::to_vec(&again), canonical);
+    } else {
+        assert!(cbor::from_canonical::<T>(bytes).is_err(), "canonical decoding is the stricter one");
+    }
+}
+
+fn descriptor(bytes: &[u8]) {
+    if let Ok(d) = Descriptor::from_bytes(bytes) {
+        assert_eq!(d.to_bytes(), bytes, "one encoding for one descriptor");
+        assert!(d.shard_len() > 0 && d.shard_hashes.len() == d.policy.width() as usize);
+        assert!(!d.certifies(d.policy.width(), &[]));
+    }
+}
+
+fn shard_key(bytes: &[u8]) {
+    if let Some(shard) = ShardRef::from_key(bytes) {
+        assert_eq!(shard.to_key(), bytes);
+        for power in [0, 1, 16, Layout::MAX_POWER] {
+            assert!(shard.chunk.partition(power).0 < 1 << power);
+        }
+    }
+}
+
+fn layout(bytes: &[u8]) {
+    let Ok(layout) = cbor::from_slice::<Layout>(bytes) else { return };
+    let good = layout.check().is_ok();
+    // Also a layout that nobody checked must not panic.
+    for partition in [0, 1, u32::MAX] {
+        for index in [0, 1, 255] {
+            let slot = layout.slot(model::Partition(partition), index);
+            assert!(!good || slot.is_none_or(|s| s < layout.devices.len()));
+        }
+    }
+    assert_eq!(layout.slot_indexes().len(), layout.slots.len() / 2);
+}
+
+fn policy_text(bytes: &[u8]) {
+    if let Ok(policy) = Policy::from_str(&String::from_utf8_lossy(bytes)) {
+        assert_eq!(Policy::from_str(&policy.to_string()), Ok(policy));
+        assert!((policy.k..=policy.width()).contains(&policy.write_quorum()));
+    }
+}
+
+fn account_name(bytes: &[u8]) {
+    if let Ok(name) = model::account::canonical_name(&String::from_utf8_lossy(bytes)) {
+        assert_eq!(model::account::canonical_name(&name), Ok(name));
+    }
+}
+
+/// Input: policy, length of a descriptor, the descriptor, then shards of equal length. Whatever a
+/// liar sends, the result is the certified chunk or an error.
+fn erasure(bytes: &[u8]) {
+    let [k, m, length, rest @ ..] = bytes else { return };
+    let Ok(coder) = erasure::Coder::new(Policy { k: k % 33, m: m % 33 }) else { return };
+    let (descriptor, body) = rest.split_at(rest.len().min(usize::from(*length) * 8));
+    let piece = body.len() / coder.policy().width() as usize;
+    let shards: Vec<Option<&[u8]>> =
+        if piece == 0 { Vec::new() } else { body.chunks_exact(piece).map(|s| (s[0] != 0).then_some(s)).collect() };
+    let ranges: Vec<(u8, &[u8])> = shards.iter().flatten().map(|s| (s[0] % 34, *s)).collect();
+    let _ = coder.decode_range(*m, &ranges);
+    if let Ok(descriptor) = Descriptor::from_bytes(descriptor.trim_ascii_end()) {
+        if let Ok(sealed) = coder.decode(&descriptor, &shards) {
+            assert_eq!(model::Hash::of(&sealed), descriptor.sealed_hash);
+        }
+        if let Ok(shard) = coder.rebuild(&descriptor, &shards, *k) {
+            assert!(descriptor.certifies(*k, &shard));
+        }
+    }
+    // And what is honestly coded comes back without its first m shards.
+    if let Ok(coded) = coder.encode(samples::CHUNK, 0, body.to_vec()) {
+        let lost = coder.policy().m as usize;
+        let some: Vec<Option<bytes::Bytes>> = coded.shards.iter().enumerate().map(|(i, s)| (i >= lost).then(|| s.clone())).collect();
+        assert_eq!(coder.decode(&coded.descriptor, &some).as_deref(), Ok(body));
+    }
+}
