@@ -12,7 +12,7 @@ pub const ENTRY_STEP: usize = 128;
 pub fn padme(len: usize) -> usize {
     let len = len.max(CONTENT_MIN);
     let exponent = usize::BITS - 1 - len.leading_zeros();
-    let kept = usize::BITS - exponent.leading_zeros();
+    let kept = u32::BITS - exponent.leading_zeros();
     let mask = (1usize << (exponent - kept)) - 1;
     (len + mask) & !mask
 }

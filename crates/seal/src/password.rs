@@ -55,10 +55,9 @@ impl Password {
             return refuse("the password is a plain sequence of characters");
         }
         // "Passw0rd!2024" is "password" to everybody who guesses.
-        let letters = Zeroizing::new(chars.iter().map(|c| plain_letter(*c)).collect::<String>());
-        let core = letters.trim_matches(|c: char| !c.is_alphabetic());
         let bare = lower.trim_matches(|c: char| !c.is_alphabetic());
-        if COMMON.iter().any(|w| core == *w || bare == *w || lower.as_str() == *w || repeats(&lower, w)) {
+        let core = Zeroizing::new(bare.chars().map(plain_letter).collect::<String>());
+        if COMMON.iter().any(|w| core.as_str() == *w || bare == *w || lower.as_str() == *w || repeats(&lower, w)) {
             return refuse("the password is among the most common ones");
         }
         Ok(())

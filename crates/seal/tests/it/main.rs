@@ -1,0 +1,11 @@
+//! Tests of the crate's public face: round trips, boundaries, garbage, and the attacks that are
+//! decided at this level (`attack_NN`, numbered as in the cryptography document).
+
+mod account;
+mod content;
+mod login;
+mod primitive;
+mod space;
+mod support;
+mod tree;
+mod vectors;
