@@ -67,3 +67,16 @@ fn execute(root: &Path, cargo: &str, command: &[&str]) -> Result<(), String> {
 fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_fails_or_does_not_start_is_told_apart() {
+        let here = Path::new(".");
+        assert_eq!(execute(here, "true", &["cargo", "test"]), Ok(()));
+        assert_eq!(execute(here, "false", &["cargo"]), Err("exit status: 1".into()));
+        assert!(execute(here, "no-such-program", &["cargo"]).unwrap_err().starts_with("no-such-program does not start"));
+    }
+}

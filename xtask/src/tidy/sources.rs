@@ -24,7 +24,7 @@ pub fn check(path: &str, text: &str) -> Vec<String> {
     for (number, line) in text.lines().enumerate() {
         let at = format!("{path}:{}", number + 1);
         if let Some(address) = words(line).find(|w| is_private_address(w)) {
-            found.push(format!("{at}: {address} is an address of a private network"));
+            found.push(format!("{at}: {address} is an address of a private network; examples use 192.0.2.x (RFC 5737)"));
         }
         if let Some(host) = hosts(line).find(|h| PRIVATE_HOSTS.iter().any(|end| h.ends_with(end))) {
             found.push(format!("{at}: {host} is a host of a private network"));

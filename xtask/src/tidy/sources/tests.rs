@@ -48,7 +48,7 @@ fn the_consensus_library_outside_its_module_is_caught() {
 fn private_networks_are_caught() {
     for (a, b) in [("10", "1.2.3"), ("172", "16.0.1"), ("192", "168.0.7"), ("169", "254.1.1"), ("100", "64.0.1")] {
         let found = check("docs/a.md", &format!("connect to {a}.{b}:443"));
-        assert_eq!(found, [format!("docs/a.md:1: {a}.{b} is an address of a private network")]);
+        assert_eq!(found, [format!("docs/a.md:1: {a}.{b} is an address of a private network; examples use 192.0.2.x (RFC 5737)")]);
     }
     let found = check("a.toml", concat!("index = \"https://crates.example.inter", "nal/index\""));
     assert_eq!(found, [concat!("a.toml:1: crates.example.inter", "nal is a host of a private network")]);
