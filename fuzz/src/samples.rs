@@ -17,6 +17,7 @@ use model::{
     AccountId, ChunkRef, ClusterId, CommitId, CoordinatorId, Descriptor, DeviceId, EntryId, Epoch, Error, FolderId, Hash, InviteId,
     KeyEpoch, Layout, ManifestId, NameTag, NodeId, ObjectId, Policy, PublicKey, RequestId, ShardRef, Signature, SpaceId, TokenId, cbor,
 };
+use rand_chacha::rand_core::SeedableRng;
 use wire::{Authed, SessionToken, Version};
 
 /// The chunk of all samples.
@@ -394,6 +395,25 @@ pub fn answers() -> Vec<Vec<u8>> {
         Answer::Totals(Totals::default()),
         Answer::Nodes(vec![node()]),
     ])
+}
+
+/// The context of [`sealed`].
+pub const CONTEXT: &[u8] = b"fuzz";
+
+/// The key of [`sealed`].
+pub fn seal_key() -> seal::keys::SealKey {
+    seal::keys::SealKey::from_bytes(&[1; 32])
+}
+
+/// Empty, short, and of more than one cell.
+pub fn sealed() -> Vec<Vec<u8>> {
+    let mut rng = rand_chacha::ChaCha20Rng::from_seed([2; 32]);
+    [0, 100, 17_000].iter().map(|n| seal::primitive::seal(&seal_key(), CONTEXT, &vec![3; *n], &mut rng)).collect()
+}
+
+pub fn recovery_words() -> Vec<Vec<u8>> {
+    let mut rng = rand_chacha::ChaCha20Rng::from_seed([2; 32]);
+    vec![seal::recovery::RecoveryWords::generate(&mut rng).words().as_bytes().to_vec()]
 }
 
 /// Messages of many exchanges: each decoder gets its own among others' (which it must refuse).

@@ -28,6 +28,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "policy-text", seeds: || vec![b"2+2".to_vec(), b"30+2".to_vec()], run: policy_text },
     Target { name: "account-name", seeds: || vec![b"alice.1_x-y".to_vec()], run: account_name },
     Target { name: "erasure", seeds: samples::shard_sets, run: erasure },
+    Target { name: "seal-open", seeds: samples::sealed, run: seal_open },
+    Target { name: "recovery-words", seeds: samples::recovery_words, run: recovery_words },
+    Target { name: "session", seeds: Vec::new, run: |bytes| drop(seal::account::Unlocked::import_session(bytes)) },
     record::<Error>("error", samples::errors),
     record::<Account>("account", samples::accounts),
     record::<IdentityBody>("identity", samples::identities),
@@ -165,5 +168,20 @@ fn erasure(bytes: &[u8]) {
         let lost = coder.policy().m as usize;
         let some: Vec<Option<bytes::Bytes>> = coded.shards.iter().enumerate().map(|(i, s)| (i >= lost).then(|| s.clone())).collect();
         assert_eq!(coder.decode(&coded.descriptor, &some).as_deref(), Ok(body));
+    }
+}
+
+/// Nothing opens but what was sealed.
+fn seal_open(bytes: &[u8]) {
+    if let Ok(plain) = seal::primitive::open(&samples::seal_key(), samples::CONTEXT, bytes) {
+        assert!(samples::sealed().iter().any(|s| s == bytes), "opened a forgery");
+        assert_eq!(seal::primitive::plain_len(bytes.len()), Ok(plain.len()));
+    }
+}
+
+fn recovery_words(bytes: &[u8]) {
+    if let Ok(words) = seal::recovery::RecoveryWords::parse(&String::from_utf8_lossy(bytes)) {
+        let written = words.words();
+        assert!(seal::recovery::RecoveryWords::parse(&written).is_ok_and(|again| again.words() == written));
     }
 }
