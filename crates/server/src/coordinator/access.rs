@@ -1,0 +1,96 @@
+//! Questions and changes of clients and peers: who may ask what. The rules stand on the exchanges
+//! in `wire::coordinator`; what is not allowed there is refused here.
+//!
+//! Reading a space takes membership, checked here for every space that a question names. Who may
+//! write is in the signed member set, which the catalog checks when it applies a commit.
+
+use super::session::Who;
+use super::state::{State, confused};
+use model::command::{Answer, Applied, Command, Query};
+use model::{Error, Layout, Policy, Result};
+use wire::SessionToken;
+use wire::coordinator::ProposeRequest;
+
+impl State {
+    /// A logged-in client's question.
+    pub async fn ask_as(&self, token: SessionToken, query: Query) -> Result<Answer> {
+        let who = self.who(&token).await?;
+        match &query {
+            Query::Space { account, .. } if *account != who.account => {
+                return Err(Error::denied("only your own view of a space is yours to ask for"));
+            }
+            // The answer itself says nothing to those who are no members.
+            Query::Space { .. } | Query::Cluster => {}
+            Query::Lookup { space, .. }
+            | Query::List { space, .. }
+            | Query::Walk { space, .. }
+            | Query::Manifests { space, .. }
+            | Query::Versions { space, .. } => self.check_member(&token, &who, *space).await?,
+            Query::Layout(width) => return self.layout(*width).await.map(Answer::Layout),
+            Query::Events { .. } | Query::Totals if who.admin => {}
+            Query::Events { .. } | Query::Totals => return Err(Error::denied("only admins of the cluster may ask this")),
+            _ => return Err(Error::denied("clients may not ask this of the catalog")),
+        }
+        self.ask(query).await
+    }
+
+    /// A logged-in client's change. What the catalog decides, error or not, is the answer.
+    pub async fn propose_as(&self, token: SessionToken, request: ProposeRequest) -> Result<Applied> {
+        let who = self.who(&token).await?;
+        match &request.command {
+            Command::Commit { record, .. } if record.author != who.account => {
+                return Err(Error::denied("a commit is proposed by the account that signed it"));
+            }
+            Command::PutState { account, .. } if *account != who.account => {
+                return Err(Error::denied("only your own notes are yours to change"));
+            }
+            Command::Commit { .. } | Command::PutState { .. } => {}
+            _ => return Err(Error::denied("clients may not change this in the catalog")),
+        }
+        Ok(self.propose(request.request, Some(who.account), request.command).await)
+    }
+
+    /// A node's or coordinator's question.
+    pub async fn ask_as_peer(&self, query: Query) -> Result<Answer> {
+        match &query {
+            Query::Cluster | Query::Feed { .. } | Query::Objects(_) => self.ask(query).await,
+            Query::Layout(width) => self.stored_layout(*width).await.map(Answer::Layout),
+            _ => Err(Error::denied("servers may not ask this of the catalog")),
+        }
+    }
+
+    /// Bytes on disk used by an account's home space.
+    pub async fn space_used(&self, who: &Who) -> Result<u64> {
+        match self.ask(Query::Space { space: who.home, account: who.account }).await? {
+            Answer::Space(info) => Ok(info.map_or(0, |i| i.used)),
+            _ => Err(confused()),
+        }
+    }
+
+    async fn stored_layout(&self, width: u8) -> Result<Option<Layout>> {
+        match self.ask(Query::Layout(width)).await? {
+            Answer::Layout(layout) => Ok(layout),
+            _ => Err(confused()),
+        }
+    }
+
+    /// The layout of a width, made now if enough nodes are there; `None` when they are not.
+    async fn layout(&self, width: u8) -> Result<Option<Layout>> {
+        if let Some(layout) = self.stored_layout(width).await? {
+            return Ok(Some(layout));
+        }
+        if width == 0 || width > Policy::MAX_WIDTH {
+            return Err(Error::invalid("no policy has this width"));
+        }
+        match self.make_layout(width).await {
+            Ok(()) => self.stored_layout(width).await,
+            Err(e) if e.kind == model::Kind::Unavailable => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Makes the first layout of a width over the nodes present. `Unavailable`: too few have joined.
+    pub async fn make_layout(&self, width: u8) -> Result<()> {
+        self.command(Command::MakeLayout { width }).await.map(|_| ())
+    }
+}

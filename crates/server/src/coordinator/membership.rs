@@ -1,0 +1,187 @@
+//! Servers join, say that they live, and report what they find.
+//!
+//! A heartbeat is remembered here; the catalog hears of it only when something changed that others
+//! need to know (address, zone, devices, software). A join token is consumed through the log
+//! *before* its certificate exists, so no token ever makes two servers.
+
+use super::state::{Heard, State, confused};
+use model::account::{Invite, canonical_name};
+use model::cluster::{Device, Node, ServerRole, Token};
+use model::command::{Answer, Command, Outcome, Query};
+use model::{Error, Hash, InviteId, NodeId, Result, TokenId};
+use super::CERTIFICATE;
+use transport::identity::ServerId;
+use transport::token::{InviteText, JoinToken, check_join_proof};
+use wire::SessionToken;
+use wire::coordinator::{
+    CreateInviteRequest, CreateTokenRequest, HeartbeatRequest, HeartbeatResponse, JoinRequest, JoinResponse, ReportPeerRequest,
+    ReportShardRequest, TextResponse,
+};
+
+/// Longest life of a token or invite: 90 days.
+const LONGEST_MS: u64 = 90 * 24 * 60 * 60 * 1000;
+/// Most devices of a node.
+const DEVICES_MAX: usize = 64;
+/// Longest text of a report.
+const DETAIL_MAX: usize = 500;
+
+impl State {
+    /// Makes a join token. Admins only.
+    pub async fn create_token(&self, session: SessionToken, request: CreateTokenRequest) -> Result<TextResponse> {
+        let who = self.admin(&session).await?;
+        let expires_ms = self.env.now_ms() + valid(request.valid_ms)?;
+        let id = TokenId(self.env.random());
+        let secret = self.env.random();
+        let token = Token { id, secret, role: request.role, expires_ms, replace: request.replace, used: false };
+        self.propose(self.request_id(), Some(who.account), Command::CreateToken(token)).await?;
+        let token = JoinToken { root: self.root.fingerprint(), id, role: request.role, secret, expires_ms, coordinators: self.addresses().await? };
+        Ok(TextResponse { text: token.to_text(), expires_ms })
+    }
+
+    /// Makes an invite. Admins only.
+    pub async fn create_invite(&self, session: SessionToken, request: CreateInviteRequest) -> Result<TextResponse> {
+        let who = self.admin(&session).await?;
+        let expires_ms = self.env.now_ms() + valid(request.valid_ms)?;
+        let name = canonical_name(&request.name)?;
+        let (invite, secret) = new_invite(&self.env, name, request.admin, request.quota, expires_ms);
+        let text = InviteText {
+            root: self.root.fingerprint(),
+            id: invite.id,
+            secret,
+            name: invite.name.clone(),
+            expires_ms,
+            coordinators: self.addresses().await?,
+        };
+        self.propose(self.request_id(), Some(who.account), Command::CreateInvite(invite)).await?;
+        Ok(TextResponse { text: text.to_text(), expires_ms })
+    }
+
+    /// Gives a certificate to the holder of a join token. `binding`: this connection's exporter.
+    pub async fn join(&self, request: JoinRequest, binding: &[u8; 32]) -> Result<JoinResponse> {
+        wire::PROTOCOL.check(request.protocol)?;
+        let denied = || Error::denied("this join token is not valid: it was used, has expired, or is not for this role");
+        let Answer::Token(token) = self.ask(Query::Token(request.token)).await? else { return Err(confused()) };
+        let token = token.ok_or_else(denied)?;
+        check_join_proof(&token.secret, request.token, request.role, binding, &request.key, &request.proof).map_err(|_| denied())?;
+        if token.used || token.role != request.role || token.expires_ms <= self.env.now_ms() {
+            return Err(denied());
+        }
+        if request.role == ServerRole::Coordinator {
+            return Err(Error::invalid("further coordinators cannot join yet"));
+        }
+        let command = Command::ConsumeToken { token: request.token, role: request.role, key: Hash::of(&request.key) };
+        let outcome = self.command(command).await.map_err(|e| if e.kind == model::Kind::Denied { denied() } else { e })?;
+        let Outcome::Joined { node, coordinator } = outcome else { return Err(confused()) };
+        let node = node.ok_or_else(confused)?;
+        let certificate = self.certify(node, &request.key)?;
+        tracing::info!(%node, "a node joined");
+        Ok(JoinResponse {
+            cluster: self.cluster,
+            root: self.root.cert_der().to_vec().into(),
+            certificate: certificate.into(),
+            node: Some(node),
+            coordinator,
+        })
+    }
+
+    fn certify(&self, node: NodeId, key: &[u8]) -> Result<Vec<u8>> {
+        self.root.issue(ServerId::Node(node), self.cluster, key, self.env.now_ms(), CERTIFICATE)
+    }
+
+    /// A node lives. `node` is who its certificate says it is.
+    pub async fn heartbeat(&self, node: NodeId, key: Hash, mut request: HeartbeatRequest) -> Result<HeartbeatResponse> {
+        if request.devices.len() > DEVICES_MAX || request.address.len() > 256 || request.zone.len() > 64 || request.version.len() > 64 {
+            return Err(Error::invalid("a heartbeat with impossible fields"));
+        }
+        let view = self.view().await?;
+        let known = view.nodes.iter().find(|n| n.id == node).ok_or_else(|| Error::denied("this node is not a member of the cluster"))?;
+        if known.key != key {
+            return Err(Error::denied("this node's certificate was replaced by another"));
+        }
+        let certificate = match request.renew.take() {
+            Some(key) if Hash::of(&key) == known.key => Some(self.certify(node, &key)?.into()),
+            Some(_) => return Err(Error::denied("a certificate is renewed for the same key only")),
+            None => None,
+        };
+        if changed(known, &request) {
+            let HeartbeatRequest { address, zone, devices, version, .. } = request.clone();
+            self.command(Command::UpdateNode { node, address, zone, devices, version }).await?;
+            self.lay_out_if_possible().await;
+        }
+        let at = self.now();
+        self.memory().heard.insert(node, Heard { at, heartbeat: request });
+        let Answer::Totals(totals) = self.ask(Query::Totals).await? else { return Err(confused()) };
+        Ok(HeartbeatResponse {
+            layouts: view.layouts,
+            feed: totals.feed,
+            coordinators: view.coordinators.into_iter().map(|c| c.address).collect(),
+            certificate,
+            time_ms: view.time_ms,
+        })
+    }
+
+    /// Makes the first layout of the default policy as soon as enough nodes have joined.
+    pub async fn lay_out_if_possible(&self) {
+        let Ok(view) = self.view().await else { return };
+        let width = view.policy.width();
+        let ready = view.nodes.iter().filter(|n| !n.devices.is_empty()).count();
+        if ready < width as usize || view.layouts.iter().any(|(w, _)| *w == width) {
+            return;
+        }
+        match self.make_layout(width).await {
+            Ok(()) => tracing::info!(width, nodes = ready, "the first layout is made"),
+            Err(e) => tracing::warn!(error = %e, "the first layout could not be made"),
+        }
+    }
+
+    /// A client found a bad shard.
+    pub async fn report_shard(&self, session: SessionToken, request: ReportShardRequest) -> Result<()> {
+        let who = self.who(&session).await?;
+        let detail = format!("shard {} of chunk {}/{}: {}", request.shard.index, request.shard.chunk.object, request.shard.chunk.number, clean(&request.detail));
+        let source = format!("account {}", who.name);
+        self.event(&source, "shard-bad-answer", Some(request.node), format!("{detail} (seen by {source})")).await;
+        Ok(())
+    }
+
+    /// A node reports something for the log.
+    pub async fn report_peer(&self, node: NodeId, request: ReportPeerRequest) -> Result<()> {
+        let word = !request.what.is_empty() && request.what.len() <= 40 && request.what.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+        if !word {
+            return Err(Error::invalid("the kind of an event is a word"));
+        }
+        self.event(&format!("node {node}"), &request.what, Some(node), clean(&request.detail)).await;
+        Ok(())
+    }
+
+    async fn addresses(&self) -> Result<Vec<String>> {
+        Ok(self.view().await?.coordinators.into_iter().map(|c| c.address).collect())
+    }
+}
+
+/// A fresh invite with its secret.
+pub(crate) fn new_invite(env: &env::Env, name: String, admin: bool, quota: Option<u64>, expires_ms: u64) -> (Invite, [u8; 32]) {
+    let secret: [u8; 32] = env.random();
+    (Invite { id: InviteId(env.random()), secret_hash: Hash::of(&secret), name, admin, quota, expires_ms }, secret)
+}
+
+fn valid(valid_ms: u64) -> Result<u64> {
+    if valid_ms == 0 || valid_ms > LONGEST_MS {
+        return Err(Error::invalid("tokens and invites are valid for 90 days at most"));
+    }
+    Ok(valid_ms)
+}
+
+/// Whether the catalog must hear of a heartbeat: use alone is no reason.
+fn changed(known: &Node, heartbeat: &HeartbeatRequest) -> bool {
+    let same = |a: &Device, b: &Device| a.id == b.id && a.capacity == b.capacity && a.problem == b.problem;
+    known.address != heartbeat.address
+        || known.zone != heartbeat.zone
+        || known.version != heartbeat.version
+        || known.devices.len() != heartbeat.devices.len()
+        || !known.devices.iter().zip(&heartbeat.devices).all(|(a, b)| same(a, b))
+}
+
+/// Text from a peer as it may stand in the log: short, one line, printable.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(DETAIL_MAX).collect()
+}

@@ -1,0 +1,68 @@
+//! Keeps events from filling the log: the same event passes once a minute, and of one kind from one
+//! source only so many different ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Time after which an event may pass again.
+pub const INTERVAL: Duration = Duration::from_secs(60);
+/// Most different events of one source within [`INTERVAL`].
+pub const MOST: usize = 20;
+/// Most sources remembered; beyond that new ones wait until old ones may be forgotten.
+const SOURCES: usize = 1024;
+
+/// What passed lately.
+#[derive(Debug, Default)]
+pub struct Quiet {
+    sources: BTreeMap<String, Source>,
+}
+
+#[derive(Debug)]
+struct Source {
+    since: Duration,
+    passed: BTreeSet<String>,
+}
+
+impl Quiet {
+    /// Whether an event of a source may go to the log at monotonic time `now`.
+    pub fn lets(&mut self, now: Duration, source: &str, event: &str) -> bool {
+        let over = |s: &Source| s.since + INTERVAL <= now;
+        if self.sources.get(source).is_some_and(over) {
+            self.sources.remove(source);
+        }
+        if self.sources.len() >= SOURCES {
+            self.sources.retain(|_, s| !over(s));
+        }
+        if self.sources.len() >= SOURCES && !self.sources.contains_key(source) {
+            return false;
+        }
+        let entry = self.sources.entry(source.into()).or_insert(Source { since: now, passed: BTreeSet::new() });
+        entry.passed.len() < MOST && entry.passed.insert(event.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_event_passes_once_a_minute() {
+        let mut q = Quiet::default();
+        let at = Duration::from_secs;
+        assert!(q.lets(at(1), "node 1", "a"));
+        assert!(!q.lets(at(60), "node 1", "a"));
+        assert!(q.lets(at(60), "node 1", "b"));
+        assert!(q.lets(at(60), "node 2", "a"));
+        assert!(q.lets(at(61), "node 1", "a"));
+    }
+
+    #[test]
+    fn a_flood_of_different_events_is_bounded() {
+        let mut q = Quiet::default();
+        let passed = (0..100_000).filter(|i| q.lets(Duration::from_secs(1), "node 1", &i.to_string())).count();
+        assert_eq!(passed, MOST);
+        let passed = (0..5_000).filter(|i| q.lets(Duration::from_secs(1), &i.to_string(), "a")).count();
+        assert_eq!(passed, SOURCES - 1);
+        assert!(q.lets(Duration::from_secs(62), "node 1", "later"));
+    }
+}

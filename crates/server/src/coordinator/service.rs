@@ -1,0 +1,91 @@
+//! What a coordinator answers, path by path. The exchanges, and who may call them, are described in
+//! `wire::coordinator`.
+
+use super::state::State;
+use crate::rpc::{answer, unknown};
+use futures::future::BoxFuture;
+use model::{Error, Hash, NodeId, Result};
+use std::sync::Arc;
+use transport::{Connection, Peer, Request, Response, Service};
+use wire::Rpc;
+use wire::coordinator::*;
+
+/// The service of a coordinator.
+pub(crate) struct CoordinatorService(pub Arc<State>);
+
+/// Longest message that a client may send: a commit of many rows with inline content.
+const MESSAGE_MAX: usize = 8 << 20;
+
+impl Service for CoordinatorService {
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Response>> {
+        Box::pin(self.route(request))
+    }
+
+    fn max_body(&self, _: &str, _: &Connection) -> usize {
+        0
+    }
+}
+
+impl CoordinatorService {
+    async fn route(&self, request: Request) -> Result<Response> {
+        let s = &self.0;
+        let connection = request.connection.clone();
+        let address = connection.remote.ip();
+        if request.head.len() > MESSAGE_MAX {
+            return Err(Error::invalid("this message is too long"));
+        }
+        match request.path.as_str() {
+            Hello::PATH => answer::<Hello, _>(&request, |_| s.hello()).await,
+            LoginStart::PATH => answer::<LoginStart, _>(&request, |r| s.login_start(r, address)).await,
+            LoginFinish::PATH => answer::<LoginFinish, _>(&request, |r| s.login_finish(r)).await,
+            RegisterStart::PATH => answer::<RegisterStart, _>(&request, |r| s.register_start(r, address)).await,
+            RegisterFinish::PATH => answer::<RegisterFinish, _>(&request, |r| s.register_finish(r, address)).await,
+            PasswordStart::PATH => answer::<PasswordStart, _>(&request, |r| s.password_start(r.session, r.request, address)).await,
+            PasswordFinish::PATH => answer::<PasswordFinish, _>(&request, |r| s.password_finish(r.session, r.request, address)).await,
+            RecoverStart::PATH => answer::<RecoverStart, _>(&request, |r| s.recover_start(r, address)).await,
+            RecoverFinish::PATH => {
+                answer::<RecoverFinish, _>(&request, |r| s.recover_finish(r, &connection.exporter, address)).await
+            }
+            Logout::PATH => answer::<Logout, _>(&request, |r| s.logout(r.session)).await,
+            WhoAmI::PATH => answer::<WhoAmI, _>(&request, |r| s.who_am_i(r.session)).await,
+            Ask::PATH => answer::<Ask, _>(&request, |r| s.ask_as(r.session, r.request)).await,
+            Propose::PATH => answer::<Propose, _>(&request, |r| s.propose_as(r.session, r.request)).await,
+            Upload::PATH => answer::<Upload, _>(&request, |r| s.upload(r.session, r.request)).await,
+            ReadCapabilities::PATH => answer::<ReadCapabilities, _>(&request, |r| s.read_capabilities(r.session, r.request)).await,
+            Status::PATH => answer::<Status, _>(&request, |r| s.status(r.session)).await,
+            CreateToken::PATH => answer::<CreateToken, _>(&request, |r| s.create_token(r.session, r.request)).await,
+            CreateInvite::PATH => answer::<CreateInvite, _>(&request, |r| s.create_invite(r.session, r.request)).await,
+            ReportShard::PATH => answer::<ReportShard, _>(&request, |r| s.report_shard(r.session, r.request)).await,
+            Join::PATH => answer::<Join, _>(&request, |r| s.join(r, &connection.exporter)).await,
+            Heartbeat::PATH => {
+                let (node, key) = node(&connection.peer)?;
+                answer::<Heartbeat, _>(&request, |r| s.heartbeat(node, key, r)).await
+            }
+            AskPeer::PATH => {
+                server(&connection.peer)?;
+                answer::<AskPeer, _>(&request, |r| s.ask_as_peer(r)).await
+            }
+            ReportPeer::PATH => {
+                let (node, _) = node(&connection.peer)?;
+                answer::<ReportPeer, _>(&request, |r| s.report_peer(node, r)).await
+            }
+            other => Err(unknown(other)),
+        }
+    }
+}
+
+/// The node at the other end, with the hash of its key.
+fn node(peer: &Peer) -> Result<(NodeId, Hash)> {
+    match peer {
+        Peer::Node { id, key } => Ok((*id, *key)),
+        _ => Err(Error::denied("only nodes of the cluster, known by their certificate, may call this")),
+    }
+}
+
+/// `Denied` unless a server of the cluster is at the other end.
+fn server(peer: &Peer) -> Result<()> {
+    match peer {
+        Peer::Node { .. } | Peer::Coordinator { .. } => Ok(()),
+        _ => Err(Error::denied("only servers of the cluster, known by their certificate, may call this")),
+    }
+}

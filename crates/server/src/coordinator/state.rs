@@ -1,0 +1,156 @@
+//! What a coordinator works with: the catalog, its keys, and its short memory. The memory may be
+//! lost at any time without harm: logins begin again, caches fill again, heartbeats come every second.
+
+use super::backoff::Backoff;
+use super::detector::Limits;
+use super::login::Logins;
+use super::opaque::Opaque;
+use super::quiet::Quiet;
+use super::session::Sessions;
+use crate::consensus::Consensus;
+use env::Env;
+use model::account::Account;
+use model::cluster::ClusterView;
+use model::command::{Answer, Command, Outcome, Proposal, Query};
+use model::{AccountId, ClusterId, CoordinatorId, Error, NodeId, RequestId, Result, signed};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use transport::identity::ClusterRoot;
+use wire::coordinator::HeartbeatRequest;
+
+/// One coordinator. Behind an `Arc`, shared by its services and loops.
+pub(crate) struct State {
+    pub env: Env,
+    pub consensus: Consensus,
+    pub cluster: ClusterId,
+    pub me: CoordinatorId,
+    /// Address that others connect to.
+    pub address: String,
+    pub root: ClusterRoot,
+    pub opaque: Opaque,
+    /// Signs capabilities and upload grants. Secret.
+    pub capability: ed25519_dalek::SigningKey,
+    /// From which the rows of accounts that do not exist are made. Secret.
+    pub dummies: [u8; 32],
+    pub limits: Limits,
+    /// Monotonic time of the start.
+    pub started: Duration,
+    memory: Mutex<Memory>,
+}
+
+/// The short memory.
+#[derive(Default)]
+pub(crate) struct Memory {
+    pub backoff: Backoff,
+    pub logins: Logins,
+    pub sessions: Sessions,
+    pub heard: BTreeMap<NodeId, Heard>,
+    pub quiet: Quiet,
+}
+
+/// The last heartbeat of a node.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    /// Monotonic time.
+    pub at: Duration,
+    pub heartbeat: HeartbeatRequest,
+}
+
+/// The keys of [`State`], from the catalog's genesis record.
+pub(crate) struct Keys {
+    pub root: ClusterRoot,
+    pub opaque: Opaque,
+    pub capability: ed25519_dalek::SigningKey,
+}
+
+impl State {
+    pub fn new(
+        env: Env,
+        consensus: Consensus,
+        cluster: ClusterId,
+        me: CoordinatorId,
+        address: String,
+        keys: Keys,
+        limits: Limits,
+    ) -> Self {
+        let Keys { root, opaque, capability } = keys;
+        let dummies = blake3::derive_key("shardkeep 2026 rows of accounts that do not exist", capability.as_bytes());
+        let started = env.clock.monotonic();
+        State { env, consensus, cluster, me, address, root, opaque, capability, dummies, limits, started, memory: Mutex::default() }
+    }
+
+    /// The short memory. Never held across an await.
+    pub fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn now(&self) -> Duration {
+        self.env.clock.monotonic()
+    }
+
+    /// A fresh idempotence key.
+    pub fn request_id(&self) -> RequestId {
+        RequestId::new(self.env.now_ms(), self.env.random())
+    }
+
+    /// Changes the catalog in the name of an account (`None`: of the servers themselves).
+    pub async fn propose(&self, request: RequestId, account: Option<AccountId>, command: Command) -> Result<Outcome> {
+        self.consensus.propose(Proposal { request, account, command, time_ms: self.env.now_ms() }).await
+    }
+
+    /// Changes the catalog in the name of the servers, under a fresh idempotence key.
+    pub async fn command(&self, command: Command) -> Result<Outcome> {
+        self.propose(self.request_id(), None, command).await
+    }
+
+    /// Asks the catalog, linearisably.
+    pub async fn ask(&self, query: Query) -> Result<Answer> {
+        self.consensus.query(query).await
+    }
+
+    pub async fn account_by_name(&self, name: &str) -> Result<Option<Box<Account>>> {
+        match self.ask(Query::AccountByName(name.into())).await? {
+            Answer::Account(account) => Ok(account),
+            _ => Err(confused()),
+        }
+    }
+
+    pub async fn account(&self, id: AccountId) -> Result<Option<Box<Account>>> {
+        match self.ask(Query::Account(id)).await? {
+            Answer::Account(account) => Ok(account),
+            _ => Err(confused()),
+        }
+    }
+
+    pub async fn view(&self) -> Result<ClusterView> {
+        match self.ask(Query::Cluster).await? {
+            Answer::Cluster(view) => Ok(*view),
+            _ => Err(confused()),
+        }
+    }
+
+    /// Signs with the capability key.
+    pub fn sign(&self, kind: &str, body: &[u8]) -> model::Signature {
+        use ed25519_dalek::Signer;
+        model::Signature(self.capability.sign(&signed::signing_input(kind, body)).to_bytes())
+    }
+
+    /// Writes an event, unless the same one was written within the last minute or its source
+    /// (who says it) said too much. Failures are logged only: no caller can do anything about them.
+    pub async fn event(&self, source: &str, what: &str, node: Option<NodeId>, detail: String) {
+        let now = self.now();
+        if !self.memory().quiet.lets(now, source, &format!("{what} {node:?} {detail}")) {
+            return;
+        }
+        tracing::warn!(what, ?node, detail, "event");
+        if let Err(e) = self.command(Command::Report { what: what.into(), node, detail }).await {
+            tracing::warn!(error = %e, "an event could not be written to the catalog");
+        }
+    }
+}
+
+/// The catalog answered another question than was asked: a bug, said as an error.
+pub(crate) fn confused() -> Error {
+    Error::invalid("the catalog's answer does not fit the question")
+}

@@ -1,0 +1,115 @@
+//! The node's pulse: once a second it says that it lives and what it has, and learns what changed.
+
+use super::card::Card;
+use super::state::State;
+use crate::coordinator::RENEW_BEFORE;
+use model::cluster::Device;
+use model::{Kind, Result};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use transport::identity::ServerKey;
+use transport::tls::TlsIdentity;
+use wire::coordinator::{Heartbeat, HeartbeatRequest};
+
+/// Pause between two heartbeats.
+const PULSE: Duration = Duration::from_secs(1);
+
+/// What a heartbeat says that never changes while the node runs, and where the card lies.
+pub(crate) struct Pulse {
+    pub state: Arc<State>,
+    pub identity: Arc<TlsIdentity>,
+    pub key: ServerKey,
+    pub card: Card,
+    pub card_file: PathBuf,
+    pub address: String,
+    pub zone: String,
+    pub started_ms: u64,
+}
+
+impl Pulse {
+    /// Runs until the process stops.
+    pub async fn run(mut self) {
+        let mut silent = false;
+        let mut healed_before = 0;
+        loop {
+            healed_before = self.measure(healed_before);
+            match self.beat().await {
+                Ok(()) => silent = false,
+                Err(e) if silent => tracing::debug!(error = %e, "still no heartbeat"),
+                Err(e) => {
+                    silent = true;
+                    tracing::warn!(error = %e, "no coordinator takes this node's heartbeat");
+                    if e.kind == Kind::Denied {
+                        self.state.refresh_soon();
+                    }
+                }
+            }
+            self.state.env.sleep(PULSE).await;
+        }
+    }
+
+    /// Keeps a moving average of the bytes rebuilt a second.
+    fn measure(&self, before: u64) -> u64 {
+        let memory = &mut *self.state.memory();
+        let now = memory.healed_bytes;
+        memory.report.rate = (memory.report.rate * 4 + (now - before)) / 5;
+        now
+    }
+
+    /// One heartbeat. The node's start waits for the first.
+    pub async fn beat(&mut self) -> Result<()> {
+        let state = self.state.clone();
+        let mut devices = Vec::with_capacity(state.devices.len());
+        for device in &state.devices {
+            let usage = device.store.usage().await;
+            devices.push(Device { id: device.id, capacity: usage.capacity, used: usage.used, problem: usage.problem, shards: usage.shards });
+        }
+        let ends = self.identity.not_after_ms().saturating_sub(RENEW_BEFORE.as_millis() as u64);
+        let renew = (ends <= state.env.now_ms()).then(|| self.key.spki().to_vec().into());
+        let request = HeartbeatRequest {
+            address: self.address.clone(),
+            zone: self.zone.clone(),
+            devices,
+            version: env!("CARGO_PKG_VERSION").into(),
+            repair: state.memory().report.clone(),
+            started_ms: self.started_ms,
+            renew,
+        };
+        let answer = state.link.rpc::<Heartbeat>(&request).await?;
+        let feed_moved = std::mem::replace(&mut state.memory().feed, answer.feed) != answer.feed;
+        if feed_moved {
+            state.work.notify_one();
+        }
+        if state.map.is_behind(&answer.layouts) {
+            state.refresh_soon();
+        }
+        if let Some(certificate) = answer.certificate {
+            self.identity.replace(&certificate)?;
+            self.card.certificate = certificate;
+            self.card.write(&state.env, &self.card_file).await?;
+            tracing::info!("this node's certificate is renewed");
+        }
+        if state.link.learn(&answer.coordinators) {
+            self.card.coordinators = state.link.coordinators();
+            self.card.write(&state.env, &self.card_file).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Fetches the map when asked to, and twice a minute: addresses of nodes change without a layout.
+pub(crate) async fn keep_map(state: Arc<State>) {
+    loop {
+        match state.map.refresh(&state.link).await {
+            Ok(()) => {
+                state.work.notify_one();
+                state.env.timeout(Duration::from_secs(30), state.refresh.notified()).await;
+            }
+            Err(e) => {
+                tracing::debug!(error = %e, "the map cannot be fetched now");
+                state.env.sleep(PULSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What a node answers: proof of a holder key, and shards in and out. The exchanges, and who may call
+//! them, are described in `wire::node`.
+
+use super::admission::{Admitted, prove};
+use super::state::{Device, State};
+use crate::rpc::{answer, unknown};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use model::cluster::Capability;
+use model::chunk::SEALED_CHUNK_MAX;
+use model::{DeviceId, Error, Kind, Result, ShardRef};
+use std::sync::Arc;
+use transport::{Connection, Peer, Request, Response, Service};
+use wire::Rpc;
+use wire::node::{GetShard, GetShardRequest, GetShardResponse, HeadShards, HeadShardsRequest, Prove, PutShard, PutShardRequest, ShardState};
+
+/// Most shards in one question.
+const HEADS: usize = 1024;
+/// Most shards in one question when each is read.
+const DEEP_HEADS: usize = 64;
+
+/// The service of a node.
+pub(crate) struct NodeService(pub Arc<State>);
+
+impl Service for NodeService {
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Response>> {
+        Box::pin(async move { self.route(request).await.map_err(|e| e.on(self.0.node)) })
+    }
+
+    /// Only whom we know may send bulk bytes, and only to store them.
+    fn max_body(&self, path: &str, connection: &Connection) -> usize {
+        if path == PutShard::PATH && (is_server(connection) || connection.holder.get().is_some()) { SEALED_CHUNK_MAX } else { 0 }
+    }
+}
+
+fn is_server(connection: &Connection) -> bool {
+    matches!(connection.peer, Peer::Node { .. } | Peer::Coordinator { .. })
+}
+
+impl NodeService {
+    async fn route(&self, request: Request) -> Result<Response> {
+        match request.path.as_str() {
+            Prove::PATH => {
+                let connection = &request.connection;
+                let message = wire::decode(&request.head)?;
+                let holder = prove(&message, &connection.exporter, &connection.certificate_hash)?;
+                // One key a connection: a second, different one is refused.
+                if *connection.holder.get_or_init(|| holder) != holder {
+                    return Err(Error::denied("this connection has proved another key already"));
+                }
+                Ok(Response::message(&()))
+            }
+            PutShard::PATH => {
+                let message = wire::decode(&request.head)?;
+                self.put(message, request.body, &request.connection).await?;
+                Ok(Response::message(&()))
+            }
+            GetShard::PATH => {
+                let message = wire::decode(&request.head)?;
+                let (head, body) = self.get(message, &request.connection).await?;
+                Ok(Response::new(wire::encode(&head), body))
+            }
+            HeadShards::PATH => answer::<HeadShards, _>(&request, |r| self.heads(r, &request.connection)).await,
+            other => Err(unknown(other)),
+        }
+    }
+
+    /// `None`: a server of the cluster, which needs no capability.
+    fn admit(&self, capability: &Option<Capability>, connection: &Connection) -> Result<Option<Arc<Admitted>>> {
+        match capability {
+            None if is_server(connection) => Ok(None),
+            None => Err(Error::denied("a capability is needed")),
+            Some(capability) => {
+                let s = &self.0;
+                s.admission.admit(&s.map.capability_key()?, s.env.now_ms(), capability, connection.holder.get()).map(Some)
+            }
+        }
+    }
+
+    async fn put(&self, request: PutShardRequest, body: Bytes, connection: &Connection) -> Result<()> {
+        let PutShardRequest { capability, shard, descriptor, epoch, device } = request;
+        if let Some(admitted) = self.admit(&capability, connection)? {
+            admitted.may_put(&shard.chunk.object, body.len() as u64)?;
+        }
+        let descriptor = wire::node::descriptor(&descriptor).map_err(|e| Error::invalid(e.message))?;
+        let s = &self.0;
+        let width = descriptor.policy.width();
+        s.map.fence(width, epoch)?;
+        if s.map.layout(width).is_none_or(|l| l.epoch < epoch) {
+            s.refresh_soon();
+        }
+        let device = s.device(&device).ok_or_else(|| Error::not_found(format!("this node has no device {device}")))?;
+        device.store.put(shard, descriptor, body).await
+    }
+
+    async fn get(&self, request: GetShardRequest, connection: &Connection) -> Result<(GetShardResponse, Bytes)> {
+        let GetShardRequest { capability, shard, range, device } = request;
+        if let Some(admitted) = self.admit(&capability, connection)? {
+            admitted.may_get()?;
+        }
+        let mut last = Error::not_found(format!("this node does not hold shard {} of this chunk", shard.index));
+        for device in self.devices(&device) {
+            match device.store.get(&shard, range).await {
+                Ok((descriptor, bytes)) => return Ok((GetShardResponse { descriptor: descriptor.to_bytes().into() }, bytes)),
+                Err(e) if e.kind == Kind::NotFound => {}
+                Err(e) => {
+                    if e.kind == Kind::Corrupt {
+                        self.0.damaged(device, shard, &e).await;
+                    }
+                    last = e;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn heads(&self, request: HeadShardsRequest, connection: &Connection) -> Result<Vec<ShardState>> {
+        let HeadShardsRequest { capability, shards, deep } = request;
+        if let Some(admitted) = self.admit(&capability, connection)? {
+            admitted.may_get()?;
+        }
+        let most = if deep { DEEP_HEADS } else { HEADS };
+        if shards.len() > most {
+            return Err(Error::invalid(format!("at most {most} shards can be asked about at once")));
+        }
+        let mut states = Vec::with_capacity(shards.len());
+        for shard in shards {
+            states.push(self.head(shard, deep).await?);
+        }
+        Ok(states)
+    }
+
+    async fn head(&self, shard: ShardRef, deep: bool) -> Result<ShardState> {
+        for device in &self.0.devices {
+            let Some(descriptor) = device.store.head(&shard).await? else { continue };
+            if deep && let Err(e) = device.store.verify(&shard).await {
+                if e.kind != Kind::Corrupt {
+                    return Err(e);
+                }
+                self.0.damaged(device, shard, &e).await;
+                return Ok(ShardState::Corrupt(device.id));
+            }
+            return Ok(ShardState::Held(descriptor, device.id));
+        }
+        Ok(ShardState::Missing)
+    }
+
+    /// All devices, the one hinted at first.
+    fn devices(&self, hint: &DeviceId) -> impl Iterator<Item = &Device> {
+        let (hinted, others): (Vec<_>, Vec<_>) = self.0.devices.iter().partition(|d| d.id == *hint);
+        hinted.into_iter().chain(others)
+    }
+}
