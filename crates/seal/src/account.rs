@@ -141,7 +141,7 @@ fn seal_secrets(
     rng: &mut impl CryptoRng,
 ) -> Vec<u8> {
     let secrets = Secrets { signing: (*signing.seed()).into(), kem: (*kem.bytes()).into() };
-    let plain = Zeroizing::new(cbor::to_vec(&secrets));
+    let plain = encode_secret(&secrets, 128);
     primitive::seal(&root.sealing("account"), &secrets_context(account, fingerprint), &plain, rng)
 }
 
@@ -199,7 +199,7 @@ impl Unlocked {
 
     /// Seals the notes as number `seq` (one more than the record replaced).
     pub fn seal_notes(&self, notes: &Notes, seq: u64, rng: &mut impl CryptoRng) -> StateRecord {
-        let plain = Zeroizing::new(cbor::to_vec(notes));
+        let plain = encode_secret(notes, 4096);
         StateRecord { seq, sealed: primitive::seal(&self.state, &state_context(self.account, seq), &plain, rng).into() }
     }
 
@@ -251,7 +251,7 @@ impl Unlocked {
             state: (*self.state.bytes()).into(),
             local: (*self.local.bytes()).into(),
         };
-        Zeroizing::new(cbor::to_vec(&session))
+        encode_secret(&session, 4096)
     }
 
     /// Reads [`Unlocked::export_session`] and checks that keys and identity still belong together.
@@ -317,9 +317,9 @@ pub struct Notes {
     /// Highest member set seen of each space, sorted by space.
     #[n(1)]
     pub spaces: Vec<Seen>,
-    /// Secrets of links made (a later step): `(link id, secret)`, sorted.
+    /// Links made (a later step), sorted by id.
     #[n(2)]
-    pub links: Vec<(ByteVec, ByteVec)>,
+    pub links: Vec<LinkSecret>,
     /// When these notes were written, milliseconds since 1970: shown on a fresh machine.
     #[n(3)]
     pub time_ms: u64,
@@ -359,6 +359,44 @@ pub struct Seen {
     pub head: Option<ByteVec>,
 }
 
+/// The secret of a link. Wiped when dropped, and not printed.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LinkSecret {
+    /// The link's id.
+    #[n(0)]
+    pub id: ByteVec,
+    /// Its secret.
+    #[n(1)]
+    secret: ByteVec,
+}
+
+impl LinkSecret {
+    /// Of a link and its secret.
+    pub fn new(id: &[u8], secret: &[u8]) -> Self {
+        LinkSecret { id: id.to_vec().into(), secret: secret.to_vec().into() }
+    }
+}
+
+impl std::fmt::Debug for LinkSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinkSecret").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Drop for LinkSecret {
+    fn drop(&mut self) {
+        self.secret.as_mut_slice().zeroize();
+    }
+}
+
+/// Encodes into memory reserved beforehand, so that growing leaves no copies of secrets behind
+/// (as long as `capacity`, in bytes, suffices).
+fn encode_secret<T: Encode<()>>(value: &T, capacity: usize) -> Zeroizing<Vec<u8>> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(capacity));
+    minicbor::encode(value, &mut *plain).expect("encoding into memory");
+    plain
+}
+
 impl Notes {
     /// The member set remembered of a space.
     pub fn seen(&self, space: SpaceId) -> Option<&Seen> {
@@ -380,7 +418,7 @@ impl Notes {
     fn check(&self) -> Result<()> {
         let sorted = self.pins.is_sorted_by(|a, b| a.account < b.account)
             && self.spaces.is_sorted_by(|a, b| a.space < b.space)
-            && self.links.is_sorted_by(|a, b| a.0 < b.0);
+            && self.links.is_sorted_by(|a, b| a.id < b.id);
         if sorted { Ok(()) } else { Err(Error::corrupt("the account's notes are not in order")) }
     }
 }

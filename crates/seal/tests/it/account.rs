@@ -1,10 +1,9 @@
 //! Accounts: what opens, and what a server may not change.
 
 use crate::support::{CLUSTER, Stream, kind, person, torment};
-use minicbor::bytes::ByteVec;
 use model::account::RecoverBody;
 use model::{AccountId, Hash, Kind, cbor, signed};
-use seal::account::{Notes, Pin, Seen, Unlocked, login_record, open_root, unlock};
+use seal::account::{LinkSecret, Notes, Pin, Seen, Unlocked, login_record, open_root, unlock};
 use seal::identity::{self, safety_number};
 use seal::keys::{ContentKey, ExportKey, KemKey, SigningKey};
 use seal::login::Registered;
@@ -121,7 +120,7 @@ fn attack_17_notes_rolled_back_or_changed() {
     let mut older = record.clone();
     older.seq = 3;
     assert_eq!(kind(anna.me().open_notes(&older, Some(3))), Kind::Corrupt);
-    notes.links = vec![(ByteVec::from(vec![2]), ByteVec::from(vec![])), (ByteVec::from(vec![1]), ByteVec::from(vec![]))];
+    notes.links = vec![LinkSecret::new(&[2], b"s"), LinkSecret::new(&[1], b"s")];
     let unsorted = anna.me().seal_notes(&notes, 4, &mut rng);
     assert_eq!(kind(anna.me().open_notes(&unsorted, None)), Kind::Corrupt);
 }
