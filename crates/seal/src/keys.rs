@@ -1,6 +1,6 @@
 //! Secret keys as newtypes, and the one way in which a key makes other keys.
 //!
-//! A key is used either for [`derive`] or for sealing, never for both; the type says which. Secrets
+//! A key is used either for [`derive()`] or for sealing, never for both; the type says which. Secrets
 //! are wiped when dropped and have no `Debug`, `Clone`, `PartialEq` or serialisation: they leave
 //! this crate sealed, or not at all (the one exception is [`crate::account::Unlocked::export_session`]).
 
