@@ -29,3 +29,13 @@
 //!            pool.connect_once(&Target, deadline) -> Result<OneConnection { binding, .. }>; same calls without a target
 //!            trait OnConnect { fn prove(&self, &Binding) -> Option<(&'static str, Bytes)> }
 //! ```
+
+pub mod identity;
+pub mod tls;
+pub mod token;
+
+mod stream;
+
+pub use identity::{CERTIFICATE_VALIDITY, CertificateInfo, ClusterRoot, ServerId, ServerKey, certificate_info};
+pub use tls::{ClientTls, Expect, Peer, TlsIdentity, Trust};
+pub use token::{InviteText, JoinToken, check_join_proof, join_proof};
