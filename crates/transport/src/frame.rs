@@ -9,8 +9,8 @@
 //! ```
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::stream::BoxStream;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use hyper::StatusCode;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use model::{Error, Kind, Result, cbor};
@@ -101,7 +101,9 @@ impl Outgoing {
     pub(crate) fn new(head: Bytes, body: Body) -> Result<Self> {
         let length = u32::try_from(head.len()).map_err(|_| Error::invalid("a message of more than 4 GiB"))?;
         let pieces = match body {
-            Body::Stream(frames) => return Ok(Outgoing::Stream { first: Some(joined(length, &head, &[])), frames: Some(frames), next: None }),
+            Body::Stream(frames) => {
+                return Ok(Outgoing::Stream { first: Some(joined(length, &head, &[])), frames: Some(frames), next: None });
+            }
             Body::Pieces(pieces) => pieces.0,
         };
         let mut queue = VecDeque::with_capacity(pieces.len() + 2);

@@ -34,8 +34,16 @@ pub mod identity;
 pub mod tls;
 pub mod token;
 
+pub mod client;
+pub mod server;
+
+mod connect;
+mod frame;
 mod stream;
 
+pub use client::{Binding, Frames, Mode, OnConnect, OneConnection, Pool, PoolConfig, Target};
+pub use frame::{Body, Pieces};
 pub use identity::{CERTIFICATE_VALIDITY, CertificateInfo, ClusterRoot, ServerId, ServerKey, certificate_info};
+pub use server::{Connection, Limits, Request, Response, Service, serve};
 pub use tls::{ClientTls, Expect, Peer, TlsIdentity, Trust};
 pub use token::{InviteText, JoinToken, check_join_proof, join_proof};

@@ -10,8 +10,8 @@ use crate::identity::{CertificateInfo, ServerId, ServerKey, certificate_info, ce
 use crate::stream::{Buffered, WRITE_BUFFER};
 use env::{BoxStream, Env};
 use model::{CoordinatorId, Error, Hash, Kind, NodeId, Result};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -322,9 +322,7 @@ enum ServerCheck {
 impl ServerCheck {
     fn new(trust: &Trust) -> Result<Self> {
         match trust {
-            Trust::Root(der) => {
-                Ok(ServerCheck::Root(roots(der)?))
-            }
+            Trust::Root(der) => Ok(ServerCheck::Root(roots(der)?)),
             Trust::Fingerprint(hash) => Ok(ServerCheck::Fingerprint(*hash)),
         }
     }
