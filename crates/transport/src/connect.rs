@@ -3,6 +3,7 @@
 use crate::client::{Binding, Inner, Mode, Target};
 use crate::frame::{self, Body, Collect, Outgoing, Pieces};
 use crate::server::EnvExecutor;
+use crate::stream::{Fault, Noted};
 use crate::tls::{Expect, connection_error};
 use bytes::Bytes;
 use env::Env;
@@ -55,10 +56,17 @@ pub(crate) struct Connection {
     in_use: Option<InUse>,
 }
 
+/// A failed exchange in words, by what TLS said where HTTP/2 forgot it.
+fn explain(what: &str, binding: &Binding, life: &Life, e: &hyper::Error) -> Error {
+    let e = life.fault.get().map_or(e as &(dyn std::error::Error + 'static), |fault| fault);
+    connection_error(what, &binding.target.address, e)
+}
+
 /// The connection's task, which ends with the last who uses it.
 struct Life {
     task: tokio::task::JoinHandle<()>,
     usage: Arc<Usage>,
+    fault: Fault,
 }
 
 impl Drop for Life {
@@ -133,7 +141,8 @@ impl Connection {
         });
         let usage = Arc::new(Usage { env: env.clone(), calls: 0.into(), last_ms: 0.into() });
         usage.touch();
-        let io = TokioIo::new(tls.stream);
+        let fault = Fault::default();
+        let io = TokioIo::new(Noted { tls: tls.stream, fault: fault.clone() });
         let (sender, task) = if http2 {
             let (sender, conn) = http2::Builder::new(EnvExecutor(env.clone()))
                 .timer(TokioTimer::new())
@@ -151,7 +160,7 @@ impl Connection {
             let (sender, conn) = http1::Builder::new().max_headers(32).handshake(io).await.map_err(|e| failed(&e))?;
             (Sender::Http1(sender), env.spawn(drive(conn, usage.clone(), pool.config.idle)))
         };
-        Ok(Connection { sender, binding, life: Arc::new(Life { task, usage }), in_use: None })
+        Ok(Connection { sender, binding, life: Arc::new(Life { task, usage, fault }), in_use: None })
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -174,8 +183,8 @@ impl Connection {
             request = request.header(hyper::header::HOST, "shardkeep");
         }
         let request = request.body(outgoing).map_err(|_| Failure::NotSent(Error::invalid(format!("not a path: {path}"))))?;
-        let address = &self.binding.target.address;
-        let not_ready = |e: hyper::Error| Failure::NotSent(connection_error("no answer from", address, &e));
+        let (binding, life) = (&self.binding, &self.life);
+        let not_ready = |e: hyper::Error| Failure::NotSent(explain("no answer from", binding, life, &e));
         let sent = match &mut self.sender {
             Sender::Http1(sender) => {
                 sender.ready().await.map_err(not_ready)?;
@@ -188,7 +197,7 @@ impl Connection {
         };
         sent.map_err(|mut e: TrySendError<_>| {
             let unsent = e.take_message().is_some();
-            let error = connection_error("no answer from", address, &e.into_error());
+            let error = explain("no answer from", binding, life, &e.into_error());
             if unsent { Failure::NotSent(error) } else { Failure::Broken(error) }
         })
     }
@@ -223,7 +232,7 @@ impl Connection {
             match frame::data(&mut body).await {
                 Ok(Some(bytes)) => whole.push(bytes).map_err(|()| long())?,
                 Ok(None) => return Ok(whole.finish()),
-                Err(e) => return Err(Failure::Broken(connection_error("the answer broke off from", address, &e))),
+                Err(e) => return Err(Failure::Broken(explain("the answer broke off from", &self.binding, &self.life, &e))),
             }
         }
     }

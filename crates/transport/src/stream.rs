@@ -1,11 +1,14 @@
 //! A read buffer under TLS. rustls asks the socket for 4 KiB at a time; on the bulk path this
 //! buffer makes one system call of up to 256 KiB out of many. It grows while reads fill it, and
 //! shrinks when they do not, so that idle connections hold little.
+//!
+//! And a note pad above TLS: HTTP/2 forgets what exactly went wrong below it, [`Noted`] remembers.
 
 use bytes::{Buf, BytesMut};
 use env::BoxStream;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
@@ -73,5 +76,58 @@ impl AsyncWrite for Buffered {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// What TLS said when it broke.
+pub(crate) type Fault = Arc<OnceLock<rustls::Error>>;
+
+/// A TLS stream that notes why it broke.
+pub(crate) struct Noted<S> {
+    pub(crate) tls: S,
+    pub(crate) fault: Fault,
+}
+
+impl<S> Noted<S> {
+    fn note<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(e)) = &result
+            && let Some(e) = e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        {
+            let _ = self.fault.set(e.clone());
+        }
+        result
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.tls).poll_read(cx, into);
+        self.note(result)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.tls).poll_write(cx, bytes);
+        self.note(result)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.tls).poll_write_vectored(cx, bytes);
+        self.note(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tls.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.tls).poll_flush(cx);
+        self.note(result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.tls).poll_shutdown(cx);
+        self.note(result)
     }
 }
