@@ -1,1 +1,58 @@
-//! client
+//! The client core: seal, code, place, commit, and back. The Rust API of Shardkeep, on which the
+//! command line and all gateways stand.
+//!
+//! A [`Profile`] remembers a cluster and a session on this machine; a [`Client`] is a profile that
+//! is logged in. Remote paths are `/`-separated and begin at the user's own root. Read the modules
+//! in the order below.
+
+pub mod path;
+pub mod profile;
+
+mod connection;
+mod login;
+mod pace;
+mod session;
+
+mod commit;
+mod local;
+mod tree;
+
+mod download;
+mod fetch;
+mod issue;
+mod store;
+mod transfer;
+mod upload;
+mod verify;
+
+pub use connection::Cluster;
+pub use download::{Get, GetReport, Reader};
+pub use login::{Address, invite_name};
+pub use path::RemotePath;
+pub use profile::{Profile, ProfileInfo};
+pub use session::{Client, ClientOptions, WhoAmIAnswer};
+pub use tree::{Entry, EntryKind};
+pub use upload::{Put, PutOptions, PutReport, Source};
+pub use verify::{ChunkPlaces, ShardPlace, ShardPlaceState, VerifyReport};
+
+/// Refuses passwords that are too easily guessed (`Invalid`, with the reason).
+pub fn check_password(account: &str, password: &str) -> model::Result<()> {
+    seal::password::Password::new(password).check_strength(account)
+}
+
+/// Progress of a transfer, in plaintext bytes and whole files. Called from many tasks: keep it cheap.
+pub trait Progress: Send + Sync {
+    /// So much more is known to be there to do.
+    fn total(&self, files: u64, bytes: u64);
+    /// So many bytes more are done (stored on all servers, or written to the output).
+    fn bytes(&self, done: u64);
+    /// One file more is whole: committed, or under its name.
+    fn file(&self, path: &str);
+}
+
+/// No progress.
+impl Progress for () {
+    fn total(&self, _: u64, _: u64) {}
+    fn bytes(&self, _: u64) {}
+    fn file(&self, _: &str) {}
+}

@@ -136,6 +136,13 @@ secret!(
 );
 
 fresh_secret!(SealKey, RootKey, RecoveryKey, SpaceKey, FolderKey, ManifestKey, ContentKey, KemKey);
+impl ContentKey {
+    /// The same key again, for another task of the same upload or download.
+    pub fn share(&self) -> Self {
+        Self(self.0)
+    }
+}
+
 derives!(RootKey, ExportKey, RecoveryKey, FolderKey);
 
 impl FolderKey {

@@ -118,6 +118,9 @@ pub struct HelloResponse {
     /// Address of the leader, where known.
     #[n(3)]
     pub leader: Option<String>,
+    /// Root certificate, DER. A client that pins its fingerprint checks the BLAKE3 of it.
+    #[n(4)]
+    pub root: ByteVec,
 }
 
 /// See [`LoginStart`].

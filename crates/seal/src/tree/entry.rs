@@ -86,6 +86,20 @@ pub enum Content {
     Space(SpaceId),
 }
 
+impl Content {
+    /// The same content for a second entry (a copy or another name). The keys are shared on purpose:
+    /// both entries lead to the same bytes.
+    pub fn share(&self) -> Content {
+        match self {
+            Content::Inline(bytes) => Content::Inline(bytes.clone()),
+            Content::Manifest { key, hash, id } => Content::Manifest { key: ManifestKey::from_bytes(key.bytes()), hash: *hash, id: *id },
+            Content::Folder { id, key, epoch } => Content::Folder { id: *id, key: FolderKey::from_bytes(key.bytes()), epoch: *epoch },
+            Content::Symlink(target) => Content::Symlink(target.clone()),
+            Content::Space(id) => Content::Space(*id),
+        }
+    }
+}
+
 impl Entry {
     /// What kind of thing it is.
     pub fn kind(&self) -> Kind {

@@ -1,0 +1,176 @@
+//! Commits: signed, in batches. Whatever many tasks have ready goes into one commit, in the order
+//! in which it was handed over, so that a folder always comes before what lies in it.
+
+use crate::Progress;
+use crate::session::Client;
+use crate::transfer::Transfer;
+use model::cluster::UploadGrant;
+use model::command::{Command, Outcome};
+use model::tree::{COMMIT_MAX, Change};
+use model::{Error, Kind, Result};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Bytes of rows and manifests after which a batch is full.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// A change ready to be committed, with the proofs that its objects were issued.
+pub(crate) struct Pending {
+    change: Change,
+    grants: Vec<Arc<UploadGrant>>,
+    /// Removed once the change is committed: until then an interrupted upload can be resumed.
+    journal: Option<Transfer>,
+}
+
+impl Pending {
+    pub fn new(change: Change) -> Self {
+        Pending { change, grants: Vec::new(), journal: None }
+    }
+
+    pub fn with_content(change: Change, grants: Vec<Arc<UploadGrant>>, journal: Option<Transfer>) -> Self {
+        Pending { change, grants, journal }
+    }
+
+    fn weight(&self) -> usize {
+        self.change.row.sealed.len() + self.change.new_manifest.as_ref().map_or(0, |m| m.sealed.len() + 128 * m.objects.len()) + 256
+    }
+}
+
+/// What came of many changes.
+pub(crate) struct Committed {
+    pub done: u64,
+    pub failed: Vec<(String, Error)>,
+}
+
+impl Committed {
+    /// The number done, or the first failure.
+    pub fn into_result(self) -> Result<u64> {
+        match self.failed.into_iter().next() {
+            Some((_, e)) => Err(e),
+            None => Ok(self.done),
+        }
+    }
+}
+
+struct Item {
+    pending: Pending,
+    label: String,
+    file: bool,
+}
+
+/// Takes changes one by one and commits them in batches.
+pub(crate) struct Committer {
+    sender: mpsc::Sender<Item>,
+    task: JoinHandle<Committed>,
+}
+
+/// The sending half, for the tasks of an upload.
+#[derive(Clone)]
+pub(crate) struct CommitSender(mpsc::Sender<Item>);
+
+impl CommitSender {
+    /// Hands a file's change over. Its result is in [`Committer::finish`].
+    pub async fn send_file(&self, pending: Pending, label: String) -> Result<()> {
+        self.0.send(Item { pending, label, file: true }).await.map_err(|_| stopped())
+    }
+}
+
+impl Committer {
+    /// Hands a change over, to be named by `label` if it fails.
+    pub async fn send(&self, pending: Pending, label: String) -> Result<()> {
+        self.sender.send(Item { pending, label, file: false }).await.map_err(|_| stopped())
+    }
+
+    pub fn sender(&self) -> CommitSender {
+        CommitSender(self.sender.clone())
+    }
+
+    /// Waits until everything handed over is committed or has failed.
+    pub async fn finish(self) -> Committed {
+        drop(self.sender);
+        match self.task.await {
+            Ok(committed) => committed,
+            Err(e) => Committed { done: 0, failed: vec![("commit".into(), Error::unavailable(format!("the commit task ended: {e}")))] },
+        }
+    }
+}
+
+fn stopped() -> Error {
+    Error::unavailable("the commit task has ended")
+}
+
+impl Client {
+    /// Commits changes as one: all or none.
+    pub(crate) async fn commit(&self, batch: Vec<Pending>) -> Result<Outcome> {
+        let changes: Vec<_> = batch.iter().map(|p| p.change.clone()).collect();
+        let mut grants: Vec<Arc<UploadGrant>> = batch.into_iter().flat_map(|p| p.grants).collect();
+        grants.sort_by(|a, b| a.signature.cmp(&b.signature));
+        grants.dedup();
+        let (_, record) = self.home().sign_commit(self.unlocked(), changes.iter().map(|c| &c.row), &mut self.env().rand())?;
+        let grants = grants.iter().map(|g| (**g).clone()).collect();
+        self.propose(Command::Commit { record, changes, grants }).await
+    }
+
+    /// A task that commits in batches.
+    pub(crate) fn committer(&self) -> Committer {
+        self.committer_with(Arc::new(()))
+    }
+
+    pub(crate) fn committer_with(&self, progress: Arc<dyn Progress>) -> Committer {
+        let (sender, receiver) = mpsc::channel(2 * COMMIT_MAX);
+        let client = self.clone();
+        let task = self.env().spawn(async move { client.commit_all(receiver, progress).await });
+        Committer { sender, task }
+    }
+
+    async fn commit_all(&self, mut receiver: mpsc::Receiver<Item>, progress: Arc<dyn Progress>) -> Committed {
+        let mut result = Committed { done: 0, failed: Vec::new() };
+        let mut held: Option<Item> = None;
+        loop {
+            let first = match held.take() {
+                Some(item) => item,
+                None => match receiver.recv().await {
+                    Some(item) => item,
+                    None => return result,
+                },
+            };
+            let mut bytes = first.pending.weight();
+            let mut batch = vec![first];
+            while batch.len() < COMMIT_MAX {
+                let Ok(item) = receiver.try_recv() else { break };
+                bytes += item.pending.weight();
+                if bytes > BATCH_BYTES {
+                    held = Some(item);
+                    break;
+                }
+                batch.push(item);
+            }
+            self.commit_batch(batch, &mut result, &*progress).await;
+        }
+    }
+
+    /// Commits a batch; when one of its changes is refused, each by itself, so that one conflict
+    /// fails one file.
+    async fn commit_batch(&self, batch: Vec<Item>, result: &mut Committed, progress: &dyn Progress) {
+        let copies = |item: &Item| Pending { change: item.pending.change.clone(), grants: item.pending.grants.clone(), journal: None };
+        let whole = self.commit(batch.iter().map(copies).collect()).await;
+        let alone = batch.len() > 1 && whole.as_ref().is_err_and(|e| e.kind != Kind::Unavailable);
+        for item in batch {
+            let one =
+                if alone { self.commit(vec![copies(&item)]).await.map(|_| ()) } else { whole.as_ref().map(|_| ()).map_err(Clone::clone) };
+            match one {
+                Ok(()) => {
+                    result.done += 1;
+                    if let Some(journal) = item.pending.journal {
+                        journal.remove();
+                    }
+                    if item.file {
+                        progress.file(&item.label);
+                    }
+                }
+                Err(e) => result.failed.push((item.label, e)),
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The servers as a client sees them: coordinators (whichever answers), nodes with how well they
+//! answer, and what the cluster looks like at present.
+
+use crate::pace::Paces;
+use bytes::Bytes;
+use env::Env;
+use model::cluster::{Capability, ClusterView, Node};
+use model::command::{Answer, Query};
+use model::{Error, Kind, Layout, NodeId, Result};
+use seal::keys::SigningKey;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use transport::{Binding, ClientTls, Expect, OnConnect, Pool, PoolConfig, Target, Trust};
+use wire::coordinator::{Ask, ReadCapabilities};
+use wire::node::{GetShard, GetShardRequest, HeadShards, HeadShardsRequest, ProveRequest, PutShard, PutShardRequest, ShardState};
+use wire::{Authed, Rpc, SessionToken};
+
+/// How long a coordinator has to answer once.
+const CALL: Duration = Duration::from_secs(15);
+/// How long a client tries to reach any coordinator before it gives up.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a node has to take or give one shard.
+pub(crate) const SHARD_CALL: Duration = Duration::from_secs(60);
+/// How old the view of the cluster may be before it is asked for again.
+const VIEW_AGE: Duration = Duration::from_secs(30);
+/// Read capabilities live 10 min; they are renewed after this.
+const CAPABILITY_AGE: Duration = Duration::from_secs(8 * 60);
+
+/// The servers of one cluster.
+pub struct Cluster {
+    pub(crate) env: Env,
+    pool: Pool,
+    session: Option<SessionToken>,
+    holder: Arc<Holder>,
+    state: Mutex<State>,
+    pub(crate) paces: Paces,
+}
+
+struct State {
+    /// Best one first.
+    coordinators: Vec<String>,
+    view: Option<(Duration, Arc<ClusterView>)>,
+    layouts: BTreeMap<u8, Arc<Layout>>,
+    reading: Option<(Duration, Arc<BTreeMap<NodeId, Capability>>)>,
+}
+
+/// Proves the holder key on each new connection to a node.
+struct Holder(SigningKey);
+
+impl OnConnect for Holder {
+    fn prove(&self, binding: &Binding) -> Option<(&'static str, Bytes)> {
+        if !matches!(binding.target.expect, Expect::Node(_)) {
+            return None;
+        }
+        let holder = self.0.public();
+        let body = wire::node::proof_body(&binding.exporter, &binding.certificate_hash, &holder);
+        let request = ProveRequest { protocol: wire::PROTOCOL, holder, signature: self.0.sign("cap-proof", &body) };
+        Some((wire::node::Prove::PATH, wire::encode(&request).into()))
+    }
+}
+
+impl Cluster {
+    /// Connects to nothing yet. `session` is needed by all but login and registration.
+    pub(crate) fn new(env: &Env, trust: Trust, coordinators: Vec<String>, session: Option<SessionToken>) -> Result<Self> {
+        let holder = Arc::new(Holder(SigningKey::generate(&mut env.rand())));
+        let tls = ClientTls::new(env, trust, None)?;
+        let pool = Pool::new(env.clone(), tls, PoolConfig::default(), Some(holder.clone()));
+        let state = State { coordinators, view: None, layouts: BTreeMap::new(), reading: None };
+        Ok(Cluster { env: env.clone(), pool, session, holder, state: Mutex::new(state), paces: Paces::new(env.clone()) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(crate) fn holder_key(&self) -> model::PublicKey {
+        self.holder.0.public()
+    }
+
+    /// Known coordinators, the one that answered last first.
+    pub(crate) fn coordinators(&self) -> Vec<String> {
+        self.state().coordinators.clone()
+    }
+
+    /// Asks the coordinators in turn until one answers. What is sent may be sent again: requests
+    /// carry idempotence keys.
+    pub(crate) async fn call<R: Rpc>(&self, request: &R::Request) -> Result<R::Response> {
+        let start = self.env.clock.monotonic();
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let addresses = self.coordinators();
+            let mut last = Error::unavailable("no coordinator is known");
+            for address in &addresses {
+                match self.pool.rpc::<R>(&Target::coordinator(address.clone()), request, CALL).await {
+                    Err(e) if e.kind == Kind::Unavailable => last = e,
+                    answer => {
+                        self.prefer(address);
+                        return answer;
+                    }
+                }
+            }
+            if self.env.clock.monotonic() - start > PATIENCE {
+                let hint = last.hint.clone().unwrap_or_else(|| "start a coordinator, then try again".into());
+                return Err(Error::unavailable(format!("no coordinator answers ({}): {}", addresses.join(", "), last.message)).hint(hint));
+            }
+            self.env.sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+    }
+
+    fn prefer(&self, address: &str) {
+        let mut state = self.state();
+        if let Some(i) = state.coordinators.iter().position(|a| a == address) {
+            state.coordinators[..=i].rotate_right(1);
+        }
+    }
+
+    /// A request of the account that is logged in.
+    pub(crate) async fn authed<R, T>(&self, request: T) -> Result<R::Response>
+    where
+        R: Rpc<Request = Authed<T>>,
+    {
+        let session = self.session.ok_or_else(|| Error::denied("nobody is logged in here").hint("shardkeep login --user NAME"))?;
+        self.call::<R>(&Authed { session, request }).await
+    }
+
+    /// A question to the catalog.
+    pub(crate) async fn ask(&self, query: Query) -> Result<Answer> {
+        self.authed::<Ask, _>(query).await
+    }
+
+    /// The cluster as of the last half minute, or right now with `fresh`.
+    pub(crate) async fn view(&self, fresh: bool) -> Result<Arc<ClusterView>> {
+        let now = self.env.clock.monotonic();
+        if let (false, Some((at, view))) = (fresh, self.state().view.clone())
+            && now - at < VIEW_AGE
+        {
+            return Ok(view);
+        }
+        let Answer::Cluster(view) = self.ask(Query::Cluster).await? else { return Err(unexpected()) };
+        let view = Arc::new(*view);
+        let mut state = self.state();
+        for c in &view.coordinators {
+            if !state.coordinators.contains(&c.address) {
+                state.coordinators.push(c.address.clone());
+            }
+        }
+        state.view = Some((now, view.clone()));
+        Ok(view)
+    }
+
+    /// The layout for chunks of `width` shards. Waits up to 10 s for the first one, while nodes join.
+    pub(crate) async fn layout(&self, width: u8) -> Result<Arc<Layout>> {
+        if let Some(layout) = self.state().layouts.get(&width) {
+            return Ok(layout.clone());
+        }
+        let start = self.env.clock.monotonic();
+        loop {
+            let missing = match self.ask(Query::Layout(width)).await {
+                Ok(Answer::Layout(Some(layout))) => {
+                    layout.check()?;
+                    if layout.width != width {
+                        return Err(unexpected());
+                    }
+                    let layout = Arc::new(layout);
+                    self.state().layouts.insert(width, layout.clone());
+                    return Ok(layout);
+                }
+                Ok(Answer::Layout(None)) => None,
+                Ok(_) => return Err(unexpected()),
+                Err(e) if e.kind == Kind::Unavailable => Some(e),
+                Err(e) => return Err(e),
+            };
+            if self.env.clock.monotonic() - start > Duration::from_secs(10) {
+                let nodes = self.view(true).await?.nodes.len();
+                let needed = usize::from(width).saturating_sub(nodes);
+                return Err(missing.filter(|_| needed == 0).unwrap_or_else(|| {
+                    Error::unavailable(format!("{nodes} of the {width} nodes that this policy needs have joined: {needed} are missing"))
+                        .hint("shardkeep cluster token node, then shardkeep serve node --join TOKEN on another machine")
+                }));
+            }
+            self.env.sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Forgets layouts and the view: a server said that they are old.
+    pub(crate) fn outdated(&self) {
+        let mut state = self.state();
+        state.layouts.clear();
+        state.view = None;
+    }
+
+    async fn node(&self, id: NodeId) -> Result<Node> {
+        let known = |view: &ClusterView| view.nodes.iter().find(|n| n.id == id).cloned();
+        if let Some(node) = known(&*self.view(false).await?) {
+            return Ok(node);
+        }
+        known(&*self.view(true).await?).ok_or_else(|| Error::unavailable(format!("node-{id} is not known to the cluster")).on(id))
+    }
+
+    async fn target(&self, id: NodeId) -> Result<Target> {
+        Ok(Target::node(id, self.node(id).await?.address))
+    }
+
+    /// The capability that allows reading at a node.
+    async fn reading(&self, node: NodeId) -> Result<Option<Capability>> {
+        let now = self.env.clock.monotonic();
+        let cached = self.state().reading.clone().filter(|(at, _)| now - *at < CAPABILITY_AGE);
+        let capabilities = match cached {
+            Some((_, c)) if c.contains_key(&node) => c,
+            _ => {
+                let fresh = self.authed::<ReadCapabilities, _>(self.holder_key()).await?;
+                let fresh = Arc::new(fresh.into_iter().collect::<BTreeMap<_, _>>());
+                self.state().reading = Some((now, fresh.clone()));
+                fresh
+            }
+        };
+        Ok(capabilities.get(&node).cloned())
+    }
+
+    /// Stores a shard; returns when it is durable there. The time that it took is remembered.
+    pub(crate) async fn put_shard(&self, node: NodeId, request: &PutShardRequest, body: Bytes) -> Result<()> {
+        let call = async {
+            let target = self.target(node).await?;
+            self.pool.rpc_body::<PutShard>(&target, request, body, SHARD_CALL).await.map(|_| ())
+        };
+        self.paces.timed(node, call).await
+    }
+
+    /// Reads a shard or a range of it: encoded descriptor and bytes.
+    pub(crate) async fn get_shard(
+        &self,
+        node: NodeId,
+        shard: model::ShardRef,
+        device: model::DeviceId,
+        range: Option<(u64, u64)>,
+    ) -> Result<(Bytes, Bytes)> {
+        let call = async {
+            let capability = self.reading(node).await?;
+            let target = self.target(node).await?;
+            let request = GetShardRequest { capability, shard, range, device };
+            let (head, body) = self.pool.rpc_body::<GetShard>(&target, &request, Bytes::new(), SHARD_CALL).await?;
+            Ok((Vec::from(head.descriptor).into(), body))
+        };
+        self.paces.timed(node, call).await
+    }
+
+    /// What a node has of some shards.
+    pub(crate) async fn head_shards(&self, node: NodeId, shards: Vec<model::ShardRef>, deep: bool) -> Result<Vec<ShardState>> {
+        let capability = self.reading(node).await?;
+        let target = self.target(node).await?;
+        let asked = shards.len();
+        let states = self.pool.rpc::<HeadShards>(&target, &HeadShardsRequest { capability, shards, deep }, SHARD_CALL).await?;
+        if states.len() == asked { Ok(states) } else { Err(unexpected().on(node)) }
+    }
+}
+
+/// A server answered with something that does not belong to the question.
+pub(crate) fn unexpected() -> Error {
+    Error::corrupt("a server answered something that was not asked")
+}

@@ -1,0 +1,76 @@
+//! Object ids for uploads: asked for in batches, each batch with the catalog's proof that it was
+//! issued and a capability for every node.
+
+use crate::session::Client;
+use model::cluster::{Capability, UploadGrant};
+use model::{Error, NodeId, ObjectId, Result};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use wire::coordinator::{Upload, UploadRequest};
+
+/// Ids a batch: a capability names them all and travels with each shard.
+const BATCH: u32 = 32;
+/// Bytes that one batch may put on one node.
+const BYTE_LIMIT: u64 = 1 << 50;
+
+/// Ids issued together.
+pub(crate) struct Issued {
+    pub grant: Arc<UploadGrant>,
+    renewable: Mutex<Good>,
+}
+
+#[derive(Clone)]
+struct Good {
+    capabilities: Arc<BTreeMap<NodeId, Capability>>,
+    until: Duration,
+}
+
+impl Issued {
+    /// The capability for a node; renewed when it is about to expire.
+    pub async fn capability(&self, client: &Client, node: NodeId) -> Result<Capability> {
+        let good = self.renewable.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = client.env().clock.monotonic();
+        let good = if now < good.until && good.capabilities.contains_key(&node) {
+            good
+        } else {
+            let fresh = request(client, 0, Some((*self.grant).clone())).await?.1;
+            *self.renewable.lock().unwrap_or_else(PoisonError::into_inner) = fresh.clone();
+            fresh
+        };
+        good.capabilities.get(&node).cloned().ok_or_else(|| Error::unavailable(format!("node-{node} takes no uploads now")).on(node))
+    }
+
+    /// Ids issued in an earlier run, taken up again with their proof.
+    pub async fn renewed(client: &Client, grant: UploadGrant) -> Result<Arc<Issued>> {
+        let (_, good) = request(client, 0, Some(grant.clone())).await?;
+        Ok(Arc::new(Issued { grant: Arc::new(grant), renewable: Mutex::new(good) }))
+    }
+}
+
+async fn request(client: &Client, objects: u32, renew: Option<UploadGrant>) -> Result<((Vec<ObjectId>, UploadGrant), Good)> {
+    let now = client.env().clock.monotonic();
+    let holder = client.cluster().holder_key();
+    let request = UploadRequest { space: client.home().id(), objects, holder, byte_limit: BYTE_LIMIT, renew };
+    let answer = client.cluster().authed::<Upload, _>(request).await?;
+    let capabilities = Arc::new(answer.capabilities.into_iter().collect());
+    let until = now + Duration::from_millis(answer.valid_ms).mul_f64(0.8);
+    Ok(((answer.objects, answer.grant), Good { capabilities, until }))
+}
+
+/// Hands out fresh ids.
+#[derive(Default)]
+pub(crate) struct Issuer(tokio::sync::Mutex<Vec<(ObjectId, Arc<Issued>)>>);
+
+impl Issuer {
+    /// A fresh id, never given out before.
+    pub async fn next(&self, client: &Client) -> Result<(ObjectId, Arc<Issued>)> {
+        let mut free = self.0.lock().await;
+        if free.is_empty() {
+            let ((ids, grant), good) = request(client, BATCH, None).await?;
+            let issued = Arc::new(Issued { grant: Arc::new(grant), renewable: Mutex::new(good) });
+            free.extend(ids.into_iter().map(|id| (id, issued.clone())));
+        }
+        free.pop().ok_or_else(crate::connection::unexpected)
+    }
+}

@@ -1,0 +1,170 @@
+//! What this machine remembers of a cluster: where it is, who is logged in, what was under way.
+//!
+//! ```text
+//! HOME/profiles/NAME/profile     cluster id, root certificate, coordinators, account name
+//!                    session     secret, 0600: session token and the account's unlocked keys
+//!                    transfers/  journals of interrupted uploads and downloads
+//! ```
+//! Files are CBOR with a version in front, replaced whole, readable by their owner only.
+
+use env::{DiskExt, Env};
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+use model::{ClusterId, Error, Hash, Result, cbor};
+use std::path::{Path, PathBuf};
+use wire::SessionToken;
+use zeroize::Zeroizing;
+
+/// Version of the files.
+const VERSION: u8 = 1;
+
+/// A profile: one cluster and one account on this machine.
+#[derive(Clone)]
+pub struct Profile {
+    pub(crate) env: Env,
+    dir: PathBuf,
+}
+
+/// What a profile says of its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ProfileInfo {
+    #[n(0)]
+    version: u8,
+    /// Cluster.
+    #[n(1)]
+    pub cluster: ClusterId,
+    /// Root certificate, DER: pinned.
+    #[n(2)]
+    pub root: ByteVec,
+    /// Addresses of coordinators.
+    #[n(3)]
+    pub coordinators: Vec<String>,
+    /// Account name.
+    #[n(4)]
+    pub account: String,
+    /// Highest number of the account's sealed notes that was seen here.
+    #[n(5)]
+    pub state_seq: u64,
+}
+
+impl ProfileInfo {
+    pub(crate) fn new(cluster: ClusterId, root: Vec<u8>, coordinators: Vec<String>, account: String) -> Self {
+        ProfileInfo { version: VERSION, cluster, root: root.into(), coordinators, account, state_seq: 0 }
+    }
+
+    /// BLAKE3 of the root certificate: what people compare.
+    pub fn fingerprint(&self) -> Hash {
+        Hash::of(&self.root)
+    }
+}
+
+/// The session file. Secret.
+#[derive(Encode, Decode)]
+pub(crate) struct StoredSession {
+    #[n(0)]
+    version: u8,
+    #[n(1)]
+    pub token: SessionToken,
+    #[n(2)]
+    pub expires_ms: u64,
+    #[n(3)]
+    pub keys: ByteVec,
+}
+
+impl Drop for StoredSession {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.token.0);
+        zeroize::Zeroize::zeroize(&mut *self.keys);
+    }
+}
+
+impl StoredSession {
+    pub fn new(token: SessionToken, expires_ms: u64, keys: &[u8]) -> Self {
+        StoredSession { version: VERSION, token, expires_ms, keys: keys.to_vec().into() }
+    }
+}
+
+impl Profile {
+    /// The profile `name` under a home folder (`~/.shardkeep`). Nothing is created yet.
+    /// `Invalid` for a name that is no plain file name.
+    pub fn new(env: Env, home: &Path, name: &str) -> Result<Self> {
+        let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-@".contains(&b)) && !name.starts_with('.');
+        if !plain {
+            return Err(Error::invalid(format!("'{}' is no name of a profile: use letters, digits, '.', '_', '-'", name.escape_debug())));
+        }
+        Ok(Profile { env, dir: home.join("profiles").join(name) })
+    }
+
+    /// Whether it was set up.
+    pub fn exists(&self) -> bool {
+        self.env.disk.exists(&self.dir.join("profile"))
+    }
+
+    /// Its cluster. `NotFound` when it was not set up.
+    pub fn info(&self) -> Result<ProfileInfo> {
+        if !self.exists() {
+            return Err(Error::not_found(format!("there is no profile in {}", self.dir.display()))
+                .hint("shardkeep up, shardkeep register INVITE, or shardkeep login --user NAME --coordinator ADDR --fingerprint HEX"));
+        }
+        let bytes = self.read("profile")?;
+        let info: ProfileInfo = cbor::from_slice(&bytes).map_err(|_| self.damaged("profile"))?;
+        if info.version != VERSION {
+            return Err(self.damaged("profile"));
+        }
+        Ok(info)
+    }
+
+    pub(crate) fn save_info(&self, info: &ProfileInfo) -> Result<()> {
+        self.write("profile", &cbor::to_vec(info))
+    }
+
+    pub(crate) fn session(&self) -> Result<StoredSession> {
+        if !self.env.disk.exists(&self.dir.join("session")) {
+            return Err(Error::denied("nobody is logged in here").hint("shardkeep login --user NAME"));
+        }
+        let bytes = Zeroizing::new(self.read("session")?);
+        let session: StoredSession = cbor::from_slice(&bytes).map_err(|_| self.damaged("session"))?;
+        if session.version != VERSION {
+            return Err(self.damaged("session"));
+        }
+        Ok(session)
+    }
+
+    pub(crate) fn save_session(&self, session: &StoredSession) -> Result<()> {
+        self.write("session", &Zeroizing::new(cbor::to_vec(session)))
+    }
+
+    /// Removes the session. The keys in it are gone from this machine.
+    pub(crate) fn forget_session(&self) -> Result<()> {
+        let path = self.dir.join("session");
+        if self.env.disk.exists(&path) {
+            self.env.disk.remove_file(&path).map_err(|e| self.io("session", &e))?;
+        }
+        Ok(())
+    }
+
+    /// The folder for journals of transfers; created.
+    pub(crate) fn transfers(&self) -> Result<PathBuf> {
+        let dir = self.dir.join("transfers");
+        self.env.disk.create_dir_all(&dir).map_err(|e| self.io("transfers", &e))?;
+        Ok(dir)
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
+        self.env.disk.read(&self.dir.join(name)).map_err(|e| self.io(name, &e))
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.env.disk.create_dir_all(&self.dir).map_err(|e| self.io("", &e))?;
+        self.env.disk.replace(&self.dir.join(name), bytes).map_err(|e| self.io(name, &e))
+    }
+
+    fn io(&self, name: &str, e: &std::io::Error) -> Error {
+        let kind = if e.kind() == std::io::ErrorKind::StorageFull { model::Kind::Insufficient } else { model::Kind::Invalid };
+        Error::new(kind, format!("{}: {e}", self.dir.join(name).display()))
+    }
+
+    fn damaged(&self, name: &str) -> Error {
+        Error::corrupt(format!("{} is damaged or of another version", self.dir.join(name).display())).hint("shardkeep login --user NAME")
+    }
+}

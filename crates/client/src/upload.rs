@@ -1,0 +1,701 @@
+//! Uploads: local files and streams into the tree, many at once, with bounded memory.
+//!
+//! A file of at most 4 KiB is sealed into its entry. A larger one goes chunk by chunk: read, sealed
+//! and coded on all cores, its shards on the wire, the next chunks already under way; when all are
+//! stored, its manifest and entry are committed together with whatever else is ready.
+
+use crate::Progress;
+use crate::commit::{CommitSender, Pending};
+use crate::connection::unexpected;
+use crate::issue::{Issued, Issuer};
+use crate::local::{self, LocalItem, LocalKind, LocalReader};
+use crate::path::RemotePath;
+use crate::session::Client;
+use crate::store::{Stored, Target};
+use crate::transfer::Transfer;
+use crate::tree::{EntryKind, Folder};
+use erasure::Coder;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+use model::chunk::{CHUNK_SIZE, INLINE_MAX};
+use model::cluster::UploadGrant;
+use model::command::{Answer, Query};
+use model::tree::{Change, Expect, ManifestRow, ObjectUse};
+use model::{EntryId, Epoch, Error, Hash, ManifestId, ObjectId, Policy, Result};
+use seal::content::{ChunkRecord, INDEX_FANOUT, Manifest, seal_index};
+use seal::keys::{ContentKey, ManifestKey};
+use seal::tree::{Attributes, Content, Entry as Sealed, Name, RowVerifier};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// Files of at least this many bytes keep a journal, to be resumed after an interruption.
+const JOURNAL_MIN: u64 = 16 << 20;
+/// Files under way at once; memory bounds it further.
+const FILES: usize = 64;
+/// Most chunks of one file under way at once; memory bounds it further.
+const CHUNKS: usize = 16;
+
+/// Where bytes come from.
+pub enum Source {
+    /// A local file, symlink or folder (with all below it).
+    Path(PathBuf),
+    /// A stream of unknown length.
+    Stream(Box<dyn AsyncRead + Send + Unpin>),
+    /// Bytes at hand.
+    Bytes(Vec<u8>),
+}
+
+/// What goes where. `remote` is the exact target path, not the folder to put it in.
+pub struct Put {
+    /// From here.
+    pub source: Source,
+    /// To here.
+    pub remote: RemotePath,
+}
+
+/// How to put.
+#[derive(Debug, Clone, Default)]
+pub struct PutOptions {
+    /// Policy of the new contents; `None`: the default.
+    pub policy: Option<Policy>,
+    /// Refuse to overwrite.
+    pub if_absent: bool,
+    /// Settle for k shards where the write quorum does not answer.
+    pub allow_degraded: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default)]
+pub struct PutReport {
+    /// Files (and symlinks) committed.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Some chunk has not all its shards yet; the servers heal it by themselves.
+    pub degraded: bool,
+    /// What failed, by path.
+    pub failed: Vec<(String, Error)>,
+}
+
+/// What lies at a place now.
+#[derive(Clone, Copy)]
+struct There {
+    id: EntryId,
+    rev: u64,
+}
+
+/// A file's place: where its row goes and what is there.
+struct Place {
+    folder: Folder,
+    name: Name,
+    there: Option<There>,
+    path: RemotePath,
+}
+
+impl Place {
+    fn change(&self, client: &Client, content: Content, size: u64, attributes: Attributes, new: Option<ManifestRow>) -> Result<Change> {
+        let entry = Sealed { name: self.name.clone(), attributes, size, content };
+        let mut rng = client.env().rand();
+        let (id, rev) = self.there.map_or_else(|| (EntryId(client.env().random()), 1), |t| (t.id, t.rev + 1));
+        let row = self.folder.keys.seal(id, rev, &entry, &mut rng)?;
+        let tag = row.tag;
+        let expect = self.there.map_or(Expect::Absent, |t| Expect::At { folder: self.folder.keys.folder, tag, rev: t.rev });
+        Ok(Change { row, expect, child: None, manifest: new.as_ref().map(|m| m.id), new_manifest: new, purge: false })
+    }
+}
+
+/// What an upload's tasks share.
+struct Upload {
+    client: Client,
+    options: PutOptions,
+    progress: Arc<dyn Progress>,
+    issuer: Issuer,
+    commits: CommitSender,
+}
+
+impl Client {
+    /// Stores files, symlinks and whole folders. Goes on past those that fail and reports them.
+    pub async fn put(&self, puts: Vec<Put>, options: PutOptions, progress: Arc<dyn Progress>) -> Result<PutReport> {
+        let committer = self.committer_with(progress.clone());
+        let upload = Arc::new(Upload { client: self.clone(), options, progress, issuer: Issuer::default(), commits: committer.sender() });
+        let mut report = PutReport::default();
+        let mut files = FuturesUnordered::new();
+        let settle = |report: &mut PutReport, path: String, done: Result<Sent>| match done {
+            Ok(sent) => {
+                report.bytes += sent.bytes;
+                report.degraded |= sent.degraded;
+            }
+            Err(e) => report.failed.push((path, e)),
+        };
+        let mut folders_sent = 0u64;
+        for put in puts {
+            let items = match put.source {
+                Source::Path(path) => {
+                    let remote = put.remote.clone();
+                    let (found, failed) = self
+                        .env()
+                        .blocking(move || {
+                            let (mut found, mut failed) = (Vec::new(), Vec::new());
+                            local::scan(&path, &remote, &mut found, &mut failed);
+                            (found, failed)
+                        })
+                        .await;
+                    report.failed.extend(failed);
+                    let of_files = || found.iter().filter(|i| matches!(i.kind, LocalKind::File));
+                    upload.progress.total(of_files().count() as u64, of_files().map(|i| i.size).sum());
+                    found.into_iter().map(Work::Local).collect()
+                }
+                Source::Stream(stream) => vec![Work::Stream(stream, put.remote)],
+                Source::Bytes(bytes) => {
+                    upload.progress.total(1, bytes.len() as u64);
+                    vec![Work::Bytes(bytes, put.remote)]
+                }
+            };
+            let mut places = Places::new(&upload, &items);
+            for work in items {
+                let path = work.remote().clone();
+                let place = match places.of(&upload, &path, work.is_folder(), &committer).await {
+                    Ok(Some(place)) => place,
+                    Ok(None) => {
+                        folders_sent += 1;
+                        continue;
+                    }
+                    Err(e) => {
+                        report.failed.push((path.to_string(), e));
+                        continue;
+                    }
+                };
+                while files.len() >= FILES {
+                    if let Some((path, done)) = files.next().await {
+                        settle(&mut report, path, done);
+                    }
+                }
+                let upload = upload.clone();
+                let task = self.env().spawn(async move { upload.one(work, place).await });
+                files.push(async move {
+                    let done = task.await.unwrap_or_else(|e| Err(Error::unavailable(format!("an upload task ended: {e}"))));
+                    (path.to_string(), done)
+                });
+            }
+        }
+        while let Some((path, done)) = files.next().await {
+            settle(&mut report, path, done);
+        }
+        drop(files);
+        drop(upload);
+        let committed = committer.finish().await;
+        report.failed.extend(committed.failed);
+        report.files = committed.done.saturating_sub(folders_sent);
+        Ok(report)
+    }
+}
+
+/// One thing to store.
+enum Work {
+    Local(LocalItem),
+    Stream(Box<dyn AsyncRead + Send + Unpin>, RemotePath),
+    Bytes(Vec<u8>, RemotePath),
+}
+
+impl Work {
+    fn remote(&self) -> &RemotePath {
+        match self {
+            Work::Local(item) => &item.remote,
+            Work::Stream(_, path) | Work::Bytes(_, path) => path,
+        }
+    }
+
+    fn is_folder(&self) -> Option<Attributes> {
+        match self {
+            Work::Local(LocalItem { kind: LocalKind::Folder, attributes, .. }) => Some(attributes.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// Folders of an upload and what lies in them: those just made are empty, of the others the names
+/// needed are looked up in batches.
+struct Places {
+    folders: BTreeMap<RemotePath, Known>,
+    wanted: BTreeMap<RemotePath, Vec<Name>>,
+}
+
+enum Known {
+    Fresh(Folder),
+    Old(Folder, BTreeMap<Name, (There, EntryKind)>),
+}
+
+impl Places {
+    fn new(_: &Upload, items: &[Work]) -> Self {
+        let mut wanted: BTreeMap<RemotePath, Vec<Name>> = BTreeMap::new();
+        for path in items.iter().map(Work::remote) {
+            if let (Some(parent), Some(name)) = (path.parent(), path.name()) {
+                wanted.entry(parent).or_default().push(name.clone());
+            }
+        }
+        Places { folders: BTreeMap::new(), wanted }
+    }
+
+    /// The place of a file; for a folder it is made, unless it is there, and there is no place.
+    async fn of(
+        &mut self,
+        upload: &Upload,
+        path: &RemotePath,
+        folder: Option<Attributes>,
+        committer: &crate::commit::Committer,
+    ) -> Result<Option<Place>> {
+        let client = &upload.client;
+        let (Some(parent), Some(name)) = (path.parent(), path.name().cloned()) else {
+            return if folder.is_some() { Ok(None) } else { Err(Error::invalid("the root is a folder")) };
+        };
+        if !self.folders.contains_key(&parent) {
+            let entry = client.stat(&parent).await?;
+            let known = self.look_up(client, client.folder_of(&entry)?).await?;
+            self.folders.insert(parent.clone(), known);
+        }
+        let (into, there) = match self.folders.get(&parent).ok_or_else(unexpected)? {
+            Known::Fresh(folder) => (folder.clone(), None),
+            Known::Old(folder, names) => (folder.clone(), names.get(&name).copied()),
+        };
+        match (folder, there) {
+            (Some(_), Some((_, EntryKind::Folder))) => {
+                let entry = client.stat(path).await?;
+                let known = self.look_up(client, client.folder_of(&entry)?).await?;
+                self.folders.insert(path.clone(), known);
+                Ok(None)
+            }
+            (Some(_), Some(_)) => Err(Error::exists(format!("{path} exists and is no folder"))),
+            (Some(attributes), None) => {
+                let (change, made) = client.new_folder_change(&into, &name, attributes)?;
+                committer.send(change, path.to_string()).await?;
+                self.folders.insert(path.clone(), Known::Fresh(made));
+                Ok(None)
+            }
+            (None, Some((_, EntryKind::Folder))) => Err(Error::exists(format!("{path} exists and is a folder"))),
+            (None, Some(_)) if upload.options.if_absent => Err(Error::exists(format!("{path} exists already"))),
+            (None, there) => Ok(Some(Place { folder: into, name, there: there.map(|(t, _)| t), path: path.clone() })),
+        }
+    }
+
+    async fn look_up(&self, client: &Client, folder: Folder) -> Result<Known> {
+        let mut found = BTreeMap::new();
+        for names in self.wanted.get(&folder.path).map_or(&[][..], |n| n).chunks(256) {
+            let tags = names.iter().map(|n| folder.keys.tag(n)).collect();
+            let query = Query::Lookup { space: client.home().id(), folder: folder.keys.folder, tags, manifests: false };
+            let Answer::Rows(rows) = client.cluster().ask(query).await? else { return Err(unexpected()) };
+            let steps: Vec<_> = names.iter().map(|n| (&*folder.keys, n)).collect();
+            let opened = RowVerifier::new(client.home()).verify(&rows)?.lookup(&steps)?;
+            for (name, there) in names.iter().zip(opened) {
+                if let Some(f) = there {
+                    found.insert(name.clone(), (There { id: f.id, rev: f.rev }, f.entry.kind()));
+                }
+            }
+        }
+        Ok(Known::Old(folder, found))
+    }
+}
+
+/// What one file came to.
+struct Sent {
+    bytes: u64,
+    degraded: bool,
+}
+
+/// Where a file's bytes come from, chunk by chunk.
+enum Feed {
+    File { reader: Arc<LocalReader>, size: u64 },
+    Stream(Box<dyn AsyncRead + Send + Unpin>),
+    Bytes(Vec<u8>),
+}
+
+impl Feed {
+    /// The chunk at an index; shorter than a full one only at the end, empty beyond it.
+    async fn chunk(&mut self, client: &Client, index: u64) -> Result<Vec<u8>> {
+        let start = index * CHUNK_SIZE as u64;
+        match self {
+            Feed::File { reader, size } => {
+                let (reader, len) = (reader.clone(), Manifest::chunk_len(*size, index));
+                client.env().blocking(move || reader.read(start, len)).await
+            }
+            Feed::Stream(stream) => {
+                let mut buffer = Vec::new();
+                let read = stream.take(CHUNK_SIZE as u64).read_to_end(&mut buffer).await;
+                read.map_err(|e| Error::invalid(format!("the input stream broke: {e}")))?;
+                Ok(buffer)
+            }
+            Feed::Bytes(bytes) => Ok(bytes.iter().skip(start as usize).take(CHUNK_SIZE).copied().collect()),
+        }
+    }
+}
+
+impl Upload {
+    async fn one(&self, work: Work, place: Place) -> Result<Sent> {
+        let client = &self.client;
+        match work {
+            Work::Local(LocalItem { kind: LocalKind::Symlink(target), attributes, size, .. }) => {
+                let change = place.change(client, Content::Symlink(target), size, attributes, None)?;
+                self.commit(Pending::new(change), &place, Sent { bytes: 0, degraded: false }).await
+            }
+            Work::Local(item) => {
+                let path = item.path.clone();
+                let (reader, stamp) = client
+                    .env()
+                    .blocking(move || {
+                        let reader = LocalReader::open(&path)?;
+                        let stamp = reader.stamp()?;
+                        Ok::<_, Error>((Arc::new(reader), stamp))
+                    })
+                    .await?;
+                let (size, mtime_ns) = stamp;
+                let attributes = Attributes { mtime_ns, ..item.attributes };
+                let feed = Feed::File { reader: reader.clone(), size };
+                let sent = self.file(feed, Some(size), attributes, place, Some(&item.path), || {
+                    if reader.stamp()? == stamp {
+                        Ok(())
+                    } else {
+                        Err(Error::conflict(format!("{} changed while it was read", item.path.display())).hint("put it again"))
+                    }
+                });
+                sent.await
+            }
+            Work::Stream(stream, _) => self.file(Feed::Stream(stream), None, client.now(), place, None, || Ok(())).await,
+            Work::Bytes(bytes, _) => {
+                let size = bytes.len() as u64;
+                self.file(Feed::Bytes(bytes), Some(size), client.now(), place, None, || Ok(())).await
+            }
+        }
+    }
+
+    async fn commit(&self, pending: Pending, place: &Place, sent: Sent) -> Result<Sent> {
+        self.commits.send_file(pending, place.path.to_string()).await?;
+        Ok(sent)
+    }
+
+    /// One file of known or unknown size. `unchanged` is asked before the commit.
+    async fn file(
+        &self,
+        mut feed: Feed,
+        size: Option<u64>,
+        attributes: Attributes,
+        place: Place,
+        local: Option<&Path>,
+        unchanged: impl Fn() -> Result<()>,
+    ) -> Result<Sent> {
+        let client = &self.client;
+        let first = feed.chunk(client, 0).await?;
+        if first.len() <= INLINE_MAX {
+            let size = first.len() as u64;
+            unchanged()?;
+            let change = place.change(client, Content::Inline(first), size, attributes, None)?;
+            self.progress.bytes(size);
+            return self.commit(Pending::new(change), &place, Sent { bytes: size, degraded: false }).await;
+        }
+        let mut session = FileUpload::begin(self, size, attributes.mtime_ns, local, &place.path).await?;
+        let total = session.send_all(self, &mut feed, first, size).await?;
+        unchanged()?;
+        let (manifest, uses, grants) = session.manifest(self, total, attributes.mtime_ns).await?;
+        let id = ManifestId(client.env().random());
+        let mut rng = client.env().rand();
+        let key = ManifestKey::generate(&mut rng);
+        let sealed = manifest.seal(id, &key, &mut rng)?;
+        let content = Content::Manifest { key, hash: Hash::of(&sealed), id };
+        let degraded = uses.iter().any(|u| !u.partial.is_empty());
+        let row = ManifestRow { id, sealed: sealed.into(), objects: uses };
+        let change = place.change(client, content, total, attributes, Some(row))?;
+        self.commit(Pending::with_content(change, grants, session.journal), &place, Sent { bytes: total, degraded }).await
+    }
+}
+
+/// First record of an upload's journal.
+#[derive(Encode, Decode)]
+struct Begun {
+    #[n(0)]
+    size: u64,
+    #[n(1)]
+    mtime_ns: i64,
+}
+
+/// A fresh object was begun.
+#[derive(Encode, Decode)]
+struct BegunObject {
+    #[n(0)]
+    object: ObjectId,
+    #[n(1)]
+    key: ByteVec,
+    #[n(2)]
+    grant: UploadGrant,
+    #[n(3)]
+    policy: Policy,
+    #[n(4)]
+    layout: Epoch,
+}
+
+/// Further records.
+#[derive(Encode, Decode)]
+enum Step {
+    #[n(0)]
+    Object(#[n(0)] BegunObject),
+    #[n(1)]
+    Chunk(#[n(0)] ChunkRecord, #[n(1)] bool),
+}
+
+/// An object that an upload uses.
+struct Used {
+    object: ObjectId,
+    key: ContentKey,
+    grant: Arc<UploadGrant>,
+    policy: Policy,
+    layout: Epoch,
+}
+
+/// One file under way.
+struct FileUpload {
+    used: Vec<Used>,
+    /// Stored chunks of the file by index.
+    done: BTreeMap<u64, Stored>,
+    target: Option<Arc<Target>>,
+    /// The place of `target` among `used`.
+    index: u32,
+    journal: Option<Transfer>,
+    /// Next free chunk number of the current object.
+    next: u32,
+}
+
+impl FileUpload {
+    async fn begin(upload: &Upload, size: Option<u64>, mtime_ns: i64, local: Option<&Path>, remote: &RemotePath) -> Result<Self> {
+        let client = &upload.client;
+        let mut file = FileUpload { used: Vec::new(), done: BTreeMap::new(), target: None, index: 0, journal: None, next: 0 };
+        if let (Some(local), Some(size)) = (local, size.filter(|s| *s >= JOURNAL_MIN)) {
+            let id = model::signed::hash_parts(&[local.as_os_str().as_encoded_bytes(), &[0], remote.to_string().as_bytes()]);
+            let mut journal = Transfer::open(client.env(), &client.profile().transfers()?, &id)?;
+            let begun = journal.records::<Begun>(0).into_iter().next();
+            let same = begun.is_some_and(|b| b.size == size && b.mtime_ns == mtime_ns);
+            if !(same && file.resume(upload, &journal).await) {
+                file.used.clear();
+                file.done.clear();
+                journal.restart()?;
+                journal.append(&Begun { size, mtime_ns })?;
+            }
+            file.journal = Some(journal);
+        }
+        Ok(file)
+    }
+
+    /// Takes up what an earlier try has stored. False when it is too old or of another policy.
+    async fn resume(&mut self, upload: &Upload, journal: &Transfer) -> bool {
+        let client = &upload.client;
+        for step in journal.records::<Step>(1) {
+            match step {
+                Step::Object(b) => {
+                    let wanted = upload.options.policy.unwrap_or_else(|| client.default_policy());
+                    // An hour of margin: objects that were never committed expire after 24 h.
+                    let young = b.object.time_ms() + 23 * 3_600_000 > client.env().now_ms();
+                    let renewed = Issued::renewed(client, b.grant.clone()).await;
+                    let key = client.unlocked().open_content_key(b.object, &b.key);
+                    let (true, true, Ok(_), Ok(key)) = (young, wanted == b.policy, renewed, key) else { return false };
+                    self.used.push(Used { object: b.object, key, grant: Arc::new(b.grant), policy: b.policy, layout: b.layout });
+                }
+                Step::Chunk(record, partial) => {
+                    if record.object as usize >= self.used.len() {
+                        return false;
+                    }
+                    self.done.insert(u64::from(record.number), Stored { record, partial });
+                }
+            }
+        }
+        self.drop_unused();
+        true
+    }
+
+    /// Leaves out objects of which no chunk was stored.
+    fn drop_unused(&mut self) {
+        let used = std::mem::take(&mut self.used);
+        let mut new_index = BTreeMap::new();
+        for (old, object) in (0u32..).zip(used) {
+            if self.done.values().any(|s| s.record.object == old) {
+                new_index.insert(old, self.used.len() as u32);
+                self.used.push(object);
+            }
+        }
+        for stored in self.done.values_mut() {
+            if let Some(index) = new_index.get(&stored.record.object) {
+                stored.record.object = *index;
+            }
+        }
+    }
+
+    /// A fresh object for what is to be sent. Chunks of an interrupted try are never sealed twice
+    /// under the same id: what is left goes to a fresh one.
+    async fn target(&mut self, upload: &Upload) -> Result<Arc<Target>> {
+        if let Some(target) = &self.target {
+            return Ok(target.clone());
+        }
+        let client = &upload.client;
+        let policy = upload.options.policy.unwrap_or_else(|| client.default_policy());
+        let layout = client.cluster().layout(policy.width()).await?;
+        let (object, issued) = upload.issuer.next(client).await?;
+        let mut rng = client.env().rand();
+        let key = ContentKey::generate(&mut rng);
+        let sealed = client.unlocked().seal_content_key(object, &key, &mut rng);
+        let kept = client.unlocked().open_content_key(object, &sealed)?;
+        if let Some(journal) = &self.journal {
+            let begun = BegunObject { object, key: sealed.into(), grant: (*issued.grant).clone(), policy, layout: layout.epoch };
+            journal.append(&Step::Object(begun))?;
+        }
+        self.used.push(Used { object, key: kept, grant: issued.grant.clone(), policy, layout: layout.epoch });
+        self.index = (self.used.len() - 1) as u32;
+        let allow_degraded = upload.options.allow_degraded;
+        let target = Arc::new(Target { object, key, issued, coder: Coder::new(policy)?, layout, allow_degraded });
+        self.target = Some(target.clone());
+        Ok(target)
+    }
+
+    /// Sends all chunks that are not stored yet; returns the size of the file.
+    async fn send_all(&mut self, upload: &Upload, feed: &mut Feed, first: Vec<u8>, size: Option<u64>) -> Result<u64> {
+        let client = &upload.client;
+        let mut under_way = FuturesUnordered::new();
+        let mut first = Some(first);
+        let (mut index, mut total) = (0u64, 0u64);
+        loop {
+            if size.is_some_and(|s| index >= Manifest::chunk_count(s)) {
+                break;
+            }
+            if let (Some(size), true) = (size, self.done.contains_key(&index)) {
+                let len = Manifest::chunk_len(size, index) as u64;
+                upload.progress.bytes(len);
+                total += len;
+                index += 1;
+                first = None;
+                continue;
+            }
+            let target = self.target(upload).await?;
+            // Room first, then read: plaintext, sealed chunk and parity are in memory at once.
+            let cost = CHUNK_SIZE as u64 * (1 + target.policy().width() as u64).div_ceil(u64::from(target.policy().k)).max(2);
+            let cost = (cost.min(client.memory_budget()) >> 10) as u32;
+            while under_way.len() >= CHUNKS {
+                self.settle(upload, under_way.next().await)?;
+            }
+            let weight = if size.is_some_and(|s| s < CHUNK_SIZE as u64) {
+                (cost as u64 * size.unwrap_or(0).max(64 << 10) / CHUNK_SIZE as u64 + 1) as u32
+            } else {
+                cost
+            };
+            let permit = loop {
+                let room = client.memory().clone().acquire_many_owned(weight);
+                tokio::select! {
+                    biased;
+                    done = under_way.next(), if !under_way.is_empty() => self.settle(upload, done)?,
+                    permit = room => break permit.map_err(|_| unexpected())?,
+                }
+            };
+            let plain = match first.take() {
+                Some(first) => first,
+                None => feed.chunk(client, index).await?,
+            };
+            if plain.is_empty() {
+                break;
+            }
+            let len = plain.len();
+            total += len as u64;
+            let number = u32::try_from(index).map_err(|_| Error::invalid("the file has too many chunks"))?;
+            let (place, owned) = (self.index, client.clone());
+            let task = client.env().spawn(async move {
+                let (record, encoded) = target.encode(&owned, number, plain, place).await?;
+                target.store(&owned, record, encoded, Some(permit)).await
+            });
+            under_way.push(async move {
+                let stored = task.await.unwrap_or_else(|e| Err(Error::unavailable(format!("a chunk's task ended: {e}"))));
+                (index, len, stored)
+            });
+            self.next = self.next.max(number + 1);
+            index += 1;
+            if len < CHUNK_SIZE && size.is_none() {
+                break;
+            }
+        }
+        while !under_way.is_empty() {
+            self.settle(upload, under_way.next().await)?;
+        }
+        Ok(total)
+    }
+
+    fn settle(&mut self, upload: &Upload, done: Option<(u64, usize, Result<Stored>)>) -> Result<()> {
+        let Some((index, len, stored)) = done else { return Ok(()) };
+        let stored = stored?;
+        if let Some(journal) = &self.journal {
+            journal.append(&Step::Chunk(stored.record.clone(), stored.partial))?;
+        }
+        self.done.insert(index, stored);
+        upload.progress.bytes(len as u64);
+        Ok(())
+    }
+
+    /// The manifest, with index chunks stored where it is long, and what the catalog must know of
+    /// the objects in it.
+    async fn manifest(&mut self, upload: &Upload, size: u64, mtime_ns: i64) -> Result<(Manifest, Vec<ObjectUse>, Vec<Arc<UploadGrant>>)> {
+        let done = std::mem::take(&mut self.done);
+        let mut partial: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        let mut stored: Vec<(u32, u32, u32)> = Vec::new();
+        let mut records = Vec::with_capacity(done.len());
+        for s in done.into_values() {
+            if s.partial {
+                partial.entry(s.record.object).or_default().push(s.record.number);
+            }
+            stored.push((s.record.object, s.record.number, s.record.sealed_len));
+            records.push(s.record);
+        }
+        let keys = self.used.iter().map(|u| (u.object, u.key.share())).collect();
+        let mut manifest = Manifest { size, mtime_ns, objects: keys, level: 0, records };
+        while !manifest.fits() {
+            let target = self.target(upload).await?;
+            if manifest.objects.len() < self.used.len() {
+                manifest.objects = self.used.iter().map(|u| (u.object, u.key.share())).collect();
+            }
+            let mut above = Vec::new();
+            for part in manifest.records.chunks(INDEX_FANOUT) {
+                let number = self.next;
+                self.next += 1;
+                let sealed = seal_index(&target.key, target.object, number, part, &mut upload.client.env().rand())?;
+                let (record, encoded) = target.code(number, sealed, self.index)?;
+                let s = target.store(&upload.client, record, encoded, None).await?;
+                if s.partial {
+                    partial.entry(self.index).or_default().push(number);
+                }
+                stored.push((self.index, number, s.record.sealed_len));
+                above.push(s.record);
+            }
+            manifest.records = above;
+            manifest.level += 1;
+        }
+        let uses = (0u32..).zip(&self.used).map(|(i, used)| {
+            let mine = stored.iter().filter(|s| s.0 == i);
+            ObjectUse {
+                object: used.object,
+                policy: used.policy,
+                chunks: ranges(mine.clone().map(|s| s.1).collect()),
+                layout: used.layout,
+                bytes: mine.map(|s| u64::from(s.2)).sum(),
+                partial: partial.remove(&i).unwrap_or_default(),
+            }
+        });
+        let grants = self.used.iter().map(|u| u.grant.clone()).collect();
+        Ok((manifest, uses.collect(), grants))
+    }
+}
+
+/// Sorted, disjoint ranges `[from, to)` of some numbers.
+fn ranges(mut numbers: Vec<u32>) -> Vec<(u32, u32)> {
+    numbers.sort_unstable();
+    let mut out: Vec<(u32, u32)> = Vec::new();
+    for n in numbers {
+        match out.last_mut() {
+            Some((_, to)) if *to == n => *to = n + 1,
+            _ => out.push((n, n + 1)),
+        }
+    }
+    out
+}
