@@ -10,8 +10,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use transport::Service;
-use transport::tls::TlsIdentity;
+use transport::TlsIdentity;
 
+/// Time in which what is being answered is answered.
+const DRAIN: Duration = Duration::from_secs(2);
 /// Longest time that a stop takes.
 const STOP: Duration = Duration::from_millis(4500);
 
@@ -46,6 +48,7 @@ impl Tasks {
     pub fn serve(&mut self, listener: Box<dyn Listener>, identity: Arc<TlsIdentity>, service: Arc<dyn Service>, limits: transport::Limits) {
         let stopped = self.stopped();
         let env = self.env.clone();
+        let limits = transport::Limits { drain: DRAIN, ..limits };
         self.serving.push(self.env.spawn(async move {
             transport::serve(env, listener, identity, service, limits, stopped).await;
         }));

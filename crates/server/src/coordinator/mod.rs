@@ -37,12 +37,9 @@ use state::{Keys, State, confused};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use transport::identity::{ClusterRoot, ServerId, ServerKey};
-use transport::tls::TlsIdentity;
-use transport::token::InviteText;
+use transport::{CERTIFICATE_VALIDITY, ClusterRoot, InviteText, ServerId, ServerKey, TlsIdentity};
 use wire::coordinator::HelloResponse;
 
-use transport::identity::CERTIFICATE_VALIDITY as CERTIFICATE;
 /// How long before its certificate expires a server asks for another.
 pub(crate) const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long the first admin's invite is good.
@@ -127,7 +124,7 @@ impl Coordinator {
         let root = ClusterRoot::load(&genesis.root_cert, &genesis.root_key)?;
         let fingerprint = root.fingerprint();
         let key = ServerKey::generate(&env)?;
-        let certificate = root.issue(ServerId::Coordinator(me), genesis.cluster, key.spki(), env.now_ms(), CERTIFICATE)?;
+        let certificate = root.issue(ServerId::Coordinator(me), genesis.cluster, key.spki(), env.now_ms(), CERTIFICATE_VALIDITY)?;
         let identity = TlsIdentity::new(&env, root.cert_der(), &certificate, &key)?;
         let keys = Keys {
             root,
@@ -138,7 +135,7 @@ impl Coordinator {
         let invite = pending_invite(&state, &config).await?;
         let mut tasks = Tasks::new(&env);
         let service = Arc::new(CoordinatorService(state.clone()));
-        tasks.serve(listener, identity.clone(), service, transport::Limits::default());
+        tasks.serve(listener, identity.clone(), service, transport::Limits { max_body: service::COMMIT_BYTES, ..Default::default() });
         tasks.background(watch::run(state.clone()));
         tasks.background(renew(state.clone(), identity, key));
         tracing::info!(%address, cluster = %genesis.cluster, "coordinator serves");
@@ -231,7 +228,7 @@ async fn renew(state: Arc<State>, identity: Arc<TlsIdentity>, key: ServerKey) {
         if identity.not_after_ms() > now + RENEW_BEFORE.as_millis() as u64 {
             continue;
         }
-        let fresh = state.root.issue(ServerId::Coordinator(state.me), state.cluster, key.spki(), now, CERTIFICATE);
+        let fresh = state.root.issue(ServerId::Coordinator(state.me), state.cluster, key.spki(), now, CERTIFICATE_VALIDITY);
         if let Err(e) = fresh.and_then(|certificate| identity.replace(&certificate)) {
             tracing::warn!(error = %e, "the certificate could not be renewed");
         }
@@ -241,6 +238,6 @@ async fn renew(state: Arc<State>, identity: Arc<TlsIdentity>, key: ServerKey) {
 impl State {
     pub async fn hello(&self) -> Result<HelloResponse> {
         let leader = if self.consensus.is_leader() { Some(self.address.clone()) } else { None };
-        Ok(HelloResponse { protocol: wire::PROTOCOL, software: env!("CARGO_PKG_VERSION").into(), cluster: self.cluster, leader })
+        Ok(HelloResponse { protocol: wire::PROTOCOL, software: env!("CARGO_PKG_VERSION").into(), cluster: self.cluster, leader, root: self.root.cert_der().to_vec().into() })
     }
 }

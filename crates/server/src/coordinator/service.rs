@@ -4,7 +4,7 @@
 use super::state::State;
 use crate::rpc::{answer, unknown};
 use futures::future::BoxFuture;
-use model::{Error, Hash, NodeId, Result};
+use model::{Error, NodeId, Result};
 use std::sync::Arc;
 use transport::{Connection, Peer, Request, Response, Service};
 use wire::Rpc;
@@ -13,16 +13,19 @@ use wire::coordinator::*;
 /// The service of a coordinator.
 pub(crate) struct CoordinatorService(pub Arc<State>);
 
-/// Longest message that a client may send: a commit of many rows with inline content.
-const MESSAGE_MAX: usize = 8 << 20;
+/// Longest commit: 256 rows of 16 KiB with 256 manifests of 24 KiB, and what stands around them.
+pub(crate) const COMMIT_BYTES: usize = 11 << 20;
+/// Longest message of any other kind.
+const MESSAGE_BYTES: usize = 64 << 10;
 
 impl Service for CoordinatorService {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Response>> {
         Box::pin(self.route(request))
     }
 
-    fn max_body(&self, _: &str, _: &Connection) -> usize {
-        0
+    /// Only a commit is long: rows of many files with their inline content.
+    fn max_body(&self, path: &str, _: &Connection) -> usize {
+        if path == Propose::PATH { COMMIT_BYTES } else { MESSAGE_BYTES }
     }
 }
 
@@ -31,9 +34,6 @@ impl CoordinatorService {
         let s = &self.0;
         let connection = request.connection.clone();
         let address = connection.remote.ip();
-        if request.head.len() > MESSAGE_MAX {
-            return Err(Error::invalid("this message is too long"));
-        }
         match request.path.as_str() {
             Hello::PATH => answer::<Hello, _>(&request, |_| s.hello()).await,
             LoginStart::PATH => answer::<LoginStart, _>(&request, |r| s.login_start(r, address)).await,
@@ -58,15 +58,15 @@ impl CoordinatorService {
             ReportShard::PATH => answer::<ReportShard, _>(&request, |r| s.report_shard(r.session, r.request)).await,
             Join::PATH => answer::<Join, _>(&request, |r| s.join(r, &connection.exporter)).await,
             Heartbeat::PATH => {
-                let (node, key) = node(&connection.peer)?;
-                answer::<Heartbeat, _>(&request, |r| s.heartbeat(node, key, r)).await
+                let node = node(&connection.peer)?;
+                answer::<Heartbeat, _>(&request, |r| s.heartbeat(node, r)).await
             }
             AskPeer::PATH => {
                 server(&connection.peer)?;
                 answer::<AskPeer, _>(&request, |r| s.ask_as_peer(r)).await
             }
             ReportPeer::PATH => {
-                let (node, _) = node(&connection.peer)?;
+                let node = node(&connection.peer)?;
                 answer::<ReportPeer, _>(&request, |r| s.report_peer(node, r)).await
             }
             other => Err(unknown(other)),
@@ -74,18 +74,20 @@ impl CoordinatorService {
     }
 }
 
-/// The node at the other end, with the hash of its key.
-fn node(peer: &Peer) -> Result<(NodeId, Hash)> {
+/// The node at the other end.
+fn node(peer: &Peer) -> Result<NodeId> {
     match peer {
-        Peer::Node { id, key } => Ok((*id, *key)),
-        _ => Err(Error::denied("only nodes of the cluster, known by their certificate, may call this")),
+        Peer::Node(id) => Ok(*id),
+        Peer::Coordinator(_) | Peer::Anonymous => {
+            Err(Error::denied("only nodes of the cluster, known by their certificate, may call this"))
+        }
     }
 }
 
 /// `Denied` unless a server of the cluster is at the other end.
 fn server(peer: &Peer) -> Result<()> {
     match peer {
-        Peer::Node { .. } | Peer::Coordinator { .. } => Ok(()),
-        _ => Err(Error::denied("only servers of the cluster, known by their certificate, may call this")),
+        Peer::Node(_) | Peer::Coordinator(_) => Ok(()),
+        Peer::Anonymous => Err(Error::denied("only servers of the cluster, known by their certificate, may call this")),
     }
 }

@@ -16,7 +16,7 @@ use model::{AccountId, ClusterId, CoordinatorId, Error, NodeId, RequestId, Resul
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use transport::identity::ClusterRoot;
+use transport::ClusterRoot;
 use wire::coordinator::HeartbeatRequest;
 
 /// One coordinator. Behind an `Arc`, shared by its services and loops.

@@ -12,10 +12,7 @@ use model::cluster::ServerRole;
 use model::{ClusterId, DeviceId, Error, Hash, Kind, NodeId, Result, TokenId, cbor};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use transport::identity::ServerKey;
-use transport::tls::{ClientTls, Trust};
-use transport::token::{JoinToken, join_proof};
-use transport::{Mode, Pool, PoolConfig, Target};
+use transport::{ClientTls, JoinToken, Mode, Pool, PoolConfig, ServerKey, Target, Trust, join_proof};
 use wire::coordinator::{Join, JoinRequest};
 
 /// Deadline of a join at one coordinator.
@@ -100,8 +97,8 @@ impl Card {
 
     async fn join_at(pool: &Pool, address: &str, token: &JoinToken, key: &ServerKey, devices: &[DeviceId]) -> Result<Card> {
         let target = Target::coordinator(address).with(Mode::Control);
-        let connection = pool.connect_once(&target, DEADLINE).await?;
-        let proof = join_proof(&token.secret, token.id, ServerRole::Node, &connection.binding.exporter, key.spki());
+        let mut connection = pool.connect_once(&target, DEADLINE).await?;
+        let proof = join_proof(&token.secret, token.id, ServerRole::Node, &connection.binding().exporter, key.spki());
         let request = JoinRequest {
             token: token.id,
             role: ServerRole::Node,

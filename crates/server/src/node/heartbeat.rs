@@ -8,8 +8,7 @@ use model::{Kind, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use transport::identity::ServerKey;
-use transport::tls::TlsIdentity;
+use transport::{ServerKey, TlsIdentity};
 use wire::coordinator::{Heartbeat, HeartbeatRequest};
 
 /// Pause between two heartbeats.

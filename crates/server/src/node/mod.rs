@@ -30,10 +30,7 @@ use state::{Device, State};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use transport::identity::ServerKey;
-use transport::tls::{ClientTls, TlsIdentity, Trust};
-use transport::token::JoinToken;
-use transport::{Pool, PoolConfig};
+use transport::{ClientTls, JoinToken, Pool, PoolConfig, ServerKey, TlsIdentity, Trust};
 
 /// How long a start waits for a coordinator to take the first heartbeat before it serves without.
 const FIRST_HEARTBEAT: Duration = Duration::from_secs(5);
@@ -174,7 +171,7 @@ impl Node {
 
 async fn open_device(env: &Env, dir: &Path, capacity: Option<u64>) -> Result<Device> {
     let store = ShardStore::open(env.clone(), &dir.join("shards"), capacity).await?;
-    Ok(Device { id: store.device(), dir: dir.to_path_buf(), capacity, store })
+    Ok(Device { id: store.device(), dir: dir.to_path_buf(), store })
 }
 
 /// The node's card: the one on disk, or a new one by joining.

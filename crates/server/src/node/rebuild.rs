@@ -21,6 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// `Unavailable`: holders do not answer, so it may succeed later. `Corrupt`: all answered, and
 /// fewer than `k` shards are left.
 pub(crate) async fn rebuild(state: &Arc<State>, device: &Device, shard: ShardRef, policy: Option<Policy>) -> Result<u64> {
+    let _permit = state.rebuilds.acquire().await.map_err(|_| Error::unavailable("this node stops"))?;
     let layouts = match policy {
         Some(policy) => state.map.layout(policy.width()).into_iter().collect(),
         None => state.map.layouts(),

@@ -11,7 +11,8 @@ use super::plan::{RepairStep, shard_bytes, steps};
 use super::rebuild::rebuild;
 use super::state::{Device, State};
 use env::DiskExt;
-use futures::stream::{self, StreamExt};
+use futures::FutureExt;
+use futures::stream::{self, Stream, StreamExt};
 use model::cluster::{FeedItem, ObjectState};
 use model::command::{Answer, Query};
 use model::{DeviceId, Error, Kind, ObjectId, Result, ShardRef};
@@ -19,13 +20,18 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use wire::coordinator::RepairReport;
 
 /// Chunks younger than this are left alone.
 pub const AGE: Duration = Duration::from_secs(5);
 /// Items of the feed in one question.
 const PAGE: u32 = 512;
-/// Rebuilds at once.
-const AT_ONCE: usize = 4;
+/// Rebuilds at once, of one object and of all (see [`State::rebuilds`]).
+pub(crate) const AT_ONCE: usize = 4;
+/// Objects worked on at once.
+const OBJECTS_AT_ONCE: usize = 8;
+/// Missing shards of one object that are counted before the work; more are done, not counted.
+const COUNTED: usize = 100_000;
 /// Pause after a round with failures: doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(300);
@@ -61,7 +67,10 @@ pub(crate) async fn run(state: Arc<State>) {
         }
         state.env.sleep(AGE).await;
         let mut whole = true;
-        state.memory().report.lost = 0;
+        {
+            let report = &mut state.memory().report;
+            (report.lost, report.shards, report.bytes) = (0, 0, 0);
+        }
         for (device, cursor) in state.devices.iter().zip(&mut cursors) {
             match round(&state, device, cursor, target).await {
                 Ok(all) => whole &= all,
@@ -85,36 +94,40 @@ pub(crate) async fn run(state: Arc<State>) {
 /// Rebuilds what was set aside. What fails waits at the end of the queue.
 async fn urgent(state: &Arc<State>) {
     let waiting: Vec<(DeviceId, ShardRef)> = state.memory().urgent.drain(..).collect();
-    let again = stream::iter(waiting)
-        .map(|(id, shard)| async move {
-            let device = state.device(&id)?;
-            match state.object_state(shard.chunk.object).await {
-                Ok(ObjectState::Live) => {}
-                Ok(ObjectState::Pending) | Err(_) => return Some((id, shard)),
-                Ok(ObjectState::Dead | ObjectState::Expired) => return None,
-            }
-            match rebuild(state, device, shard, None).await {
-                Ok(bytes) => {
-                    state.healed(bytes);
-                    None
-                }
-                Err(e) => {
-                    tracing::warn!(object = %shard.chunk.object, chunk = shard.chunk.number, error = %e, "a damaged shard cannot be rebuilt now");
-                    Some((id, shard))
-                }
-            }
-        })
+    let left = stream::iter(waiting)
+        .map(|(id, shard)| again(state, id, shard).boxed())
         .buffer_unordered(AT_ONCE)
-        .filter_map(|item| async move { item })
+        .filter_map(std::future::ready)
         .collect::<Vec<_>>()
         .await;
-    state.memory().urgent.extend(again);
+    state.memory().urgent.extend(left);
 }
 
-/// One round of one device. Whether all of it succeeded.
+/// Rebuilds one shard that was set aside; gives it back when that must be tried again.
+async fn again(state: &Arc<State>, id: DeviceId, shard: ShardRef) -> Option<(DeviceId, ShardRef)> {
+    let device = state.device(&id)?;
+    match state.object_state(shard.chunk.object).await {
+        Ok(ObjectState::Live) => {}
+        Ok(ObjectState::Pending) | Err(_) => return Some((id, shard)),
+        Ok(ObjectState::Dead | ObjectState::Expired) => return None,
+    }
+    match rebuild(state, device, shard, None).await {
+        Ok(bytes) => {
+            state.healed(bytes);
+            None
+        }
+        Err(e) => {
+            tracing::warn!(object = %shard.chunk.object, chunk = shard.chunk.number, error = %e, "a damaged shard cannot be rebuilt now");
+            Some((id, shard))
+        }
+    }
+}
+
+/// One round of one device. Whether all of it succeeded; an error only where going on makes no sense
+/// (no coordinator answers, the disk is full).
 async fn round(state: &Arc<State>, device: &Device, cursor: &mut Cursor, target: u64) -> Result<bool> {
     let mut after = cursor.done;
-    let mut failed = false;
+    let mut whole = true;
     while after < target {
         let Answer::Feed(items, more) = state.link.ask(&Query::Feed { after, limit: PAGE }).await? else {
             return Err(super::link::confused());
@@ -122,82 +135,108 @@ async fn round(state: &Arc<State>, device: &Device, cursor: &mut Cursor, target:
         let items: Vec<(u64, FeedItem)> = items.into_iter().filter(|(number, _)| *number > after && *number <= target).collect();
         let Some((last, _)) = items.last() else { break };
         let last = *last;
-        for (_, item) in &items {
-            failed |= !do_item(state, device, item).await?;
-        }
+        whole &= page(state, device, items.into_iter().map(|(_, item)| item)).await?;
         after = last;
-        if !failed {
+        if whole {
             cursor.advance(state, after).await?;
         }
         if !more {
             break;
         }
     }
-    if !failed {
-        // The feed has nothing between the last item and the target.
+    if whole {
+        // The feed has nothing between its last item and the target.
         cursor.advance(state, target).await?;
     }
-    state.memory().report.shards = 0;
-    state.memory().report.bytes = 0;
-    Ok(!failed)
+    Ok(whole)
 }
 
-/// Does what one item of the feed asks for. Whether all of it succeeded; an error only where going on
-/// makes no sense (no coordinator answers, the disk is full).
-async fn do_item(state: &Arc<State>, device: &Device, item: &FeedItem) -> Result<bool> {
-    let held = match item {
-        FeedItem::Dead(object) => {
-            device.store.drop_object(*object).await?;
-            return Ok(true);
+/// Does what a page of the feed asks for. Whether all of it succeeded.
+async fn page(state: &Arc<State>, device: &Device, items: impl Iterator<Item = FeedItem>) -> Result<bool> {
+    let mut wanting = Vec::new();
+    for item in items {
+        let object = match &item {
+            FeedItem::Dead(object) => {
+                device.store.drop_object(*object).await?;
+                continue;
+            }
+            FeedItem::Live(object, _) => object,
+        };
+        let (id, each) = (object.object, shard_bytes(object.policy));
+        let held = held(device, id).await?;
+        let shards = missing(state, device, &item, &held).take(COUNTED).count() as u64;
+        if shards > 0 {
+            wanting.push((id, item, shards, shards * each));
         }
-        FeedItem::Live(object, _) => held(device, object.object).await?,
+    }
+    if wanting.is_empty() {
+        return Ok(true);
+    }
+    // The feed tells history: an object may have died since.
+    let ids: Vec<ObjectId> = wanting.iter().map(|(id, ..)| *id).collect();
+    let Answer::Objects(states) = state.link.ask(&Query::Objects(ids)).await? else { return Err(super::link::confused()) };
+    let wanting: Vec<_> = wanting.into_iter().zip(states).filter(|(_, s)| *s == ObjectState::Live).map(|(w, _)| w).collect();
+    let (shards, bytes) = wanting.iter().fold((0, 0), |sum, (_, _, shards, bytes)| (sum.0 + shards, sum.1 + bytes));
+    state.to_do(|report| (report.shards + shards, report.bytes + bytes));
+    let outcomes = stream::iter(wanting).map(|(id, item, shards, bytes)| {
+        let outcome = async move {
+            let outcome = heal_object(state, device, id, item).await;
+            state.to_do(|report| (report.shards.saturating_sub(shards), report.bytes.saturating_sub(bytes)));
+            outcome
+        };
+        outcome.boxed()
+    });
+    all(outcomes.buffer_unordered(OBJECTS_AT_ONCE)).await
+}
+
+/// Rebuilds what a device misses of an object. Whether all of it succeeded.
+async fn heal_object(state: &Arc<State>, device: &Device, id: ObjectId, item: FeedItem) -> Result<bool> {
+    let held = held(device, id).await?;
+    let outcomes = stream::iter(missing(state, device, &item, &held)).map(|step| heal(state, device, step).boxed());
+    all(outcomes.buffer_unordered(AT_ONCE)).await
+}
+
+/// Carries out a step. Whether it succeeded.
+async fn heal(state: &Arc<State>, device: &Device, step: RepairStep) -> Result<bool> {
+    let (shard, policy) = match step {
+        RepairStep::Rebuild { shard, policy, .. } => (shard, policy),
+        RepairStep::Drop(object) => return device.store.drop_object(object).await.map(|()| true),
     };
-    let mut missing = steps(item, device.id, |width| state.map.layout(width), |shard| held.contains(shard)).peekable();
-    let FeedItem::Live(object, _) = item else { return Ok(true) };
-    if missing.peek().is_none() {
-        return Ok(true);
+    match rebuild(state, device, shard, Some(policy)).await {
+        Ok(bytes) => {
+            state.healed(bytes);
+            Ok(true)
+        }
+        Err(e) if e.kind == Kind::Insufficient => Err(e),
+        Err(e) => {
+            let chunk = shard.chunk;
+            tracing::warn!(object = %chunk.object, chunk = chunk.number, index = shard.index, error = %e, "a shard cannot be rebuilt now");
+            if e.kind == Kind::Corrupt {
+                state.memory().report.lost += 1;
+            }
+            Ok(false)
+        }
     }
-    // The feed tells history: the object may have died since.
-    if state.object_state(object.object).await? != ObjectState::Live {
-        return Ok(true);
-    }
-    let each = shard_bytes(object.policy);
-    let outcomes = stream::iter(missing)
-        .map(|step| async move {
-            let RepairStep::Rebuild { shard, policy, .. } = step else { return Ok(true) };
-            {
-                let report = &mut state.memory().report;
-                report.shards += 1;
-                report.bytes += each;
-            }
-            let done = rebuild(state, device, shard, Some(policy)).await;
-            {
-                let report = &mut state.memory().report;
-                report.shards = report.shards.saturating_sub(1);
-                report.bytes = report.bytes.saturating_sub(each);
-            }
-            match done {
-                Ok(bytes) => {
-                    state.healed(bytes);
-                    Ok(true)
-                }
-                Err(e) if e.kind == Kind::Insufficient => Err(e),
-                Err(e) => {
-                    tracing::warn!(object = %shard.chunk.object, chunk = shard.chunk.number, index = shard.index, error = %e, "a shard cannot be rebuilt now");
-                    if e.kind == Kind::Corrupt || e.kind == Kind::NotFound {
-                        state.memory().report.lost += 1;
-                    }
-                    Ok(false)
-                }
-            }
-        })
-        .buffer_unordered(AT_ONCE);
+}
+
+/// Whether all succeed; the first error ends it.
+async fn all(outcomes: impl Stream<Item = Result<bool>>) -> Result<bool> {
     let mut outcomes = std::pin::pin!(outcomes);
     let mut all = true;
     while let Some(outcome) = outcomes.next().await {
         all &= outcome?;
     }
     Ok(all)
+}
+
+/// What a device misses of an item of the feed.
+fn missing<'a>(
+    state: &Arc<State>,
+    device: &Device,
+    item: &'a FeedItem,
+    held: &'a BTreeSet<ShardRef>,
+) -> Box<dyn Iterator<Item = RepairStep> + Send + 'a> {
+    steps(item, device.id, |width| state.map.layout(width), |shard| held.contains(shard))
 }
 
 /// Shards of an object that a device holds.
@@ -211,6 +250,12 @@ impl State {
             Answer::Objects(states) => states.first().copied().ok_or_else(super::link::confused),
             _ => Err(super::link::confused()),
         }
+    }
+
+    /// Sets what is known to be to do: shards and bytes.
+    fn to_do(&self, change: impl FnOnce(&RepairReport) -> (u64, u64)) {
+        let report = &mut self.memory().report;
+        (report.shards, report.bytes) = change(report);
     }
 
     fn healed(&self, bytes: u64) {

@@ -14,6 +14,8 @@ use transport::{Connection, Peer, Request, Response, Service};
 use wire::Rpc;
 use wire::node::{GetShard, GetShardRequest, GetShardResponse, HeadShards, HeadShardsRequest, Prove, PutShard, PutShardRequest, ShardState};
 
+/// Longest message, without a shard beside it.
+const MESSAGE_BYTES: usize = 64 << 10;
 /// Most shards in one question.
 const HEADS: usize = 1024;
 /// Most shards in one question when each is read.
@@ -29,12 +31,13 @@ impl Service for NodeService {
 
     /// Only whom we know may send bulk bytes, and only to store them.
     fn max_body(&self, path: &str, connection: &Connection) -> usize {
-        if path == PutShard::PATH && (is_server(connection) || connection.holder.get().is_some()) { SEALED_CHUNK_MAX } else { 0 }
+        let bulk = path == PutShard::PATH && (is_server(connection) || connection.holder.get().is_some());
+        if bulk { SEALED_CHUNK_MAX + MESSAGE_BYTES } else { MESSAGE_BYTES }
     }
 }
 
 fn is_server(connection: &Connection) -> bool {
-    matches!(connection.peer, Peer::Node { .. } | Peer::Coordinator { .. })
+    matches!(connection.peer, Peer::Node(_) | Peer::Coordinator(_))
 }
 
 impl NodeService {

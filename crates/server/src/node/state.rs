@@ -9,7 +9,7 @@ use shards::ShardStore;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use transport::Pool;
 use wire::coordinator::RepairReport;
 
@@ -20,8 +20,6 @@ const URGENT: usize = 10_000;
 pub(crate) struct Device {
     pub id: DeviceId,
     pub dir: PathBuf,
-    /// Usable bytes, as said on the command line; `None`: what the file system has.
-    pub capacity: Option<u64>,
     pub store: ShardStore,
 }
 
@@ -38,6 +36,8 @@ pub(crate) struct State {
     pub refresh: Notify,
     /// There is something for reconciliation to do.
     pub work: Notify,
+    /// One permit a rebuild, which holds about ten MiB.
+    pub rebuilds: Semaphore,
     memory: Mutex<Memory>,
 }
 
@@ -67,6 +67,7 @@ impl State {
             admission: Admission::new(node),
             refresh: Notify::new(),
             work: Notify::new(),
+            rebuilds: Semaphore::new(super::reconcile::AT_ONCE),
             memory: Mutex::default(),
         }
     }
