@@ -13,7 +13,7 @@ const WRAP: usize = 32 + SEALED;
 /// Sealed private keys: CBOR array of two 32-byte strings.
 const SECRETS: usize = 1 + 2 * 34 + SEALED;
 /// The sealed notes of a fresh account.
-const NOTES: usize = 63 + SEALED;
+const NOTES: usize = 58 + SEALED;
 
 /// The row of an account that does not exist.
 pub(crate) fn account(secret: &[u8; 32], name: &str) -> Account {
