@@ -63,7 +63,7 @@ pub fn read_segment_header(h: &[u8]) -> Option<(JournalId, u64)> {
 }
 
 /// A record's header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Head {
     /// Kind.
     pub kind: u8,
@@ -82,7 +82,8 @@ pub struct Head {
 }
 
 impl Head {
-    /// Bytes of header, meta and body.
+    /// Bytes of header, meta and body (never none).
+    #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u64 {
         RECORD_HEADER as u64 + u64::from(self.meta_len) + u64::from(self.body_len)
     }

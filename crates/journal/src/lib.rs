@@ -1,245 +1,261 @@
-//! An append-only journal in preallocated segment files, with group commit.
+//! An append-only log in segments, with group commit: the mechanism under the shard store and the
+//! Raft log.
 //!
-//! A record is a kind, a short key, some metadata and a body. Whoever appends concurrently shares one
-//! `fdatasync`. The keys of a full segment are written once more into its footer, so that an index can
-//! be rebuilt without reading bodies. Every record is bound by checksums to its segment and its
-//! sequence number. What was acknowledged survives a crash; what was not is there whole or not at
-//! all; what rots is reported, never dropped in silence.
-//!
-//! The shard store and the Raft log both stand on this.
+//! Whoever appends waits until the bytes are durable. One task writes; while it waits for the disk,
+//! the next appends gather, and one fdatasync serves them all. After a crash everything acknowledged
+//! is there; what was not is there whole or not at all. Damage in the middle is told from a torn end
+//! (see [`format`]) and reported, never passed over in silence.
+
+pub mod format;
+mod open;
+mod segment;
+mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use env::Env;
-use model::Result;
-use std::future::Future;
+use segment::Segments;
+use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
 
-/// How to open a journal.
+/// Where and how large.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Folder of the journal; made when missing. Belongs to the journal alone.
+    /// Folder; created when missing. Locked while open.
     pub dir: PathBuf,
-    /// Whose journal this is: stands in each segment, and segments of another owner are refused.
-    pub owner: [u8; 16],
-    /// Bytes preallocated for a segment; a larger record gets a larger segment of its own.
+    /// Bytes of a segment, preallocated. A longer record gets a segment of its own.
     pub segment_size: u64,
-    /// Bytes of records that may wait in memory; also the limit of one append.
+    /// Most bytes that may wait to be written; further appends wait.
     pub queue_bytes: usize,
-    /// What the visitor is given.
-    pub replay: Replay,
-    /// Segments below this are not given to the visitor: whoever opens knows what they hold.
-    pub replay_from: u64,
 }
 
 impl Config {
-    /// 256 MiB segments, 64 MiB of queue, keys of everything.
-    pub fn new(dir: impl Into<PathBuf>, owner: [u8; 16]) -> Self {
-        Config { dir: dir.into(), owner, segment_size: 256 << 20, queue_bytes: 64 << 20, replay: Replay::Keys, replay_from: 0 }
+    /// 256 MiB segments, 64 MiB of queue.
+    pub fn new(dir: PathBuf) -> Self {
+        Config { dir, segment_size: 256 << 20, queue_bytes: 64 << 20 }
     }
 }
 
-/// What opening gives to the visitor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replay {
-    /// Keys and lengths: from the footers of sealed segments, which is quick.
-    Keys,
-    /// Metadata and bodies as well, all of them read and verified.
-    Whole,
-}
-
-/// Something to append.
-#[derive(Debug, Clone)]
-pub struct Record {
-    /// Its meaning to the user of the journal: below [`Record::KINDS`].
-    pub kind: u8,
-    /// At most 1,024 bytes, repeated in the segment's footer: what an index wants to know.
-    pub key: Bytes,
-    /// At most 1 MiB that need not be in an index.
-    pub meta: Bytes,
-    /// The rest; may be empty.
-    pub body: Bytes,
-}
-
-impl Record {
-    /// Kinds from here on belong to the journal itself.
-    pub const KINDS: u8 = 0xf0;
-}
-
-/// Where a record is. Ordered as the records are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Where a record lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// Segment.
     pub segment: u64,
-    /// First byte in the segment's file.
+    /// Byte offset of its header in the segment.
     pub offset: u64,
-    /// Bytes of the record with header and padding.
+    /// Bytes of header, meta and body.
     pub len: u32,
 }
 
-/// A record as replay finds it.
+/// What is appended.
 #[derive(Debug, Clone)]
-pub struct Entry {
-    /// Where it is.
-    pub position: Position,
-    /// Number of the record in the journal: grows, with gaps.
-    pub sequence: u64,
-    /// Kind as given to append.
+pub struct Record {
+    /// Chosen by the caller; 255 is the journal's own.
     pub kind: u8,
-    /// Key as given to append.
-    pub key: Bytes,
-    /// Bytes of the metadata.
-    pub meta_len: u32,
-    /// Bytes of the body.
-    pub body_len: u32,
-    /// Metadata and body, with [`Replay::Whole`]; absent when they are damaged.
-    pub contents: Option<(Bytes, Bytes)>,
-    /// The body is known not to be what was written. (`false` means only that nobody looked.)
-    pub damaged: bool,
-}
-
-/// A record read back and verified.
-#[derive(Debug, Clone)]
-pub struct Stored {
-    /// Kind.
-    pub kind: u8,
-    /// Key.
-    pub key: Bytes,
-    /// Metadata.
+    /// What an index needs: kept in segment footers, at most 65,535 bytes.
     pub meta: Bytes,
-    /// Body.
+    /// The rest.
     pub body: Bytes,
 }
 
-/// What is told about each record when a journal is opened, in the order of appending.
-pub trait Visitor: Send + 'static {
-    /// A record; an error ends the opening.
-    fn entry(&mut self, entry: Entry) -> Result<()>;
+/// A record met while opening.
+#[derive(Debug)]
+pub struct Replayed<'a> {
+    /// Where it lies.
+    pub position: Position,
+    /// Its kind.
+    pub kind: u8,
+    /// Its meta.
+    pub meta: &'a [u8],
+    /// Bytes of its body.
+    pub body_len: u32,
 }
 
-impl<F: FnMut(Entry) -> Result<()> + Send + 'static> Visitor for F {
-    fn entry(&mut self, entry: Entry) -> Result<()> {
-        self(entry)
-    }
-}
-
-/// A part of a segment that cannot be read as what was written there.
+/// A damaged range.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
+pub struct Corrupt {
     /// Segment.
     pub segment: u64,
-    /// Bytes of its file.
+    /// Bytes in it.
     pub range: Range<u64>,
-    /// Key of the record that was there, where it can still be told.
-    pub key: Option<Bytes>,
 }
 
-/// How a journal was found.
+/// What opening found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OpenReport {
-    /// Segments in use.
-    pub segments: u64,
-    /// Records given to the visitor.
+    /// Segments.
+    pub segments: usize,
+    /// Valid records.
     pub records: u64,
-    /// Bytes of appends that a crash interrupted before they were acknowledged; cut off.
+    /// Bytes of records at the end that were never acknowledged, and are cut.
     pub torn_bytes: u64,
-    /// Durable bytes that are damaged; set aside.
-    pub corrupt: Vec<Damage>,
-    /// Files that are no segments of this journal; left alone and not read.
-    pub refused: Vec<String>,
+    /// Damage.
+    pub corrupt: Vec<Corrupt>,
 }
 
-/// One segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A segment, as listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentInfo {
-    /// Id; grows with each new segment.
+    /// Id; grows, never reused.
     pub id: u64,
-    /// Bytes of records in it.
+    /// Bytes used.
     pub len: u64,
-    /// Whether nothing will be appended to it any more.
+    /// No more records go into it.
     pub sealed: bool,
 }
 
-/// An open journal. Cheap to clone; all clones are the same journal.
-#[derive(Debug, Clone)]
-pub struct Journal {}
+/// Why a journal operation failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The disk failed. What was being appended is not acknowledged.
+    #[error("{path}: {source}")]
+    Io {
+        /// File or folder.
+        path: String,
+        /// Cause.
+        source: Arc<io::Error>,
+    },
+    /// No space left.
+    #[error("{path}: no space left")]
+    Full {
+        /// File or folder.
+        path: String,
+    },
+    /// What lies there is not what was written.
+    #[error("segment {segment} is damaged at byte {offset}")]
+    Corrupt {
+        /// Segment.
+        segment: u64,
+        /// Offset.
+        offset: u64,
+    },
+    /// A file of another journal or version, or in use, or a record that cannot be.
+    #[error("{path}: {why}")]
+    Foreign {
+        /// File.
+        path: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// Closed, or its task has ended.
+    #[error("the journal is closed")]
+    Closed,
+}
 
-/// The answer to an append that was handed in, when it comes.
-#[derive(Debug)]
-pub struct Pending {}
-
-impl Future for Pending {
-    /// Positions in the order of the records; all of them durable.
-    type Output = Result<Vec<Position>>;
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        todo!()
+impl Error {
+    pub(crate) fn io(path: &Path, e: io::Error) -> Self {
+        let path = path.display().to_string();
+        match e.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full { path },
+            _ => Error::Io { path, source: Arc::new(e) },
+        }
     }
 }
 
+/// What the writer is asked.
+enum Request {
+    Append { records: Vec<Record>, reply: oneshot::Sender<Result<Vec<Position>, Error>> },
+    Roll { reply: oneshot::Sender<Result<(), Error>> },
+}
+
+struct Shared {
+    env: Env,
+    segments: Segments,
+    queue: Semaphore,
+    queue_bytes: usize,
+    /// `None` once closed.
+    sender: Mutex<Option<mpsc::UnboundedSender<Request>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// An open journal. Cheap to clone.
+#[derive(Clone)]
+pub struct Journal(Arc<Shared>);
+
 impl Journal {
-    /// Opens a journal and gives its records to `visitor`, which comes back. `Conflict` when
-    /// another process has it open, `Unavailable` when the disk fails, `Insufficient` when it is full.
-    pub async fn open<V: Visitor>(env: Env, config: Config, visitor: V) -> Result<(Journal, OpenReport, V)> {
-        let _ = (env, config, visitor);
-        todo!()
+    /// Opens or creates a journal and replays its records in order. `visit` may refuse. The torn end
+    /// of the last segment is cut before the first append.
+    pub async fn open(
+        env: Env,
+        config: Config,
+        visit: impl FnMut(Replayed<'_>) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(Journal, OpenReport), Error> {
+        let queue_bytes = config.queue_bytes;
+        let opened = {
+            let env = env.clone();
+            env.clone().blocking(move || open::open(&env, &config, visit)).await?
+        };
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let segments = opened.segments.clone();
+        let writer = env.spawn(writer::run(env.clone(), opened.appender, receiver));
+        let shared = Shared {
+            env,
+            segments,
+            queue: Semaphore::new(queue_bytes),
+            queue_bytes,
+            sender: Mutex::new(Some(sender)),
+            writer: Mutex::new(Some(writer)),
+        };
+        Ok((Journal(Arc::new(shared)), opened.report))
     }
 
-    /// Appends a record; returns when it is durable. Dropping the future does not undo the append.
-    ///
-    /// `Insufficient` when the disk is full, `Unavailable` when it fails or the journal is closed:
-    /// the record may then be there after a restart, or not, but never in part. `Invalid` when
-    /// it is longer than the limits.
-    pub async fn append(&self, record: Record) -> Result<Position> {
-        let _ = record;
-        todo!()
+    fn send(&self, request: Request) -> Result<(), Error> {
+        let sender = self.0.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.as_ref().ok_or(Error::Closed)?.send(request).map_err(|_| Error::Closed)
     }
 
-    /// Appends records next to each other; after a crash all or none of them are there.
-    pub async fn append_many(&self, records: Vec<Record>) -> Result<Vec<Position>> {
-        let _ = records;
-        todo!()
+    /// Appends records in order, next to each other in time but not all or nothing. Returns when all
+    /// are durable.
+    pub async fn append(&self, records: Vec<Record>) -> Result<Vec<Position>, Error> {
+        let bytes: usize = records.iter().map(|r| r.meta.len() + r.body.len() + 64).sum();
+        let _room = self.0.queue.acquire_many(bytes.min(self.0.queue_bytes) as u32).await.map_err(|_| Error::Closed)?;
+        let (reply, wait) = oneshot::channel();
+        self.send(Request::Append { records, reply })?;
+        wait.await.map_err(|_| Error::Closed)?
     }
 
-    /// Hands in records like [`Journal::append_many`] but does not wait for the disk, only for room
-    /// in the queue. What one task hands in first comes first in the journal.
-    pub async fn submit(&self, records: Vec<Record>) -> Result<Pending> {
-        let _ = records;
-        todo!()
+    /// Reads a record: meta and body, both checked. `Corrupt` when they are not what was written.
+    pub async fn read(&self, position: Position) -> Result<(Bytes, Bytes), Error> {
+        let segments = self.0.segments.clone();
+        self.0.env.blocking(move || segments.read(position)).await
     }
 
-    /// Reads a record and verifies it. `Corrupt` when it is not what was appended, `NotFound` when its
-    /// segment was removed.
-    pub async fn read(&self, position: Position) -> Result<Stored> {
-        let _ = position;
-        todo!()
+    /// Reads a range of a record's body, unchecked. `Corrupt` when the body is shorter.
+    pub async fn read_body_range(&self, position: Position, range: Range<u32>) -> Result<Bytes, Error> {
+        let segments = self.0.segments.clone();
+        self.0.env.blocking(move || segments.read_range(position, range)).await
     }
 
-    /// Reads bytes of a body *without* verifying them; the header is verified. `Invalid` beyond the body.
-    pub async fn read_body_range(&self, position: Position, range: Range<u32>) -> Result<Bytes> {
-        let _ = (position, range);
-        todo!()
-    }
-
-    /// All segments in order.
+    /// All segments, oldest first; the last one is being written.
     pub fn segments(&self) -> Vec<SegmentInfo> {
-        todo!()
+        self.0.segments.list()
     }
 
-    /// Seals the segment being written, so that it can be removed; later appends go to a new one.
-    pub async fn seal(&self) -> Result<()> {
-        todo!()
+    /// Removes a sealed segment with all its records. Nothing happens for the active one.
+    pub async fn remove_segment(&self, id: u64) -> Result<(), Error> {
+        let segments = self.0.segments.clone();
+        self.0.env.blocking(move || segments.remove(id)).await
     }
 
-    /// Removes a sealed segment with all its records, durably. `Invalid` for the one being written.
-    pub async fn remove_segment(&self, id: u64) -> Result<()> {
-        let _ = id;
-        todo!()
+    /// Seals the active segment; the next append begins a new one.
+    pub async fn roll(&self) -> Result<(), Error> {
+        let (reply, wait) = oneshot::channel();
+        self.send(Request::Roll { reply })?;
+        wait.await.map_err(|_| Error::Closed)?
     }
 
-    /// Finishes what was handed in, seals the segment being written and gives the folder free.
-    pub async fn close(&self) -> Result<()> {
-        todo!()
+    /// Writes what is queued, then closes. Later calls fail with [`Error::Closed`].
+    pub async fn close(&self) {
+        drop(self.0.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            let _ = writer.await;
+        }
     }
 }

@@ -1,280 +1,275 @@
-//! The one writer of a journal.
-//!
-//! It takes all appends that wait, writes them, and makes one fdatasync for all: group commit. No
-//! timer: while one batch is synced the next gathers by itself. Small records are put together in
-//! one buffer; large bodies go to the disk from where they are.
-//!
-//! After a failed write or sync nobody knows what the disk holds (the kernel may drop the dirty
-//! pages and call the next fdatasync a success), so the segment is cut back to what had been
-//! durable and never written or synced again; the next batch starts a new one.
+//! The one writer of a journal: gathers what waits, writes it, one fdatasync, answers all.
 
-use crate::format::{self, ALIGN, HEADER, Header, JournalId, PAGE};
-use crate::{Error, Position, Record, Segments};
-use env::{Disk, Env, File, FileExt, Open};
-use std::path::PathBuf;
+use crate::format::{self, FOOTER, Head, JournalId, Listed, RECORD_HEADER, SEGMENT_HEADER};
+use crate::segment::Segments;
+use crate::{Error, Position, Record, Request};
+use env::{Env, File, FileExt, Open};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
-/// Bodies from here on are written without being copied.
-const DIRECT: usize = 64 << 10;
-/// Bytes after which a batch is closed even though more waits.
-const BATCH: usize = 32 << 20;
+/// Most requests that share one fdatasync.
+const BATCH: usize = 4096;
+/// Bodies of at least this many bytes are written from where they are; smaller ones are gathered.
+const DIRECT: usize = 128 << 10;
 
-pub(crate) enum Request {
-    Append { records: Vec<Record>, reply: oneshot::Sender<Result<Vec<Position>, Error>>, _room: OwnedSemaphorePermit },
-    Roll(oneshot::Sender<Result<(), Error>>),
-    Close(oneshot::Sender<()>),
-}
+type Reply = oneshot::Sender<Result<Vec<Position>, Error>>;
 
-pub(crate) fn size(records: &[Record]) -> usize {
-    records.iter().map(|r| HEADER + ALIGN as usize + r.meta.len() + r.body.len()).sum()
-}
-
-/// Serves requests until closed or until nobody holds the journal any more.
-pub(crate) async fn run(env: Env, mut writer: Writer, mut requests: mpsc::Receiver<Request>) {
-    let mut pushed_back = None;
+/// Runs until all handles of the journal are gone or it is closed.
+pub(crate) async fn run(env: Env, mut appender: Appender, mut receiver: mpsc::UnboundedReceiver<Request>) {
+    let mut held = None;
     loop {
-        let request = match pushed_back.take() {
+        let first = match held.take() {
             Some(request) => request,
-            None => match requests.recv().await {
+            None => match receiver.recv().await {
                 Some(request) => request,
                 None => return,
             },
         };
-        let (mut batch, mut replies, mut rooms, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        let mut next = Some(request);
-        while let Some(request) = next.take() {
-            match request {
-                Request::Append { records, reply, _room } => {
-                    bytes += size(&records);
-                    batch.push(records);
-                    replies.push(reply);
-                    rooms.push(_room);
-                    if bytes < BATCH {
-                        next = requests.try_recv().ok();
-                    }
-                }
-                other => pushed_back = Some(other),
-            }
-        }
-        if !batch.is_empty() {
-            let (back, result) = env
-                .blocking(move || {
-                    let result = writer.append(&batch);
-                    (writer, result)
-                })
-                .await;
-            writer = back;
-            let mut positions = result.as_ref().map(|p| p.iter()).unwrap_or_default();
-            for reply in replies {
-                let answer = match &result {
-                    Ok(_) => Ok(positions.next().cloned().unwrap_or_default()),
-                    Err(e) => Err(e.share()),
+        let mut appends: Vec<(Vec<Record>, Reply)> = Vec::new();
+        match first {
+            Request::Roll { reply } => {
+                let roll = move || {
+                    let result = appender.seal().inspect_err(|e| appender.retire(e));
+                    (appender, result)
                 };
-                let _ = reply.send(answer);
-            }
-            drop(rooms);
-        }
-        match pushed_back.take() {
-            Some(Request::Roll(reply)) => {
-                let (back, result) = env
-                    .blocking(move || {
-                        let result = writer.seal();
-                        (writer, result)
-                    })
-                    .await;
-                writer = back;
+                let (back, result) = env.blocking(roll).await;
+                appender = back;
                 let _ = reply.send(result);
+                continue;
             }
-            Some(Request::Close(reply)) => {
-                requests.close();
-                env.blocking(move || {
-                    let _ = writer.seal(); // a segment without footer is scanned at the next open
-                    drop(writer);
-                })
-                .await;
-                let _ = reply.send(());
-                return;
-            }
-            other => pushed_back = other,
+            Request::Append { records, reply } => appends.push((records, reply)),
         }
+        while appends.len() < BATCH {
+            match receiver.try_recv() {
+                Ok(Request::Append { records, reply }) => appends.push((records, reply)),
+                Ok(other) => {
+                    held = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        let batch = move || {
+            appender.batch(appends);
+            appender
+        };
+        appender = env.blocking(batch).await;
     }
 }
 
-/// The segment being written.
+/// The active segment.
 struct Active {
     id: u64,
-    path: PathBuf,
     file: Arc<dyn File>,
-    /// Where the next record goes.
-    at: u64,
-    /// Everything below is durable.
-    synced: u64,
-    /// Bytes reserved.
+    /// Preallocated bytes.
     room: u64,
-    /// Records so far.
-    count: u32,
-    /// Footer entries of the records so far.
-    entries: Vec<u8>,
+    end: u64,
+    listed: Vec<Listed>,
 }
 
-pub(crate) struct Writer {
-    pub disk: Arc<dyn Disk>,
-    pub dir: PathBuf,
-    pub journal: JournalId,
-    pub segment_size: u64,
-    /// Id of the next segment.
-    pub next: u64,
-    pub segments: Arc<Segments>,
-    pub lock: Arc<dyn File>,
+/// Appends batches. Blocking.
+pub(crate) struct Appender {
+    segments: Segments,
+    segment_size: u64,
+    next_id: u64,
+    sequence: u64,
     active: Option<Active>,
 }
 
-impl Writer {
-    pub fn new(disk: Arc<dyn Disk>, dir: PathBuf, journal: JournalId, segment_size: u64, next: u64, segments: Arc<Segments>, lock: Arc<dyn File>) -> Self {
-        Writer { disk, dir, journal, segment_size, next, segments, lock, active: None }
+impl Appender {
+    pub fn new(segments: Segments, segment_size: u64, next_id: u64, sequence: u64) -> Self {
+        Appender { segments, segment_size, next_id, sequence, active: None }
     }
 
-    /// Writes all records and makes them durable, or retires the segment.
-    fn append(&mut self, batch: &[Vec<Record>]) -> Result<Vec<Vec<Position>>, Error> {
-        let result = self.write(batch).and_then(|positions| {
-            self.sync()?;
-            Ok(positions)
-        });
-        if result.is_err() {
-            self.retire();
+    /// Goes on in a segment that was not sealed: what follows its last good record is cut off first,
+    /// so that nothing torn can ever come back.
+    pub fn resume(mut self, id: u64, file: Arc<dyn File>, end: u64, listed: Vec<Listed>) -> Result<Self, Error> {
+        let path = self.segments.path(id);
+        let io = |e| Error::io(&path, e);
+        file.set_len(end).map_err(io)?;
+        let room = self.segment_size.max(end);
+        match file.allocate(room) {
+            Ok(()) => {
+                file.sync_data().map_err(io)?;
+                self.active = Some(Active { id, file, room, end, listed });
+            }
+            // No room to go on: it stays as it is, and reading goes on.
+            Err(e) => {
+                tracing::warn!(path = %path.display(), error = %e, "no space to go on in this segment");
+                file.sync_data().map_err(io)?;
+                self.segments.grow(id, end, true);
+            }
         }
-        result
+        Ok(self)
     }
 
-    fn write(&mut self, batch: &[Vec<Record>]) -> Result<Vec<Vec<Position>>, Error> {
-        let mut out = Vec::with_capacity(batch.len());
-        // What is not yet written, and where it begins.
-        let mut pending = Vec::new();
-        for records in batch {
+    /// Appends and answers.
+    fn batch(&mut self, appends: Vec<(Vec<Record>, Reply)>) {
+        let mut results: Vec<Result<Vec<Position>, Error>> = Vec::with_capacity(appends.len());
+        let mut failure: Option<Error> = None;
+        let mut in_batch = 0;
+        let mut writes = Writes::default();
+        for (records, _) in &appends {
             let mut positions = Vec::with_capacity(records.len());
             for record in records {
-                let len = (HEADER + record.meta.len() + record.body.len()) as u64;
-                if self.active.as_ref().is_some_and(|a| format::align(a.at + len) > a.room) {
-                    self.flush(&mut pending)?;
-                    self.seal()?;
+                if failure.is_some() {
+                    break;
                 }
-                let journal = self.journal;
-                let active = self.start(len)?;
-                let header = Header {
-                    kind: record.kind,
-                    meta_len: record.meta.len() as u16,
-                    body_len: record.body.len() as u32,
-                    body_crc: crc32c::crc32c(&record.body),
-                    segment: active.id,
-                    sequence: u64::from(active.count),
-                    synced: active.synced,
-                };
-                pending.extend(header.encode(&journal, &record.meta));
-                pending.extend_from_slice(&record.meta);
-                positions.push(Position { segment: active.id, offset: active.at, len: len as u32 });
-                format::push_entry(&mut active.entries, active.at, record.kind, &record.meta, header.body_len);
-                active.count += 1;
-                if record.body.len() < DIRECT {
-                    pending.extend_from_slice(&record.body);
-                    pending.resize(pending.len().next_multiple_of(ALIGN as usize), 0);
-                    active.at = format::align(active.at + len);
-                    if pending.len() >= 1 << 20 {
-                        self.flush(&mut pending)?;
-                    }
-                } else {
-                    // `pending` ends with this record's meta, so it ends where the body begins.
-                    let body_at = active.at + len - record.body.len() as u64;
-                    let begin = body_at - pending.len() as u64;
-                    active.file.write_all_at(&pending, begin).map_err(|e| Error::io(&active.path, e))?;
-                    active.file.write_all_at(&record.body, body_at).map_err(|e| Error::io(&active.path, e))?;
-                    pending.clear();
-                    active.at = format::align(active.at + len);
+                match self.place(record, &mut in_batch, &mut writes) {
+                    Ok(position) => positions.push(position),
+                    Err(e) => failure = Some(e),
                 }
             }
-            out.push(positions);
+            results.push(failure.as_ref().map_or(Ok(positions), |e| Err(e.clone())));
         }
-        self.flush(&mut pending)?;
-        Ok(out)
+        // What was placed before a failure is still written: it is whole, and its callers wait.
+        if let Err(e) = self.flush(&mut writes) {
+            self.retire(&e);
+            results.iter_mut().for_each(|r| *r = Err(e.clone()));
+        } else if let Some(active) = &self.active {
+            self.segments.grow(active.id, active.end, false);
+        }
+        for ((_, reply), result) in appends.into_iter().zip(results) {
+            let _ = reply.send(result);
+        }
     }
 
-    /// Writes what is pending; it ends at the active segment's `at`.
-    fn flush(&mut self, pending: &mut Vec<u8>) -> Result<(), Error> {
-        if let Some(active) = &self.active
-            && !pending.is_empty()
-        {
-            active.file.write_all_at(pending, active.at - pending.len() as u64).map_err(|e| Error::io(&active.path, e))?;
-            pending.clear();
+    /// Finds a place for a record, in a new segment if need be, and notes what to write there.
+    fn place(&mut self, record: &Record, in_batch: &mut u32, writes: &mut Writes) -> Result<Position, Error> {
+        let meta_len = u16::try_from(record.meta.len()).map_err(|_| self.too_long())?;
+        let body_len = u32::try_from(record.body.len()).ok().filter(|n| *n < u32::MAX - (1 << 17)).ok_or_else(|| self.too_long())?;
+        let stride = Head { meta_len, body_len, ..Head::default() }.stride();
+        if self.active.as_ref().is_some_and(|a| a.end + stride > a.room) {
+            self.flush(writes).inspect_err(|e| self.retire(e))?;
+            self.seal().inspect_err(|e| self.retire(e))?;
+            // What comes now is a batch of its own: all before it is durable.
+            *in_batch = 0;
         }
+        if self.active.is_none() {
+            self.begin(stride)?;
+            *in_batch = 0;
+        }
+        let journal = *self.segments.journal();
+        let sequence = self.sequence;
+        let active = self.active.as_mut().ok_or(Error::Closed)?;
+        let body_crc = crc32c::crc32c(&record.body);
+        let head = Head { kind: record.kind, meta_len, body_len, in_batch: *in_batch, segment: active.id, sequence, body_crc };
+        let position = Position { segment: active.id, offset: active.end, len: head.len() as u32 };
+        writes.record(active.end, &journal, &head, record);
+        active.listed.push(Listed { offset: active.end, kind: record.kind, body_len, meta: record.meta.to_vec() });
+        active.end += stride;
+        self.sequence += 1;
+        *in_batch += 1;
+        Ok(position)
+    }
+
+    fn too_long(&self) -> Error {
+        Error::Foreign { path: self.segments.dir().display().to_string(), why: "the record is too long" }
+    }
+
+    /// Writes and syncs what was noted.
+    fn flush(&mut self, writes: &mut Writes) -> Result<(), Error> {
+        let parts = std::mem::take(&mut writes.parts);
+        let Some(active) = self.active.as_ref().filter(|_| !parts.is_empty()) else { return Ok(()) };
+        let path = self.segments.path(active.id);
+        let io = |e| Error::io(&path, e);
+        for (offset, part) in parts {
+            match part {
+                Part::Gathered(bytes) => active.file.write_all_at(&bytes, offset).map_err(io)?,
+                Part::Body(bytes) => active.file.write_all_at(&bytes, offset).map_err(io)?,
+            }
+        }
+        active.file.sync_data().map_err(io)
+    }
+
+    /// A fresh segment, preallocated.
+    fn begin(&mut self, need: u64) -> Result<(), Error> {
+        let id = self.next_id;
+        let path = self.segments.path(id);
+        let io = |e| Error::io(&path, e);
+        let env = self.segments.env().clone();
+        let file = env.disk.open(&path, Open::New).map_err(io)?;
+        self.next_id += 1;
+        let room = self.segment_size.max(SEGMENT_HEADER as u64 + need);
+        let made = file
+            .allocate(room)
+            .and_then(|()| file.write_all_at(&format::segment_header(self.segments.journal(), id), 0))
+            .and_then(|()| file.sync_data())
+            .and_then(|()| env.disk.sync_dir(self.segments.dir()));
+        if let Err(e) = made {
+            drop(file);
+            let _ = env.disk.remove_file(&path);
+            return Err(io(e));
+        }
+        self.segments.set(id, file.clone(), SEGMENT_HEADER as u64, false);
+        self.active = Some(Active { id, file, room, end: SEGMENT_HEADER as u64, listed: Vec::new() });
         Ok(())
     }
 
-    /// One fdatasync; then readers may see what was written.
-    fn sync(&mut self) -> Result<(), Error> {
-        let Some(active) = &mut self.active else { return Ok(()) };
-        if active.synced < active.at {
-            active.file.sync_data().map_err(|e| Error::io(&active.path, e))?;
-            active.synced = active.at;
-            self.segments.grow(active.id, active.at);
-        }
-        Ok(())
-    }
-
-    /// The active segment, begun if there is none, with room for at least `len` bytes.
-    fn start(&mut self, len: u64) -> Result<&mut Active, Error> {
-        let active = match self.active.take() {
-            Some(active) => active,
-            None => {
-                let id = self.next;
-                self.next += 1;
-                let path = crate::segment_path(&self.dir, id);
-                let room = self.segment_size.max(format::align(PAGE + len));
-                match self.create(&path, id, room) {
-                    Ok(file) => {
-                        self.segments.add(id, file.clone(), PAGE, false);
-                        Active { id, path, file, at: PAGE, synced: PAGE, room, count: 0, entries: Vec::new() }
-                    }
-                    Err(e) => {
-                        let _ = self.disk.remove_file(&path); // without records it means nothing
-                        return Err(Error::io(&path, e));
-                    }
-                }
-            }
-        };
-        Ok(self.active.insert(active))
-    }
-
-    fn create(&self, path: &std::path::Path, id: u64, room: u64) -> std::io::Result<Arc<dyn File>> {
-        let file = self.disk.open(path, Open::New)?;
-        file.allocate(room)?;
-        file.write_all_at(&format::encode_page(&self.journal, id), 0)?;
-        file.sync_data()?;
-        self.disk.sync_dir(&self.dir)?;
-        Ok(file)
-    }
-
-    /// Ends the active segment with a footer and gives back what it does not need.
+    /// Ends the active segment with its footer.
     fn seal(&mut self) -> Result<(), Error> {
-        self.sync()?;
-        let Some(active) = self.active.take() else { return Ok(()) };
-        self.segments.seal(active.id);
-        write_footer(&*active.file, &self.journal, active.id, active.at, &active.entries, active.count).map_err(|e| Error::io(&active.path, e))
+        let Some(active) = &self.active else { return Ok(()) };
+        let path = self.segments.path(active.id);
+        let io = |e| Error::io(&path, e);
+        let mut body = Vec::new();
+        active.listed.iter().for_each(|l| l.write(&mut body));
+        let head = Head {
+            kind: FOOTER,
+            body_len: body.len() as u32,
+            segment: active.id,
+            sequence: self.sequence,
+            body_crc: crc32c::crc32c(&body),
+            ..Head::default()
+        };
+        let mut bytes = Vec::with_capacity(RECORD_HEADER + body.len() + 24);
+        head.write(self.segments.journal(), &[], &mut bytes);
+        bytes.extend_from_slice(&body);
+        bytes.resize(head.stride() as usize, 0);
+        bytes.extend_from_slice(&format::trailer(active.end));
+        active.file.set_len(active.end).map_err(io)?;
+        active.file.write_all_at(&bytes, active.end).map_err(io)?;
+        active.file.sync_data().map_err(io)?;
+        self.segments.grow(active.id, active.end + bytes.len() as u64, true);
+        self.sequence += 1;
+        self.active = None;
+        Ok(())
     }
 
-    /// Gives up the active segment where it was last durable.
-    fn retire(&mut self) {
+    /// Gives the active segment up after a failed write: it is never synced again.
+    fn retire(&mut self, e: &Error) {
         if let Some(active) = self.active.take() {
-            let _ = active.file.set_len(active.synced);
-            self.segments.seal(active.id);
+            tracing::error!(path = %self.segments.path(active.id).display(), error = %e, "this segment failed and takes no more records");
+            self.segments.grow(active.id, active.end, true);
         }
     }
 }
 
-/// Writes a footer at `at`, cuts the file behind it and syncs.
-pub(crate) fn write_footer(file: &dyn File, journal: &JournalId, segment: u64, at: u64, entries: &[u8], count: u32) -> std::io::Result<()> {
-    file.write_all_at(entries, at)?;
-    let trailer = format::encode_trailer(journal, segment, entries, count);
-    file.write_all_at(&trailer, at + entries.len() as u64)?;
-    file.set_len(at + (entries.len() + trailer.len()) as u64)?;
-    file.sync_data()
+/// What a batch writes: small things gathered, large bodies from where they are.
+#[derive(Default)]
+struct Writes {
+    parts: Vec<(u64, Part)>,
+}
+
+enum Part {
+    Gathered(Vec<u8>),
+    Body(bytes::Bytes),
+}
+
+impl Writes {
+    fn record(&mut self, offset: u64, journal: &JournalId, head: &Head, record: &Record) {
+        let joins = matches!(self.parts.last(), Some((at, Part::Gathered(g))) if at + g.len() as u64 == offset && g.len() < (4 << 20));
+        if !joins {
+            self.parts.push((offset, Part::Gathered(Vec::new())));
+        }
+        let Some((_, Part::Gathered(gathered))) = self.parts.last_mut() else { return };
+        head.write(journal, &record.meta, gathered);
+        if record.body.len() < DIRECT {
+            gathered.extend_from_slice(&record.body);
+            let padded = gathered.len() + (head.stride() - head.len()) as usize;
+            gathered.resize(padded, 0);
+        } else {
+            let at = offset + (RECORD_HEADER + record.meta.len()) as u64;
+            self.parts.push((at, Part::Body(record.body.clone())));
+        }
+    }
 }
