@@ -102,6 +102,40 @@ async fn a_flipped_bit_is_found_named_and_healed() {
     eventually(&cluster.env, "all shards are there again", || is_whole(&user, &upload, &stored)).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_was_never_committed_is_collected_after_a_day() {
+    let (env, clock) = shifted();
+    let (cluster, user) = Cluster::whole_in(env).await;
+    let (upload, stored) = store(&user, 1, &[]).await;
+    let other = user.upload(1).await;
+    let chunk = ChunkRef { object: other.objects[0], number: 0 };
+    user.store_chunk(&other, chunk, vec![3; 50_000], &[]).await;
+    let node = cluster.nodes[0].as_ref().unwrap();
+    assert_eq!(node.collect_now().await.unwrap(), 0);
+    clock.store(26 * 3_600_000, std::sync::atomic::Ordering::Relaxed);
+    eventually(&cluster.env, "the catalog's time has moved on and the node knows", || async { node.collect_now().await.unwrap() == 1 }).await;
+    clock.store(0, std::sync::atomic::Ordering::Relaxed);
+    assert!(is_whole(&user, &upload, &stored).await);
+}
+
+/// The brake: a catalog that was rolled back must not be able to erase data.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catalog_that_went_back_freezes_collection() {
+    let (mut cluster, user) = Cluster::whole().await;
+    let (upload, stored) = store(&user, 2, &[]).await;
+    cluster.stop_node(0).await;
+    // As if the node had followed a longer feed than there is.
+    std::fs::write(cluster.node_dir(0).join("feed-cursor"), 1000u64.to_be_bytes()).unwrap();
+    cluster.start_node(0, None).await.unwrap();
+    let named = || async {
+        let Answer::Events(events) = user.ask(Query::Events { after: 0, limit: 1000 }).await.unwrap() else { return false };
+        events.iter().any(|e| e.what == "catalog-went-back")
+    };
+    eventually(&cluster.env, "the event is there", named).await;
+    assert!(cluster.node_dir(0).join("collection-frozen").exists());
+    assert!(is_whole(&user, &upload, &stored).await);
+}
+
 /// Flips a bit in the middle of each body: bodies are runs of one byte, found by their length.
 fn flip_everywhere(dir: &std::path::Path) {
     for entry in std::fs::read_dir(dir).unwrap() {

@@ -2,13 +2,15 @@
 
 mod support;
 
+use env::DiskExt;
 use model::cluster::{NodeState, ServerRole};
 use model::command::{Answer, Query};
 use model::{Hash, Kind, NodeId};
 use server::node::{Node, NodeConfig};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 use support::*;
-use transport::ServerKey;
-use transport::{JoinToken, join_proof};
+use transport::{JoinToken, Mode, ServerKey, Target, join_proof};
 use wire::coordinator::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,7 +42,7 @@ async fn an_expired_a_tampered_and_a_foreign_token_are_refused() {
 
     let request = CreateTokenRequest { role: ServerRole::Node, valid_ms: 1, replace: None };
     let expired = admin.rpc::<CreateToken, _>(request).await.unwrap().text;
-    cluster.env.sleep(std::time::Duration::from_millis(20)).await;
+    cluster.env.sleep(Duration::from_millis(20)).await;
     assert_eq!(cluster.start_node(0, Some(expired)).await.unwrap_err().kind, Kind::Denied);
 
     let good = JoinToken::parse(&admin.token(None).await).unwrap();
@@ -62,6 +64,66 @@ async fn a_folder_without_a_card_needs_a_token() {
     let refused = Node::start(cluster.env.clone(), config).await.err().unwrap();
     assert_eq!(refused.kind, Kind::Denied);
     assert_eq!(refused.hint.as_deref(), Some("shardkeep cluster token node"));
+}
+
+/// Attack 37: a node that poses as a coordinator.
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_37_a_nodes_certificate_is_no_coordinators() {
+    let (cluster, _admin) = Cluster::whole().await;
+    let node = cluster.nodes[0].as_ref().unwrap();
+    let posing = Target::coordinator(&node.address).with(Mode::Control);
+    assert_eq!(cluster.pool().rpc::<Hello>(&posing, &wire::PROTOCOL, SOON).await.unwrap_err().kind, Kind::Denied);
+    let other = Target::node(NodeId(99), &node.address).with(Mode::Control);
+    assert_eq!(cluster.pool().rpc::<Hello>(&other, &wire::PROTOCOL, SOON).await.unwrap_err().kind, Kind::Denied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_node_is_down_and_comes_back_up() {
+    let (mut cluster, admin) = Cluster::whole().await;
+    let id = cluster.nodes[3].as_ref().unwrap().node;
+    let env = cluster.env.clone();
+    let is = |state| {
+        let admin = &admin;
+        move || async move { admin.status().await.nodes.iter().any(|n| n.node == id && n.state == state) }
+    };
+    eventually(&env, "the node is up", is(NodeState::Up)).await;
+    cluster.stop_node(3).await;
+    eventually(&env, "the node is suspect", is(NodeState::Suspect)).await;
+    eventually(&env, "the node is down", is(NodeState::Down)).await;
+    eventually(&env, "the catalog says so too", || async {
+        admin.status().await.cluster.nodes.iter().any(|n| n.id == id && n.state == NodeState::Down)
+    })
+    .await;
+    cluster.start_node(3, None).await.unwrap();
+    eventually(&env, "the node is up again", is(NodeState::Up)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_beyond_the_first_layout_stays_joining() {
+    let (mut cluster, admin) = Cluster::whole().await;
+    let token = admin.token(None).await;
+    let id = cluster.start_node(4, Some(token)).await.unwrap();
+    cluster.env.sleep(Duration::from_millis(2500)).await;
+    assert!(admin.status().await.nodes.iter().any(|n| n.node == id && n.state == NodeState::Joining));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nodes_certificate_is_renewed_before_it_ends() {
+    const DAY: u64 = 86_400_000;
+    let (env, shift) = shifted();
+    let mut cluster = Cluster::start_in(env.clone()).await;
+    let mut admin = cluster.register(&cluster.invite.clone()).await.unwrap();
+    let token = admin.token(None).await;
+    let id = cluster.start_node(0, Some(token)).await.unwrap();
+    let card = || env.disk.read(&cluster.node_dir(0).join("node")).unwrap();
+    let before = card();
+    shift.store(61 * DAY, Ordering::Relaxed);
+    eventually(&env, "the certificate on disk is another", || async { card() != before }).await;
+    // The first certificate would have ended by now; the coordinator makes its own at each start.
+    shift.store(100 * DAY, Ordering::Relaxed);
+    cluster.restart_coordinator().await;
+    cluster.login_again(&mut admin).await;
+    eventually(&env, "the node is heard", || async { admin.status().await.nodes.iter().any(|n| n.node == id && n.heartbeat.is_some()) }).await;
 }
 
 /// Attack 29 and 37: the proof of a token made for one connection is worth nothing on another.

@@ -166,9 +166,11 @@ fn valid(valid_ms: u64) -> Result<u64> {
     Ok(valid_ms)
 }
 
-/// Whether the catalog must hear of a heartbeat: use alone is no reason.
+/// Whether the catalog must hear of a heartbeat: use alone is no reason, nor is a capacity that moves
+/// by less than a twentieth (what a file system has left for us changes with its other files).
 fn changed(known: &Node, heartbeat: &HeartbeatRequest) -> bool {
-    let same = |a: &Device, b: &Device| a.id == b.id && a.capacity == b.capacity && a.problem == b.problem;
+    let close = |a: u64, b: u64| a.abs_diff(b) <= a / 20;
+    let same = |a: &Device, b: &Device| a.id == b.id && close(a.capacity, b.capacity) && a.problem == b.problem;
     known.address != heartbeat.address
         || known.zone != heartbeat.zone
         || known.version != heartbeat.version

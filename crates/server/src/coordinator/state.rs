@@ -12,8 +12,8 @@ use env::Env;
 use model::account::Account;
 use model::cluster::ClusterView;
 use model::command::{Answer, Command, Outcome, Proposal, Query};
-use model::{AccountId, ClusterId, CoordinatorId, Error, NodeId, RequestId, Result, signed};
-use std::collections::BTreeMap;
+use model::{AccountId, ClusterId, CoordinatorId, Epoch, Error, NodeId, RequestId, Result, signed};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use transport::ClusterRoot;
@@ -46,6 +46,8 @@ pub(crate) struct Memory {
     pub logins: Logins,
     pub sessions: Sessions,
     pub heard: BTreeMap<NodeId, Heard>,
+    /// Nodes that hold slots, by width, as of an epoch.
+    pub holders: BTreeMap<u8, (Epoch, BTreeSet<NodeId>)>,
     pub quiet: Quiet,
 }
 

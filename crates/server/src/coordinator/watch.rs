@@ -2,10 +2,11 @@
 //! nobody else moves it.
 
 use super::detector::{judge, worth_a_command};
-use super::state::State;
+use super::state::{State, confused};
 use model::cluster::NodeState;
 use model::command::{Answer, Command, Query};
-use model::{NodeId, Result};
+use model::{Epoch, NodeId, Result};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::SessionToken;
@@ -51,17 +52,30 @@ impl State {
     /// joined, so nothing to judge.
     async fn reports(&self) -> Result<Vec<(NodeId, Option<(NodeState, NodeState)>)>> {
         let view = self.view().await?;
+        let holders = self.holders(&view.layouts).await?;
         let now = self.now();
-        let laid_out = !view.layouts.is_empty();
         let heard = |node| self.memory().heard.get(&node).map(|h| h.at);
         let report = |n: &model::cluster::Node| {
             // After a restart silence begins anew: nobody is down because this coordinator was.
             let silent = now.saturating_sub(heard(n.id).unwrap_or(self.started));
             let joined = !n.devices.is_empty();
-            let holds_slots = laid_out && n.state != NodeState::Joining;
-            (n.id, joined.then(|| (n.state, judge(&self.limits, n.state, silent, holds_slots))))
+            (n.id, joined.then(|| (n.state, judge(&self.limits, n.state, silent, holders.contains(&n.id)))))
         };
         Ok(view.nodes.iter().map(report).collect())
+    }
+
+    /// Nodes that hold slots in any layout. A layout is fetched once an epoch: it is long.
+    async fn holders(&self, layouts: &[(u8, Epoch)]) -> Result<BTreeSet<NodeId>> {
+        for (width, epoch) in layouts {
+            if self.memory().holders.get(width).is_some_and(|(known, _)| known == epoch) {
+                continue;
+            }
+            let Answer::Layout(Some(layout)) = self.ask(Query::Layout(*width)).await? else { return Err(confused()) };
+            let filled: BTreeSet<u16> = layout.slot_indexes().into_iter().collect();
+            let nodes = filled.iter().filter_map(|slot| layout.devices.get(*slot as usize)).map(|d| d.node).collect();
+            self.memory().holders.insert(*width, (layout.epoch, nodes));
+        }
+        Ok(self.memory().holders.values().flat_map(|(_, nodes)| nodes.iter().copied()).collect())
     }
 
     /// What `cluster status` shows.
@@ -69,7 +83,7 @@ impl State {
         self.who(&token).await?;
         let mut cluster = self.view().await?;
         cluster.leader = self.consensus.leader();
-        let Answer::Totals(totals) = self.ask(Query::Totals).await? else { return Err(super::state::confused()) };
+        let Answer::Totals(totals) = self.ask(Query::Totals).await? else { return Err(confused()) };
         let states = self.reports().await?;
         let now = self.now();
         let memory = self.memory();

@@ -76,6 +76,8 @@ impl Pulse {
             renew,
         };
         let answer = state.link.rpc::<Heartbeat>(&request).await?;
+        state.check_brake(answer.feed).await;
+        state.memory().catalog_ms = answer.time_ms;
         let feed_moved = std::mem::replace(&mut state.memory().feed, answer.feed) != answer.feed;
         if feed_moved {
             state.work.notify_one();

@@ -8,6 +8,7 @@
 
 mod admission;
 mod card;
+mod collect;
 mod heartbeat;
 mod link;
 mod map;
@@ -91,6 +92,11 @@ impl Running {
         }
         bad
     }
+
+    /// Drops shards of uploads that have expired, now; answers how many objects that were.
+    pub async fn collect_now(&self) -> Result<u64> {
+        collect::collect_now(&self.state).await
+    }
 }
 
 impl Node {
@@ -125,6 +131,8 @@ impl Node {
         let (node, cluster, ids) = (card.node, card.cluster, devices.iter().map(|d| d.id).collect());
         let state = Arc::new(State::new(env.clone(), node, devices, pool, link));
 
+        state.load_brake().await;
+
         let mut pulse = Pulse {
             state: state.clone(),
             identity: identity.clone(),
@@ -156,6 +164,7 @@ impl Node {
         tasks.background(reconcile::run(state.clone()));
         tasks.background(upkeep::scrub(state.clone()));
         tasks.background(upkeep::compact(state.clone()));
+        tasks.background(collect::run(state.clone()));
         tracing::info!(%node, %address, "node serves");
         let closing = state.clone();
         let close = async move {

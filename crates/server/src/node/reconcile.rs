@@ -51,6 +51,9 @@ pub(crate) async fn run(state: Arc<State>) {
     }
     let mut pause = PAUSE;
     loop {
+        if std::mem::take(&mut state.memory().rewind) {
+            cursors.iter_mut().for_each(|c| c.done = 0);
+        }
         let target = state.memory().feed;
         let behind = cursors.iter().any(|c| c.done < target);
         if !behind && state.memory().urgent.is_empty() {
@@ -156,6 +159,7 @@ async fn page(state: &Arc<State>, device: &Device, items: impl Iterator<Item = F
     let mut wanting = Vec::new();
     for item in items {
         let object = match &item {
+            FeedItem::Dead(_) if state.is_frozen() => continue,
             FeedItem::Dead(object) => {
                 device.store.drop_object(*object).await?;
                 continue;
@@ -272,8 +276,9 @@ impl Cursor {
         let file = device.dir.join("feed-cursor");
         let (disk, path) = (state.env.disk.clone(), file.clone());
         let read = state.env.blocking(move || disk.read(&path)).await.ok();
-        let stored = read.and_then(|bytes| bytes.try_into().ok().map(u64::from_be_bytes));
-        Cursor { file, done: if device.store.is_suspect() { 0 } else { stored.unwrap_or(0) } }
+        let stored = read.and_then(|bytes| bytes.try_into().ok().map(u64::from_be_bytes)).unwrap_or(0);
+        state.followed(stored);
+        Cursor { file, done: if device.store.is_suspect() { 0 } else { stored } }
     }
 
     async fn advance(&mut self, state: &State, done: u64) -> Result<()> {
@@ -284,6 +289,7 @@ impl Cursor {
         let written = state.env.blocking(move || disk.replace(&path, &done.to_be_bytes())).await;
         written.map_err(|e| Error::unavailable(format!("cannot write {}: {e}", self.file.display())))?;
         self.done = done;
+        state.followed(done);
         Ok(())
     }
 }

@@ -48,6 +48,14 @@ pub(crate) struct Memory {
     pub urgent: VecDeque<(DeviceId, ShardRef)>,
     /// Last number of the catalog's feed, as the last heartbeat's answer said.
     pub feed: u64,
+    /// The catalog's time, as the last heartbeat's answer said, milliseconds since 1970.
+    pub catalog_ms: u64,
+    /// How far the feed was ever followed.
+    pub followed: u64,
+    /// Nothing may be dropped (see [`super::collect`]).
+    pub frozen: bool,
+    /// The feed is to be read again from its start.
+    pub rewind: bool,
     pub report: RepairReport,
     /// Bytes rebuilt since the start.
     pub healed_bytes: u64,

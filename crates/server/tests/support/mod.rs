@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
-use env::Env;
+use env::{Clock, Env};
 use erasure::{Coder, Encoded};
 use model::account::Account;
 use model::cluster::{Capability, ServerRole};
@@ -19,10 +19,12 @@ use seal::keys::SigningKey;
 use seal::login::{Login, Registration};
 use seal::password::Password;
 use seal::space::OpenSpace;
+use server::coordinator::detector::Limits;
 use server::coordinator::{self, Coordinator, CoordinatorConfig};
 use server::node::{self, Node, NodeConfig};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use transport::{ClientTls, Trust};
 use transport::InviteText;
@@ -51,7 +53,11 @@ pub struct Cluster {
 impl Cluster {
     /// A coordinator alone.
     pub async fn start() -> Self {
-        let env = env::real::env();
+        Self::start_in(env::real::env()).await
+    }
+
+    /// A coordinator alone, in a world of the test's own.
+    pub async fn start_in(env: Env) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let coordinator = Coordinator::start(env.clone(), Self::config(dir.path().join("c"), "127.0.0.1:0")).await.unwrap();
         Cluster {
@@ -67,12 +73,19 @@ impl Cluster {
     }
 
     fn config(dir: PathBuf, listen: &str) -> CoordinatorConfig {
-        CoordinatorConfig { power: 4, ..CoordinatorConfig::new(dir, listen) }
+        // Shorter limits of silence than the real ones, so that tests need not wait for those.
+        let limits = Limits { suspect: Duration::from_secs(2), down: Duration::from_secs(4), out: None };
+        CoordinatorConfig { power: 4, limits, ..CoordinatorConfig::new(dir, listen) }
     }
 
     /// A coordinator, its admin, and four nodes with their layout.
     pub async fn whole() -> (Self, User) {
-        let mut cluster = Self::start().await;
+        Self::whole_in(env::real::env()).await
+    }
+
+    /// The same, in a world of the test's own.
+    pub async fn whole_in(env: Env) -> (Self, User) {
+        let mut cluster = Self::start_in(env).await;
         let admin = cluster.register(&cluster.invite.clone()).await.unwrap();
         for i in 0..4 {
             let token = admin.token(None).await;
@@ -141,6 +154,11 @@ impl Cluster {
         let tls = ClientTls::new(&self.env, Trust::Fingerprint(self.fingerprint), None).unwrap();
         let nodes = Pool::new(self.env.clone(), tls, PoolConfig::default(), Some(Arc::new(Prover(holder.clone()))));
         User { env: self.env.clone(), at: self.at(), pool: self.pool(), nodes, session, account, unlocked, words, holder }
+    }
+
+    /// The admin again, with a fresh session.
+    pub async fn login_again(&self, admin: &mut User) {
+        admin.session = self.login("admin", PASSWORD).await.unwrap().session.session;
     }
 
     /// KE1 to KE3 with a password; whatever goes wrong is the error.
@@ -317,6 +335,26 @@ impl Stored {
 
 pub fn capability(all: &[(NodeId, Capability)], node: NodeId) -> Capability {
     all.iter().find(|(id, _)| *id == node).unwrap().1.clone()
+}
+
+/// A clock that tests set forward.
+struct Shifted(Arc<dyn Clock>, Arc<AtomicU64>);
+
+impl Clock for Shifted {
+    fn now_ms(&self) -> u64 {
+        self.0.now_ms() + self.1.load(Ordering::Relaxed)
+    }
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+}
+
+/// The real world with a clock that can be set forward, in milliseconds.
+pub fn shifted() -> (Env, Arc<AtomicU64>) {
+    let shift = Arc::new(AtomicU64::new(0));
+    let mut env = env::real::env();
+    env.clock = Arc::new(Shifted(env.clock.clone(), shift.clone()));
+    (env, shift)
 }
 
 /// Waits until something is true; panics with `what` after half a minute.
