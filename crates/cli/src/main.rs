@@ -1,1 +1,45 @@
-fn main() {}
+//! `shardkeep`: one binary, all roles. This file is wiring; each group of commands has its own.
+
+mod args;
+mod context;
+mod failure;
+mod out;
+mod safe;
+mod units;
+
+mod local;
+mod logs;
+mod meter;
+mod password;
+mod stop;
+mod target;
+
+mod account;
+mod bench;
+mod change;
+mod cluster;
+mod demo;
+mod listing;
+mod manual;
+mod serve;
+mod transfer;
+mod up;
+mod usage;
+mod verify;
+
+fn main() -> ! {
+    let cli = args::parse();
+    let out = out::Out::new(&cli.global);
+    logs::start(&cli);
+    let code = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(async {
+            match cli.run(out.clone()).await {
+                Ok(code) => code,
+                Err(failure) => failure.report(&out),
+            }
+        }),
+        Err(e) => failure::Failure::from(model::Error::unavailable(format!("no threads to run on: {e}"))).report(&out),
+    };
+    // Not by returning: a read from the terminal that is still under way must not hold the process.
+    std::process::exit(code.into())
+}

@@ -244,11 +244,12 @@ async fn drive(conn: impl Future<Output = hyper::Result<()>>, usage: Arc<Usage>,
     let env = usage.env.clone();
     loop {
         tokio::select! {
-            _ended = conn.as_mut() => return,
-            () = env.sleep(idle / 4) => if usage.idle_for() >= idle {
-                return;
-            }
-        }
+        biased; // no dice: simulation must repeat
+                   _ended = conn.as_mut() => return,
+                   () = env.sleep(idle / 4) => if usage.idle_for() >= idle {
+                       return;
+                   }
+               }
     }
 }
 

@@ -22,8 +22,14 @@ use std::task::{Context, Poll, ready};
 
 /// Raw bytes beside a message, in pieces that are sent one after another without being copied
 /// together.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Pieces(pub Vec<Bytes>);
+
+impl std::fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
+}
 
 impl Pieces {
     /// Bytes in all.
@@ -77,7 +83,7 @@ impl<T: Into<Pieces>> From<T> for Body {
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Body::Pieces(p) => write!(f, "{} bytes", p.len()),
+            Body::Pieces(pieces) => pieces.fmt(f),
             Body::Stream(_) => f.write_str("a stream"),
         }
     }

@@ -10,25 +10,30 @@
 //!   proves something about this very connection.
 //!
 //! ```text
-//! identity   ClusterRoot::{generate(cluster, now_ms, &Env), load(cert, key), fingerprint(), issue(ServerId, cluster, spki, now_ms, validity) -> cert}
+//! identity   ClusterRoot::{generate(cluster, now_ms, &Env), load(cert, key), cert_der(), key_der(), fingerprint()}
+//!            ClusterRoot::issue(ServerId, cluster, spki, now_ms, validity) -> cert; certificate_info(cert) -> CertificateInfo
 //!            ServerKey::{generate(&Env), load(pkcs8), pkcs8(), spki(), hash()}
-//!            JoinToken / InviteText::{to_text(), parse(text)}; join_proof(..) -> [u8; 32]; check_join_proof(..) -> Result<()>
-//! tls        TlsIdentity::{new(&Env, root, cert, &ServerKey) -> Result<Arc<_>>, replace(cert), id(), not_after_ms()}
+//! token      JoinToken / InviteText::{to_text(), parse(text)}
+//!            join_proof(&secret, token, role, &exporter, spki) -> [u8; 32]; check_join_proof(.., proof) -> Result<()>
+//! tls        TlsIdentity::{new(&Env, root, cert, &ServerKey) -> Result<Arc<_>>, replace(cert), id(), info(), not_after_ms(), spki()}
 //!            ClientTls::new(&Env, Trust, Option<Arc<TlsIdentity>>) -> Result<ClientTls>
 //! server     serve(Env, Box<dyn Listener>, Arc<TlsIdentity>, Arc<dyn Service>, Limits, shutdown: impl Future<Output = ()>)
 //!            trait Service { fn call(&self, Request) -> BoxFuture<'_, Result<Response>>; fn max_body(&self, path, &Connection) -> usize }
-//!            Request { path: String, head: Bytes, body: Bytes, connection: Arc<Connection> }
+//!            Request { path, head, body, connection: Arc<Connection> }; request.message::<T>()
 //!            Response { head: Bytes, body: Body }; Response::new(head, body), Response::message(&impl Encode)
-//!            Connection { peer: Peer, remote: SocketAddr, exporter: [u8; 32], certificate_hash: Hash, holder: OnceLock<PublicKey> }
-//! client     Target::{node(id, address), coordinator(address)}.with(Mode)
+//!            Connection { peer: Peer, remote, exporter, certificate_hash, holder: OnceLock<PublicKey> }
+//! client     Target::{node(id, address), coordinator(address), coordinator_id(id, address)}.with(Mode)
 //!            Pool::new(Env, ClientTls, PoolConfig, Option<Arc<dyn OnConnect>>): cheap to clone
-//!            pool.call(&Target, path, head: Bytes, body: impl Into<Body>, deadline: Duration) -> Result<(Bytes, Bytes)>
+//!            pool.call(&Target, path, head: Bytes, body: impl Into<Pieces>, deadline) -> Result<(Bytes, Bytes)>
 //!            pool.rpc::<R: wire::Rpc>(&Target, &R::Request, deadline) -> Result<R::Response>
 //!            pool.rpc_body::<R>(&Target, &R::Request, body, deadline) -> Result<(R::Response, Bytes)>
-//!            pool.stream(&Target, path, head, deadline) -> Result<(Bytes, Frames)>; Frames::next(wait) -> Result<Option<Bytes>>
-//!            pool.connect_once(&Target, deadline) -> Result<OneConnection { binding, .. }>; same calls without a target
+//!            pool.stream(&Target, path, head, deadline) -> Result<(Bytes, Frames)>; frames.next(wait) -> Result<Option<Bytes>>
+//!            pool.connect_once(&Target, deadline) -> Result<OneConnection>; one.binding(), one.call(..), one.rpc::<R>(..)
 //!            trait OnConnect { fn prove(&self, &Binding) -> Option<(&'static str, Bytes)> }
 //! ```
+//!
+//! A certificate is checked when a connection is made, not again while it stands, and there are no
+//! revocation lists: whether a server still belongs to the cluster is for the service to ask.
 
 pub mod identity;
 pub mod tls;

@@ -40,7 +40,6 @@ pub trait Service: Send + Sync + 'static {
 }
 
 /// A request, read to its end.
-#[derive(Debug)]
 pub struct Request {
     /// For example `/v1/query`.
     pub path: String,
@@ -52,6 +51,13 @@ pub struct Request {
     pub connection: Arc<Connection>,
 }
 
+/// Sizes only: messages carry session tokens.
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Request({}, {} + {} bytes, {:?})", self.path, self.head.len(), self.body.len(), self.connection.peer)
+    }
+}
+
 impl Request {
     /// The message; `Invalid` where it cannot be read.
     pub fn message<T: for<'b> minicbor::Decode<'b, ()>>(&self) -> Result<T> {
@@ -60,12 +66,18 @@ impl Request {
 }
 
 /// A good answer.
-#[derive(Debug)]
 pub struct Response {
     /// The message (CBOR).
     pub head: Bytes,
     /// Raw bytes beside it.
     pub body: Body,
+}
+
+/// Sizes only: messages carry session tokens.
+impl std::fmt::Debug for Response {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Response({} + {:?})", self.head.len(), self.body)
+    }
 }
 
 impl Response {
@@ -132,7 +144,8 @@ impl Default for Limits {
     }
 }
 
-/// Bodies up to this size have a budget of their own, so that heartbeats never wait for bulk.
+/// Bodies up to this size have a budget of their own, and those of other servers none at all, so
+/// that heartbeats and consensus never wait for bulk or for strangers.
 const SMALL_BODY: usize = 64 << 10;
 const SMALL_BUDGET: usize = 8 << 20;
 
@@ -162,9 +175,10 @@ pub async fn serve(
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            accepted = listener.accept() => accepted,
-        };
+        biased; // no dice: simulation must repeat
+                   () = &mut shutdown => break,
+                   accepted = listener.accept() => accepted,
+               };
         let (io, remote) = match accepted {
             Ok(accepted) => accepted,
             Err(e) => {
@@ -183,9 +197,10 @@ pub async fn serve(
             let _place = place;
             let mut killed = stopped.clone();
             tokio::select! {
-                () = connection(shared, identity, io, remote, stopped) => {}
-                _ = killed.wait_for(|s| *s == Stop::Now) => {}
-            }
+            biased; // no dice: simulation must repeat
+                           _ = killed.wait_for(|s| *s == Stop::Now) => {}
+                           () = connection(shared, identity, io, remote, stopped) => {}
+                       }
         });
     }
     drop(listener);
@@ -298,7 +313,7 @@ async fn connection(shared: Arc<Shared>, identity: Arc<TlsIdentity>, io: BoxStre
     let io = TokioIo::new(stream);
     if http2 {
         // Who has not shown a certificate gets windows that keep what it can make us buffer small.
-        let (window, streams) = if peer == Peer::Anonymous { (1 << 20, 64) } else { (4 << 20, 256) };
+        let (window, streams) = if peer == Peer::Anonymous { (256 << 10, 64) } else { (4 << 20, 256) };
         let conn = hyper::server::conn::http2::Builder::new(EnvExecutor(shared.env.clone()))
             .timer(TokioTimer::new())
             .initial_stream_window_size(window)
@@ -333,18 +348,19 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     let mut watching = true;
     loop {
         tokio::select! {
-            _ended = conn.as_mut() => return,
-            changed = stopped.wait_for(|s| *s != Stop::Running), if watching => {
-                watching = false;
-                if changed.is_err() {
-                    return;
-                }
-                graceful(conn.as_mut());
-            }
-            () = shared.env.sleep(tick) => if activity.overdue(&shared.limits) {
-                return;
-            }
-        }
+        biased; // no dice: simulation must repeat
+                   _ended = conn.as_mut() => return,
+                   changed = stopped.wait_for(|s| *s != Stop::Running), if watching => {
+                       watching = false;
+                       if changed.is_err() {
+                           return;
+                       }
+                       graceful(conn.as_mut());
+                   }
+                   () = shared.env.sleep(tick) => if activity.overdue(&shared.limits) {
+                       return;
+                   }
+               }
     }
 }
 
@@ -401,8 +417,15 @@ async fn answer(shared: &Shared, connection: Arc<Connection>, request: hyper::Re
         return Err(Error::invalid(format!("a request of {length} bytes to {path}, where at most {limit} are taken")));
     }
     let length = length as usize;
-    let budget = if length > SMALL_BODY { &shared.budget } else { &shared.small_budget };
-    let _share = budget.acquire_many(length as u32).await.map_err(|_| Error::unavailable("the server is shutting down"))?;
+    let budget = match connection.peer {
+        _ if length > SMALL_BODY => Some(&shared.budget),
+        Peer::Anonymous => Some(&shared.small_budget),
+        Peer::Node(_) | Peer::Coordinator(_) => None,
+    };
+    let _share = match budget {
+        Some(budget) => Some(budget.acquire_many(length as u32).await.map_err(|_| Error::unavailable("the server is shutting down"))?),
+        None => None,
+    };
     let whole = collect(&shared.env, &mut body, length, limits.body_deadline).await?;
     let (head, body) = frame::split(whole)?;
     shared.service.call(Request { path, head, body, connection }).await

@@ -1,0 +1,215 @@
+//! The catalog's rows on redb, over `env::Disk`.
+//!
+//! The Raft log is the write-ahead log: applies commit with `Durability::None`, and a checkpoint
+//! makes everything so far durable, with the log id that was applied last in the same transaction.
+//! After a crash the file is as of the last checkpoint, and the log is applied again from there.
+
+use catalog::kv::{Kv, KvMut};
+use env::{Env, FileExt, Open};
+use model::{Error, Kind, Result};
+use redb::{Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition, WriteTransaction};
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+/// Cache of the database, in bytes (redb's own default is 1 GiB).
+const CACHE: usize = 32 << 20;
+/// Version of the file's contents.
+const FORMAT: u8 = 1;
+
+/// A storage failure in words.
+pub(crate) fn failed(e: impl std::fmt::Display) -> Error {
+    Error::new(Kind::Unavailable, format!("the catalog's database failed: {e}"))
+}
+
+/// redb's file on an `env::File`.
+#[derive(Debug)]
+struct Backend(Arc<dyn env::File>);
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(out, offset)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(data, offset)
+    }
+}
+
+/// The catalog's database. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Store {
+    db: Arc<Database>,
+}
+
+impl Store {
+    /// Opens or creates the database. Blocking.
+    pub fn open(env: &Env, path: &Path) -> Result<Self> {
+        let io = |e: io::Error| Error::unavailable(format!("{}: {e}", path.display()));
+        let file = env.disk.open(path, Open::OrCreate).map_err(io)?;
+        let db = Database::builder().set_cache_size(CACHE).create_with_backend(Backend(file));
+        let db = db.map_err(|e| Error::corrupt(format!("{}: {e}", path.display())))?;
+        let store = Store { db: Arc::new(db) };
+        let version = store.view()?.meta("format")?;
+        match version.as_deref() {
+            None => {
+                let write = store.begin(true)?;
+                put_meta(&write, "format", &[FORMAT])?;
+                write.open_table(ROWS).map_err(failed)?;
+                write.commit().map_err(failed)?;
+                env.disk.sync_dir(path.parent().unwrap_or(Path::new("."))).map_err(io)?;
+            }
+            Some([FORMAT]) => {}
+            Some(_) => return Err(Error::invalid(format!("{} is of a version that this software does not know", path.display()))),
+        }
+        Ok(store)
+    }
+
+    /// A consistent view of everything committed so far.
+    pub fn view(&self) -> Result<View> {
+        let read = self.db.begin_read().map_err(failed)?;
+        View::new(read)
+    }
+
+    fn begin(&self, durable: bool) -> Result<WriteTransaction> {
+        let mut write = self.db.begin_write().map_err(failed)?;
+        write.set_durability(if durable { Durability::Immediate } else { Durability::None }).map_err(failed)?;
+        Ok(write)
+    }
+
+    /// Changes rows, and records `applied` (opaque to this module) with them: all or nothing.
+    /// Durable only with the next [`Store::checkpoint`].
+    pub fn change<T>(&self, change: impl FnOnce(&mut dyn KvMut) -> Result<(T, Vec<u8>)>) -> Result<T> {
+        let write = self.begin(false)?;
+        let (value, applied) = change(&mut Rows(write.open_table(ROWS).map_err(failed)?))?;
+        put_meta(&write, "applied", &applied)?;
+        write.commit().map_err(failed)?;
+        Ok(value)
+    }
+
+    /// Makes everything so far durable.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.begin(true)?.commit().map_err(failed)
+    }
+
+    /// Replaces all rows by those of a view, durably, as one transaction.
+    pub fn replace(&self, from: &View, applied: &[u8]) -> Result<()> {
+        let write = self.begin(true)?;
+        write.delete_table(ROWS).map_err(failed)?;
+        {
+            let mut rows = write.open_table(ROWS).map_err(failed)?;
+            let mut put = Ok(());
+            from.scan(&[], &[0xff; 64], &mut |key, value| match rows.insert(key, value) {
+                Ok(_) => ControlFlow::Continue(()),
+                Err(e) => {
+                    put = Err(failed(e));
+                    ControlFlow::Break(())
+                }
+            })?;
+            put?;
+        }
+        put_meta(&write, "applied", applied)?;
+        write.commit().map_err(failed)
+    }
+}
+
+fn put_meta(write: &WriteTransaction, key: &str, value: &[u8]) -> Result<()> {
+    let mut meta = write.open_table(META).map_err(failed)?;
+    meta.insert(key, value).map_err(failed)?;
+    Ok(())
+}
+
+/// A consistent view of the rows.
+pub(crate) struct View {
+    read: ReadTransaction,
+    rows: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+}
+
+impl View {
+    fn new(read: ReadTransaction) -> Result<Self> {
+        let rows = match read.open_table(ROWS) {
+            Ok(rows) => Some(rows),
+            Err(redb::TableError::TableDoesNotExist(_)) => None,
+            Err(e) => return Err(failed(e)),
+        };
+        Ok(View { read, rows })
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        match self.read.open_table(META) {
+            Ok(meta) => Ok(meta.get(key).map_err(failed)?.map(|v| v.value().to_vec())),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    /// What [`Store::change`] recorded last.
+    pub fn applied(&self) -> Result<Option<Vec<u8>>> {
+        self.meta("applied")
+    }
+}
+
+fn get(table: &impl ReadableTable<&'static [u8], &'static [u8]>, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    Ok(table.get(key).map_err(failed)?.map(|v| v.value().to_vec()))
+}
+
+fn scan(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    from: &[u8],
+    to: &[u8],
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+) -> Result<()> {
+    if from >= to {
+        return Ok(());
+    }
+    for row in table.range(from..to).map_err(failed)? {
+        let (key, value) = row.map_err(failed)?;
+        if visit(key.value(), value.value()).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl Kv for View {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.rows.as_ref().map_or(Ok(None), |rows| get(rows, key))
+    }
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
+        self.rows.as_ref().map_or(Ok(()), |rows| scan(rows, from, to, visit))
+    }
+}
+
+/// Rows inside a write transaction.
+struct Rows<'t>(Table<'t, &'static [u8], &'static [u8]>);
+
+impl Kv for Rows<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        get(&self.0, key)
+    }
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
+        scan(&self.0, from, to, visit)
+    }
+}
+
+impl KvMut for Rows<'_> {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.0.insert(key, value).map_err(failed)?;
+        Ok(())
+    }
+    fn delete(&mut self, key: &[u8]) -> Result<()> {
+        self.0.remove(key).map_err(failed)?;
+        Ok(())
+    }
+}
