@@ -226,6 +226,12 @@ impl Journal {
         self.0.env.blocking(move || segments.read(position)).await
     }
 
+    /// Reads a record's meta alone, checked. `Corrupt` when it is not what was written.
+    pub async fn read_meta(&self, position: Position) -> Result<Bytes, Error> {
+        let segments = self.0.segments.clone();
+        self.0.env.blocking(move || segments.read_meta(position)).await
+    }
+
     /// Reads a range of a record's body, unchecked. `Corrupt` when the body is shorter.
     pub async fn read_body_range(&self, position: Position, range: Range<u32>) -> Result<Bytes, Error> {
         let segments = self.0.segments.clone();

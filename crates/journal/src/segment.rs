@@ -100,6 +100,21 @@ impl Segments {
         if good { Ok((meta, body)) } else { Err(corrupt()) }
     }
 
+    /// A record's meta alone, checked.
+    pub fn read_meta(&self, p: Position) -> Result<Bytes, Error> {
+        let corrupt = || Error::Corrupt { segment: p.segment, offset: p.offset };
+        let most = (RECORD_HEADER + usize::from(u16::MAX)).min(p.len as usize);
+        // Most metas are short: one read of a few hundred bytes nearly always has all of it.
+        let mut bytes = Bytes::from(self.read_at(p.segment, p.offset, most.min(1024))?);
+        let head = Head::peek(&bytes, p.segment).filter(|h| h.len() == u64::from(p.len)).ok_or_else(corrupt)?;
+        let end = RECORD_HEADER + head.meta_len as usize;
+        if end > bytes.len() {
+            bytes = self.read_at(p.segment, p.offset, end)?.into();
+        }
+        let meta = bytes.slice(RECORD_HEADER..end);
+        if Head::verify(&self.0.journal, &bytes[..RECORD_HEADER], &meta) { Ok(meta) } else { Err(corrupt()) }
+    }
+
     /// Bytes of a record's body, unchecked.
     pub fn read_range(&self, p: Position, range: Range<u32>) -> Result<Bytes, Error> {
         let corrupt = || Error::Corrupt { segment: p.segment, offset: p.offset };

@@ -1,0 +1,123 @@
+//! Compaction: what is alive in a segment full of dead shards is written again at the end of the log,
+//! and the segment goes.
+//!
+//! Drops and quarantines are carried along as long as an older segment may hold what they ended, except
+//! for shards that have been put again since. Everything is durable before anything is removed, so a
+//! crash at any moment leaves at worst two copies, of which the later counts.
+
+use crate::record;
+use crate::store::ShardStore;
+use bytes::Bytes;
+use journal::Record;
+use model::{Error, Result, ShardRef};
+
+/// A segment is compacted when so much of it is dead, in percent.
+const DEAD_PERCENT: u64 = 40;
+/// Bytes of shards read and written in one go.
+const BATCH: u64 = 8 << 20;
+
+impl ShardStore {
+    /// Compacts the segment with the least alive in it, where one is worth it. `true`: one segment's
+    /// space came back, and there may be more.
+    ///
+    /// A segment in which something alive cannot be read is left as it is, until the bad shard has been
+    /// set aside.
+    pub async fn compact_one(&self) -> Result<bool> {
+        let Some((id, oldest)) = self.worth_compacting() else { return Ok(false) };
+        let s = &self.0;
+        let shards = s.state().index.in_segment(id);
+        let mut batch: Vec<ShardRef> = Vec::new();
+        let mut bytes = 0;
+        for (shard, position) in shards {
+            batch.push(shard);
+            bytes += u64::from(position.len);
+            if bytes >= BATCH {
+                self.rewrite(id, &std::mem::take(&mut batch)).await?;
+                bytes = 0;
+            }
+        }
+        self.rewrite(id, &batch).await?;
+        if s.state().index.segment(id).live > 0 {
+            return Ok(false);
+        }
+        let _order = s.maintenance.lock().await;
+        if !oldest {
+            self.carry_stones(id).await?;
+        }
+        s.journal.remove_segment(id).await.map_err(|e| s.error(e))?;
+        s.state().index.forget_segment(id);
+        Ok(true)
+    }
+
+    /// The sealed segment with the least alive in it, if enough of it is dead; and whether it is the
+    /// oldest.
+    fn worth_compacting(&self) -> Option<(u64, bool)> {
+        let segments = self.0.journal.segments();
+        let oldest = segments.first()?.id;
+        let state = self.0.state();
+        let sealed = segments.iter().filter(|s| s.sealed && s.len > 0);
+        let dead = sealed.filter_map(|s| {
+            let live = state.index.segment(s.id).live;
+            let worth = live * 100 <= s.len * (100 - DEAD_PERCENT) && state.avoid.get(&s.id) != Some(&live);
+            worth.then_some((live, s.id))
+        });
+        dead.min().map(|(_, id)| (id, id == oldest))
+    }
+
+    /// Writes shards again that still lie in a segment.
+    async fn rewrite(&self, id: u64, shards: &[ShardRef]) -> Result<()> {
+        let s = &self.0;
+        let _order = s.maintenance.lock().await;
+        let mut moving = Vec::new();
+        let mut records = Vec::new();
+        for shard in shards {
+            let Some(position) = s.state().index.get(shard).filter(|p| p.segment == id) else { continue };
+            match s.journal.read(position).await {
+                Ok((meta, body)) => {
+                    moving.push(*shard);
+                    records.push(Record { kind: record::SHARD, meta, body });
+                }
+                Err(e) => {
+                    let e = s.error(e);
+                    let state = &mut *s.state();
+                    let live = state.index.segment(id).live;
+                    state.avoid.insert(id, live);
+                    tracing::warn!(device = %s.device, error = %e, "compaction leaves a damaged segment alone");
+                    return Err(e);
+                }
+            }
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        let positions = s.journal.append(records).await.map_err(|e| s.error(e))?;
+        let state = &mut *s.state();
+        for (shard, position) in moving.into_iter().zip(positions) {
+            state.index.put(shard, position);
+        }
+        Ok(())
+    }
+
+    /// Writes a segment's drops and quarantines again, but for shards that are there.
+    async fn carry_stones(&self, id: u64) -> Result<()> {
+        let s = &self.0;
+        let stones = s.state().index.segment(id).stones;
+        let mut ended: Vec<ShardRef> = Vec::new();
+        for position in stones {
+            let meta = s.journal.read_meta(position).await.map_err(|e| s.error(e))?;
+            let unreadable = || Error::corrupt(format!("device {} holds a drop that cannot be understood", s.device));
+            let keys = record::read_keys_meta(&meta).ok_or_else(unreadable)?;
+            let state = s.state();
+            ended.extend(keys.into_iter().filter(|k| state.index.get(k).is_none()));
+        }
+        ended.sort();
+        ended.dedup();
+        for some in ended.chunks(record::KEYS_MAX) {
+            let stone = Record { kind: record::DROP, meta: record::keys_meta(some), body: Bytes::new() };
+            let positions = s.journal.append(vec![stone]).await.map_err(|e| s.error(e))?;
+            let state = &mut *s.state();
+            positions.into_iter().for_each(|p| state.index.stone(p));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,390 @@
+//! The store itself: put, get, check, drop.
+
+use crate::index::Index;
+use crate::{identity, record};
+use bytes::Bytes;
+use env::Env;
+use journal::{Journal, OpenReport, Position, Record};
+use model::{Descriptor, DescriptorId, DeviceId, Error, Kind, ObjectId, Result, ShardRef};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Segments of large disks, in bytes.
+const SEGMENT: u64 = 256 << 20;
+/// Segments of the smallest disks, in bytes.
+const SEGMENT_MIN: u64 = 4 << 20;
+/// Free space that is always left for compaction, beside two segments: at most this.
+const RESERVE_MAX: u64 = 1 << 30;
+/// Attempts to read a record that compaction moves meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// How full a device is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes that the device may hold.
+    pub capacity: u64,
+    /// Bytes of all segments: live shards, and dead ones not yet compacted away.
+    pub used: u64,
+    /// Shards.
+    pub shards: u64,
+    /// Why it takes no new shards or is not sound, where that is so.
+    pub problem: Option<String>,
+}
+
+pub(crate) struct State {
+    pub index: Index,
+    /// Puts under way, with what they put.
+    writing: BTreeMap<ShardRef, DescriptorId>,
+    /// What failed last when writing; cleared by the next success.
+    problem: Option<String>,
+    /// Segments that compaction found damage in, and leaves alone until the bad shards are gone.
+    pub avoid: BTreeMap<u64, u64>,
+}
+
+pub(crate) struct Inner {
+    pub env: Env,
+    pub journal: Journal,
+    pub device: DeviceId,
+    dir: PathBuf,
+    capacity: Option<u64>,
+    segment_size: u64,
+    report: OpenReport,
+    state: Mutex<State>,
+    /// Held while records that end or move shards are appended: their order is their meaning.
+    pub maintenance: tokio::sync::Mutex<()>,
+}
+
+impl Inner {
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The error of the log in the terms of a caller.
+    pub fn error(&self, e: journal::Error) -> Error {
+        let device = self.device;
+        match e {
+            journal::Error::Full { .. } => Error::insufficient(format!("device {device} is full")),
+            journal::Error::Corrupt { segment, offset } => {
+                Error::corrupt(format!("device {device} is damaged in segment {segment:016x} at byte {offset}"))
+            }
+            journal::Error::Closed => Error::unavailable(format!("device {device} is closed")),
+            e @ (journal::Error::Io { .. } | journal::Error::Foreign { .. }) => Error::unavailable(format!("device {device}: {e}")),
+        }
+    }
+
+    fn used(&self) -> u64 {
+        self.journal.segments().iter().map(|s| s.len).sum()
+    }
+
+    /// Capacity and what of it is left for new shards, in bytes. Blocking.
+    fn room(&self) -> Result<(u64, u64)> {
+        let used = self.used();
+        let space = self.env.disk.space(&self.dir).map_err(|e| Error::unavailable(format!("device {}: {e}", self.device)))?;
+        // The rest of the preallocated segment is free for us though not for the file system.
+        let begun = self.journal.segments().last().map_or(0, |s| self.segment_size.saturating_sub(s.len));
+        let most = used + begun + space.free;
+        let capacity = self.capacity.unwrap_or(most).min(most);
+        let reserve = 2 * self.segment_size + (capacity / 100).min(RESERVE_MAX);
+        let by_disk = (space.free + begun).saturating_sub(reserve);
+        Ok((capacity, by_disk.min(capacity.saturating_sub(used))))
+    }
+
+    pub fn position(&self, shard: &ShardRef) -> Result<Position> {
+        self.state().index.get(shard).ok_or_else(|| Error::not_found(format!("device {} does not hold this shard", self.device)))
+    }
+
+    /// Reads by a shard's place; again when compaction has moved it meanwhile.
+    pub async fn read<T, F: Future<Output = Result<T, journal::Error>>>(
+        &self,
+        shard: &ShardRef,
+        read: impl Fn(Position) -> F,
+    ) -> Result<T> {
+        let mut at = self.position(shard)?;
+        for _ in 1..ATTEMPTS {
+            match read(at).await {
+                Ok(read) => return Ok(read),
+                Err(e) => {
+                    let now = self.position(shard)?;
+                    if now == at {
+                        return Err(self.error(e));
+                    }
+                    at = now;
+                }
+            }
+        }
+        read(at).await.map_err(|e| self.error(e))
+    }
+
+    fn descriptor(&self, shard: &ShardRef, meta: &[u8]) -> Result<Descriptor> {
+        let corrupt = || Error::corrupt(format!("device {} holds another record in the place of this shard", self.device));
+        let (key, descriptor) = record::read_shard_meta(meta).ok_or_else(corrupt)?;
+        let descriptor = Descriptor::from_bytes(descriptor).map_err(|_| corrupt())?;
+        if key == *shard && belongs(shard, &descriptor) { Ok(descriptor) } else { Err(corrupt()) }
+    }
+
+    /// Ends shards with a record of this kind; durable on return. Only those in the index are named.
+    async fn end(&self, kind: u8, shards: Vec<ShardRef>) -> Result<()> {
+        for some in shards.chunks(record::KEYS_MAX) {
+            let stone = Record { kind, meta: record::keys_meta(some), body: Bytes::new() };
+            let positions = self.journal.append(vec![stone]).await.map_err(|e| self.error(e))?;
+            let state = &mut *self.state();
+            positions.into_iter().for_each(|p| state.index.stone(p));
+            for shard in some {
+                state.index.remove(shard);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a descriptor is that of a shard's chunk.
+fn belongs(shard: &ShardRef, descriptor: &Descriptor) -> bool {
+    descriptor.chunk == shard.chunk && descriptor.generation == shard.generation && shard.index < descriptor.policy.width()
+}
+
+/// The shard store of one device. Cheap to clone.
+#[derive(Clone)]
+pub struct ShardStore(pub(crate) Arc<Inner>);
+
+impl ShardStore {
+    /// Opens the store in a folder, or makes one. `capacity`: most bytes to use; `None`: the whole disk.
+    ///
+    /// `Corrupt`: the device does not know who it is. `Unavailable`: the disk does not answer, or
+    /// another process has the store open.
+    pub async fn open(env: Env, dir: &Path, capacity: Option<u64>) -> Result<ShardStore> {
+        let log = dir.join("log");
+        let (device, total) = {
+            let (env, dir, log) = (env.clone(), dir.to_path_buf(), log.clone());
+            env.clone()
+                .blocking(move || {
+                    let device = identity::load_or_create(&env, &dir, &log)?;
+                    let space = env.disk.space(&dir).map_err(|e| Error::unavailable(format!("{}: {e}", dir.display())))?;
+                    Ok::<_, Error>((device, space.total))
+                })
+                .await?
+        };
+        let segment_size = (capacity.unwrap_or(total).min(total) / 64).clamp(SEGMENT_MIN, SEGMENT);
+        let config = journal::Config { segment_size, ..journal::Config::new(log) };
+        let found = Arc::new(Mutex::new(Index::default()));
+        let filling = found.clone();
+        let visit = move |r: journal::Replayed<'_>| {
+            let index = &mut *filling.lock().unwrap_or_else(PoisonError::into_inner);
+            replay(index, &r).ok_or(journal::Error::Corrupt { segment: r.position.segment, offset: r.position.offset })
+        };
+        let opening = |e: journal::Error| match e {
+            journal::Error::Foreign { .. } | journal::Error::Io { .. } => Error::unavailable(format!("device {device}: {e}")),
+            e => Error::corrupt(format!("device {device}: {e}")),
+        };
+        let (journal, report) = Journal::open(env.clone(), config, visit).await.map_err(opening)?;
+        let index = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+        if !report.corrupt.is_empty() {
+            tracing::error!(%device, ranges = report.corrupt.len(), "the log of a device is damaged");
+        }
+        let state = Mutex::new(State { index, writing: BTreeMap::new(), problem: None, avoid: BTreeMap::new() });
+        let dir = dir.to_path_buf();
+        Ok(ShardStore(Arc::new(Inner {
+            env,
+            journal,
+            device,
+            dir,
+            capacity,
+            segment_size,
+            report,
+            state,
+            maintenance: Default::default(),
+        })))
+    }
+
+    /// The device.
+    pub fn device(&self) -> DeviceId {
+        self.0.device
+    }
+
+    /// Whether damage was found at open: shards may be missing that were here once.
+    pub fn is_suspect(&self) -> bool {
+        !self.0.report.corrupt.is_empty()
+    }
+
+    /// Stores a shard; durable on return. Storing the same again changes nothing.
+    ///
+    /// `Corrupt`: the body is not what the descriptor certifies, or the descriptor is another chunk's.
+    /// `Conflict`: a shard with another descriptor is here. `Insufficient`: no room on this device.
+    pub async fn put(&self, shard: ShardRef, descriptor: Descriptor, body: Bytes) -> Result<()> {
+        let s = &self.0;
+        let (inner, checked, certified) = (s.clone(), descriptor.clone(), body.clone());
+        let room = s.env.blocking(move || {
+            if !belongs(&shard, &checked) || checked.check().is_err() || !checked.certifies(shard.index, &certified) {
+                return Err(Error::corrupt("the shard received is not the one that its descriptor certifies"));
+            }
+            inner.room()
+        });
+        let (_, left) = room.await?;
+        let id = descriptor.id();
+        if let Some(held) = self.head(&shard).await? {
+            return self.same(held, id);
+        }
+        if (body.len() as u64) > left {
+            let full = format!("device {} has no room for new shards: the rest of its space is kept for repair", s.device);
+            s.state().problem = Some(full.clone());
+            return Err(Error::insufficient(full));
+        }
+        let _turn = match self.begin(shard, id)? {
+            Some(turn) => turn,
+            // The same is being written at this moment: two copies do no harm, two answers are needed.
+            None => Turn { store: self, shard: None },
+        };
+        let record = Record { kind: record::SHARD, meta: record::shard_meta(&shard, &descriptor), body };
+        match s.journal.append(vec![record]).await {
+            Ok(positions) => {
+                let state = &mut *s.state();
+                positions.into_iter().for_each(|p| state.index.put(shard, p));
+                state.problem = None;
+                Ok(())
+            }
+            Err(e) => {
+                let e = s.error(e);
+                s.state().problem = Some(e.message.clone());
+                Err(e)
+            }
+        }
+    }
+
+    fn same(&self, held: DescriptorId, wanted: DescriptorId) -> Result<()> {
+        if held == wanted {
+            return Ok(());
+        }
+        Err(Error::conflict(format!("device {} holds another version of this shard", self.0.device)))
+    }
+
+    /// Takes the turn to write a shard; `None` when the same one is being written.
+    fn begin(&self, shard: ShardRef, id: DescriptorId) -> Result<Option<Turn<'_>>> {
+        let state = &mut *self.0.state();
+        match state.writing.get(&shard) {
+            Some(other) => self.same(*other, id).map(|()| None),
+            None => {
+                state.writing.insert(shard, id);
+                Ok(Some(Turn { store: self, shard: Some(shard) }))
+            }
+        }
+    }
+
+    /// A shard or a range of it, `(offset, length)`, with its descriptor. A whole shard is checked
+    /// against its CRC; a range is not: readers check tags, and ask for the whole when they fail.
+    ///
+    /// `NotFound`; `Corrupt`: damaged on this disk; `Invalid`: the range is not inside the shard.
+    pub async fn get(&self, shard: &ShardRef, range: Option<(u64, u64)>) -> Result<(Descriptor, Bytes)> {
+        let s = &self.0;
+        let Some((offset, len)) = range else {
+            let (meta, body) = s.read(shard, |p| s.journal.read(p)).await?;
+            return Ok((s.descriptor(shard, &meta)?, body));
+        };
+        let meta = s.read(shard, |p| s.journal.read_meta(p)).await?;
+        let descriptor = s.descriptor(shard, &meta)?;
+        let end = offset.checked_add(len).filter(|end| *end <= descriptor.shard_len() as u64);
+        let Some(end) = end else { return Err(Error::invalid("the range asked for is not inside the shard")) };
+        let range = offset as u32..end as u32;
+        let body = s.read(shard, |p| s.journal.read_body_range(p, range.clone())).await?;
+        Ok((descriptor, body))
+    }
+
+    /// The descriptor id of a shard that is here; its body is not looked at. A record whose head is
+    /// damaged counts as not here: [`ShardStore::verify`] tells.
+    pub async fn head(&self, shard: &ShardRef) -> Result<Option<DescriptorId>> {
+        let s = &self.0;
+        let meta = match s.read(shard, |p| s.journal.read_meta(p)).await {
+            Ok(meta) => meta,
+            Err(e) if matches!(e.kind, Kind::NotFound | Kind::Corrupt) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        Ok(s.descriptor(shard, &meta).ok().map(|d| d.id()))
+    }
+
+    /// Reads a shard and checks it against its descriptor. `Corrupt` when it is not as it was written.
+    pub async fn verify(&self, shard: &ShardRef) -> Result<()> {
+        let (descriptor, body) = self.get(shard, None).await?;
+        let index = shard.index;
+        match self.0.env.blocking(move || descriptor.certifies(index, &body)).await {
+            true => Ok(()),
+            false => Err(Error::corrupt(format!("device {} holds a shard whose hash is wrong", self.0.device))),
+        }
+    }
+
+    /// Sets a bad shard aside: it is not here any more, and can be put again. Durable on return.
+    pub async fn quarantine(&self, shard: &ShardRef) -> Result<()> {
+        let _order = self.0.maintenance.lock().await;
+        if self.0.position(shard).is_err() {
+            return Ok(());
+        }
+        self.0.end(record::QUARANTINE, vec![*shard]).await
+    }
+
+    /// Drops all shards of an object. Durable on return; the space comes back by compaction.
+    pub async fn drop_object(&self, object: ObjectId) -> Result<()> {
+        let _order = self.0.maintenance.lock().await;
+        let shards = self.0.state().index.of_object(object);
+        self.0.end(record::DROP, shards).await
+    }
+
+    /// Shards after a key, in order, at most so many.
+    pub async fn list(&self, after: Option<ShardRef>, limit: usize) -> Result<Vec<ShardRef>> {
+        Ok(self.0.state().index.list(after, limit))
+    }
+
+    /// Shards of an object, in order.
+    pub async fn of_object(&self, object: ObjectId) -> Result<Vec<ShardRef>> {
+        Ok(self.0.state().index.of_object(object))
+    }
+
+    /// How full the device is.
+    pub async fn usage(&self) -> Usage {
+        let inner = self.0.clone();
+        let room = self.0.env.blocking(move || inner.room()).await;
+        let used = self.0.used();
+        let state = self.0.state();
+        let damage = self.is_suspect().then(|| "its log was damaged when it was opened: what is missing is rebuilt".to_string());
+        let (capacity, problem) = match room {
+            Ok((capacity, left)) => {
+                let full = (left == 0).then(|| "full: it takes no new shards".to_string());
+                (capacity, full.or(damage).or_else(|| state.problem.clone()))
+            }
+            Err(e) => (self.0.capacity.unwrap_or(0), Some(e.message)),
+        };
+        Usage { capacity, used, shards: state.index.len(), problem }
+    }
+
+    /// Writes what is queued and closes. Later calls fail with `Unavailable`.
+    pub async fn close(&self) -> Result<()> {
+        self.0.journal.close().await;
+        Ok(())
+    }
+}
+
+/// One record of the log, met at open; `None` when it cannot be understood.
+fn replay(index: &mut Index, r: &journal::Replayed<'_>) -> Option<()> {
+    match r.kind {
+        record::SHARD => index.put(record::read_shard_meta(r.meta)?.0, r.position),
+        record::DROP | record::QUARANTINE => {
+            for shard in record::read_keys_meta(r.meta)? {
+                index.remove(&shard);
+            }
+            index.stone(r.position);
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+/// The right to write one shard, given back when dropped.
+struct Turn<'a> {
+    store: &'a ShardStore,
+    shard: Option<ShardRef>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(shard) = &self.shard {
+            self.store.0.state().writing.remove(shard);
+        }
+    }
+}
