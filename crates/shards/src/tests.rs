@@ -1,5 +1,7 @@
 //! The store as a node uses it, over a real disk.
 
+#![allow(clippy::disallowed_methods)] // tests look at the files themselves
+
 use crate::{ShardStore, identity, record};
 use bytes::Bytes;
 use env::Env;

@@ -1,0 +1,296 @@
+//! Commits: signed changes of one space's tree, all or none. The linearisation point of writes.
+
+use crate::key;
+use crate::row::{Place, Space, Version, VersionId};
+use crate::tx::{Step, Tx};
+use crate::{RETENTION_MS, expiry};
+use model::account::{Account, IdentityBody, Role};
+use model::cluster::{UploadGrant, UploadGrantBody};
+use model::command::{Genesis, Outcome};
+use model::tree::{COMMIT_MAX, Change, CommitBody, CommitRecord, EntryRow, Expect, Row, SEALED_ENTRY_MAX};
+use model::{AccountId, CommitId, Error, FolderId, KeyEpoch, ObjectId, Result, SpaceId, cbor, signed};
+use std::collections::BTreeSet;
+
+/// Deepest nesting of folders.
+const DEPTH_MAX: usize = 1024;
+
+/// What all changes of a commit share.
+struct Work {
+    id: SpaceId,
+    space: Space,
+    commit: CommitId,
+    /// Objects that the author was issued for this space.
+    issued: BTreeSet<ObjectId>,
+    /// Folders known to be live, with all their ancestors. Emptied whenever a folder moves or goes.
+    live: BTreeSet<FolderId>,
+}
+
+impl Tx<'_> {
+    pub(crate) fn commit(
+        &mut self,
+        by: Option<AccountId>,
+        record: &CommitRecord,
+        changes: &[Change],
+        grants: &[UploadGrant],
+    ) -> Step<Outcome> {
+        if by != Some(record.author) {
+            return Err(Error::denied("a commit is proposed by its author only").into());
+        }
+        let body: CommitBody = cbor::from_canonical(&record.body)?;
+        if changes.is_empty() || changes.len() > COMMIT_MAX || body.rows.len() != changes.len() {
+            return Err(Error::invalid(format!("a commit has 1 to {COMMIT_MAX} changes")).into());
+        }
+        let space = self.writable(&body, record)?;
+        if changes.iter().zip(&body.rows).any(|(change, hash)| change.row.hash() != *hash) {
+            return Err(Error::denied("the rows of a commit are not those that were signed").into());
+        }
+        if self.has(&key::commit(body.space, body.commit))? {
+            return Err(Error::exists("there is such a commit already").into());
+        }
+        let issued = self.issued(record.author, body.space, grants)?;
+        let before = space.used;
+        let mut work = Work { id: body.space, space, commit: body.commit, issued, live: BTreeSet::new() };
+        for change in changes {
+            self.change(&mut work, change, body.epoch)?;
+        }
+        let Work { mut space, .. } = work;
+        self.check_quota(&space, before)?;
+        space.revision += 1;
+        self.put(&key::space(body.space), &space)?;
+        // A commit of purges alone leaves no row behind.
+        if self.has(&key::commit_refs(body.space, body.commit))? {
+            self.put(&key::commit(body.space, body.commit), record)?;
+        }
+        Ok(Outcome::Committed { revision: space.revision, time_ms: self.now })
+    }
+
+    /// The space, if the author may write in it and has signed.
+    fn writable(&self, body: &CommitBody, record: &CommitRecord) -> Step<Space> {
+        let denied = || Error::denied("this account may not write in this space");
+        let space: Space = self.get(&key::space(body.space))?.ok_or_else(denied)?;
+        let member = space.members.iter().find(|m| m.account == record.author).ok_or_else(denied)?;
+        let author = self.get::<Account>(&key::account(record.author))?.filter(|a| !a.disabled).ok_or_else(denied)?;
+        if member.role < Role::Write || author.identity.fingerprint() != member.fingerprint {
+            return Err(denied().into());
+        }
+        let who: IdentityBody = cbor::from_canonical(&author.identity.body)?;
+        signed::verify(&who.signing, "commit", &record.body, &record.signature)?;
+        if body.epoch != space.epoch {
+            return Err(Error::conflict(format!("the space is in key epoch {} now", space.epoch)).into());
+        }
+        Ok(space)
+    }
+
+    /// Objects that were issued to an account for a space, as proved.
+    fn issued(&self, account: AccountId, space: SpaceId, grants: &[UploadGrant]) -> Step<BTreeSet<ObjectId>> {
+        let mut issued = BTreeSet::new();
+        if grants.is_empty() {
+            return Ok(issued);
+        }
+        if grants.len() > COMMIT_MAX {
+            return Err(Error::invalid("a commit with too many proofs").into());
+        }
+        let genesis: Genesis = self.must(&key::genesis())?;
+        for grant in grants {
+            signed::verify(&genesis.capability_key, "upload-grant", &grant.body, &grant.signature)?;
+            let body: UploadGrantBody = cbor::from_canonical(&grant.body)?;
+            if body.account != account || body.space != space {
+                return Err(Error::denied("an upload was granted to another account or for another space").into());
+            }
+            issued.extend(body.objects);
+        }
+        Ok(issued)
+    }
+
+    fn check_quota(&self, space: &Space, before: u64) -> Step<()> {
+        let owner: Account = self.must(&key::account(space.owner))?;
+        match owner.quota {
+            Some(quota) if space.used > quota && space.used > before => {
+                Err(Error::insufficient(format!("the quota of {quota} bytes on disk is used up ({} are needed)", space.used)).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn change(&mut self, work: &mut Work, change: &Change, epoch: KeyEpoch) -> Step<()> {
+        let row = &change.row;
+        check_change(work.id, change, epoch)?;
+        let old = self.expected(work, change)?;
+        if row.sealed.is_empty() {
+            // `check_change` has refused a removal of nothing.
+            let Some(old) = old else { return Ok(()) };
+            return self.remove(work, change, old);
+        }
+        let moved = old.as_ref().is_some_and(|o| o.row.folder != row.folder);
+        if moved && change.child.is_some() {
+            work.live.clear();
+        }
+        self.check_live(work, row.folder, change.child.filter(|_| moved))?;
+        match (&change.new_manifest, change.manifest) {
+            (Some(new), _) => self.add_manifest(work.id, &mut work.space, new, &work.issued)?,
+            (None, Some(held)) => self.hold_manifest(work.id, held)?,
+            (None, None) => {}
+        }
+        let here = Place { folder: row.folder, tag: row.tag };
+        match old {
+            Some(old) => {
+                self.delete(&key::entry(work.id, old.row.folder, old.row.tag))?;
+                self.keep_version(work.id, old)?;
+            }
+            None => self.counters.totals.entries += 1,
+        }
+        if let Some(child) = change.child {
+            self.put(&key::door(work.id, child), &here)?;
+            if moved {
+                work.live.clear();
+            }
+        }
+        self.put(&key::place(work.id, row.entry), &here)?;
+        let current = EntryRow { row: row.clone(), commit: work.commit, child: change.child, manifest: change.manifest, time_ms: self.now };
+        self.put(&key::entry(work.id, row.folder, row.tag), &current)?;
+        self.hold_row(work, row)
+    }
+
+    /// What stands where the change expects it. `Conflict` when something else does; `Exists` when
+    /// the place that a new or moved entry goes to is taken.
+    fn expected(&self, work: &Work, change: &Change) -> Step<Option<EntryRow>> {
+        let row = &change.row;
+        let taken = || Error::exists("something of that name exists already");
+        match &change.expect {
+            Expect::Absent => {
+                if self.has(&key::entry(work.id, row.folder, row.tag))? {
+                    return Err(taken().into());
+                }
+                let versions = key::versions(work.id, row.entry);
+                let known = self.has(&key::place(work.id, row.entry))? || !self.keys(&versions, &key::end_of(&versions), 1)?.is_empty();
+                let child_known = match change.child {
+                    Some(child) => child == work.space.root || self.has(&key::door(work.id, child))?,
+                    None => false,
+                };
+                if known || child_known {
+                    return Err(Error::exists("there is such an entry already").into());
+                }
+                Ok(None)
+            }
+            Expect::At { folder, tag, rev } => {
+                let old = self.get::<EntryRow>(&key::entry(work.id, *folder, *tag))?;
+                let old = old.filter(|o| o.row.entry == row.entry && o.row.rev == *rev);
+                let old = old.ok_or_else(|| Error::conflict("somebody else changed it first"))?;
+                if !row.sealed.is_empty() && old.child != change.child {
+                    return Err(Error::invalid("an entry stays the file or the folder that it is").into());
+                }
+                if (row.folder, row.tag) != (*folder, *tag) && self.has(&key::entry(work.id, row.folder, row.tag))? {
+                    return Err(taken().into());
+                }
+                Ok(Some(old))
+            }
+        }
+    }
+
+    /// A folder and all its ancestors are there, and none of them is `moving`.
+    fn check_live(&self, work: &mut Work, folder: FolderId, moving: Option<FolderId>) -> Step<()> {
+        let gone = || Error::not_found("the folder does not exist any more");
+        let mut way = Vec::new();
+        let mut at = folder;
+        while at != work.space.root && !work.live.contains(&at) {
+            if moving == Some(at) {
+                return Err(Error::invalid("a folder cannot be moved into itself").into());
+            }
+            if way.len() >= DEPTH_MAX {
+                return Err(Error::invalid(format!("folders nest at most {DEPTH_MAX} deep")).into());
+            }
+            way.push(at);
+            let door: Place = self.get(&key::door(work.id, at))?.ok_or_else(gone)?;
+            let entry: EntryRow = self.get(&key::entry(work.id, door.folder, door.tag))?.ok_or_else(gone)?;
+            if entry.child != Some(at) {
+                return Err(gone().into());
+            }
+            at = door.folder;
+        }
+        work.live.extend(way);
+        Ok(())
+    }
+
+    fn remove(&mut self, work: &mut Work, change: &Change, old: EntryRow) -> Step<()> {
+        let (id, row) = (work.id, &change.row);
+        self.delete(&key::entry(id, row.folder, row.tag))?;
+        self.delete(&key::place(id, row.entry))?;
+        self.counters.totals.entries = self.counters.totals.entries.saturating_sub(1);
+        let child = old.child;
+        if child.is_some() {
+            work.live.clear();
+        }
+        if change.purge {
+            self.release_row(id, &mut work.space, &old)?;
+            self.destroy_versions(id, &mut work.space, row.entry)?;
+            if let Some(child) = child {
+                self.doom(id, child)?;
+            }
+            return Ok(());
+        }
+        self.keep_version(id, old)?;
+        // The removal is signed as well, and stays as long as what it removed.
+        self.keep_version(id, EntryRow { row: row.clone(), commit: work.commit, child, manifest: None, time_ms: self.now })?;
+        self.hold_row(work, row)
+    }
+
+    /// What a row takes: room, and its commit's record.
+    fn hold_row(&mut self, work: &mut Work, row: &Row) -> Step<()> {
+        work.space.used += row.sealed.len() as u64;
+        let key = key::commit_refs(work.id, work.commit);
+        let refs: u32 = self.get(&key)?.unwrap_or(0);
+        self.put(&key, &(refs + 1))
+    }
+
+    /// A row is gone for good.
+    pub(crate) fn release_row(&mut self, id: SpaceId, space: &mut Space, row: &EntryRow) -> Step<()> {
+        space.used = space.used.saturating_sub(row.row.sealed.len() as u64);
+        if let Some(manifest) = row.manifest {
+            self.release_manifest(id, space, manifest)?;
+        }
+        let key = key::commit_refs(id, row.commit);
+        match self.get::<u32>(&key)? {
+            Some(refs) if refs > 1 => self.put(&key, &(refs - 1)),
+            _ => {
+                self.delete(&key)?;
+                self.delete(&key::commit(id, row.commit))
+            }
+        }
+    }
+
+    fn keep_version(&mut self, id: SpaceId, row: EntryRow) -> Step<()> {
+        let (entry, rev) = (row.row.entry, row.row.rev);
+        self.put(&key::version(id, entry, rev), &Version { row, ended_ms: self.now })?;
+        self.end_at(self.now + RETENTION_MS, expiry::VERSION, &cbor::to_vec(&VersionId { space: id, entry, rev }))
+    }
+}
+
+/// What can be said of a change without looking at any row.
+fn check_change(space: SpaceId, change: &Change, epoch: KeyEpoch) -> Result<()> {
+    let row = &change.row;
+    let wrong = |why: &str| Err(Error::invalid(format!("a change that cannot be: {why}")));
+    if row.space != space || row.epoch > epoch || row.epoch == KeyEpoch(0) || row.sealed.len() > SEALED_ENTRY_MAX {
+        return wrong("its space, key epoch or size");
+    }
+    match &change.expect {
+        Expect::Absent if row.rev != 1 || row.sealed.is_empty() => return wrong("a new entry begins at revision 1"),
+        Expect::At { rev, .. } if rev.checked_add(1) != Some(row.rev) => return wrong("revisions grow by one"),
+        Expect::At { folder, tag, .. } if row.sealed.is_empty() && (*folder, *tag) != (row.folder, row.tag) => {
+            return wrong("a removal stands where the entry stood");
+        }
+        _ => {}
+    }
+    if change.child.is_some() && (change.manifest.is_some() || change.new_manifest.is_some()) {
+        return wrong("a folder has no content");
+    }
+    if change.new_manifest.as_ref().is_some_and(|m| change.manifest != Some(m.id)) {
+        return wrong("it brings a manifest that it does not name");
+    }
+    if row.sealed.is_empty() && (change.manifest.is_some() || change.child.is_some()) {
+        return wrong("a removal leaves nothing");
+    }
+    if change.purge && !row.sealed.is_empty() {
+        return wrong("only a removal purges");
+    }
+    Ok(())
+}

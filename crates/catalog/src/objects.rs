@@ -1,0 +1,176 @@
+//! Manifests and objects: what rows refer to, counted, and the feed by which nodes learn of it.
+//!
+//! A row (current or older) refers to one manifest at most; a manifest refers to objects. What nothing
+//! refers to any more goes: a manifest at once, an object after a grace for readers. A dead object
+//! stays known until no late commit can name it any more.
+
+use crate::row::{Manifest, Object, Space, chunk_count, stored_bytes};
+use crate::tx::{Step, Tx};
+use crate::{DEAD_LIFE_MS, GRACE_MS, UPLOAD_LIFE_MS, expiry, key};
+use model::chunk::SEALED_CHUNK_MAX;
+use model::cluster::FeedItem;
+use model::tree::{ManifestRow, ObjectUse, SEALED_MANIFEST_MAX};
+use model::{Error, Layout, ManifestId, ObjectId, Result, SpaceId};
+use std::collections::BTreeSet;
+
+/// Most chunks of an object: 64 TiB of them.
+const CHUNKS_MAX: u64 = 1 << 24;
+/// Most ranges of chunk numbers, objects of a manifest, and hints of an object.
+const RANGES_MAX: usize = 4096;
+
+impl Tx<'_> {
+    /// A new manifest with one reference. `issued`: objects that the author may upload.
+    pub(crate) fn add_manifest(&mut self, id: SpaceId, space: &mut Space, row: &ManifestRow, issued: &BTreeSet<ObjectId>) -> Step<()> {
+        if row.sealed.is_empty() || row.sealed.len() > SEALED_MANIFEST_MAX || row.objects.len() > RANGES_MAX {
+            return Err(Error::invalid("a manifest that is empty or too long").into());
+        }
+        let key = key::manifest(id, row.id);
+        if self.has(&key)? {
+            return Err(Error::exists("there is such a manifest already").into());
+        }
+        let mut seen = BTreeSet::new();
+        for content in &row.objects {
+            check_use(content)?;
+            if !seen.insert(content.object) {
+                return Err(Error::invalid("a manifest names an object twice").into());
+            }
+            self.add_reference(id, space, content, issued)?;
+        }
+        space.used += row.sealed.len() as u64;
+        self.put(&key, &Manifest { refs: 1, row: row.clone() })
+    }
+
+    fn add_reference(&mut self, id: SpaceId, space: &mut Space, content: &ObjectUse, issued: &BTreeSet<ObjectId>) -> Step<()> {
+        let key = key::object(content.object);
+        if let Some(mut object) = self.get::<Object>(&key)? {
+            if object.space != id {
+                return Err(Error::denied("an object of another space cannot be referred to").into());
+            }
+            if object.refs == 0 || object.dead {
+                return Err(Error::conflict("the content referred to was removed meanwhile").into());
+            }
+            if object.content.policy != content.policy || !covers(&object.content.chunks, &content.chunks) {
+                return Err(Error::invalid("an object does not have the chunks referred to").into());
+            }
+            object.refs += 1;
+            return self.put(&key, &object);
+        }
+        if !issued.contains(&content.object) {
+            return Err(Error::denied("an object is referred to that was not issued for this space").into());
+        }
+        if content.object.time_ms().saturating_add(UPLOAD_LIFE_MS) < self.now {
+            return Err(Error::conflict("this upload began more than a day ago and has expired").hint("upload the file again").into());
+        }
+        let layout: Option<Layout> = self.get(&key::layout(content.policy.width()))?;
+        match layout {
+            Some(layout) if layout.epoch == content.layout => {}
+            Some(layout) if layout.epoch > content.layout => {
+                return Err(Error::conflict(format!("the layout changed to epoch {} during the upload", layout.epoch)).into());
+            }
+            _ => return Err(Error::invalid("an object was placed by a layout that does not exist").into()),
+        }
+        let feed = self.feed(FeedItem::Live(content.clone(), 0))?;
+        space.used += stored_bytes(content);
+        let totals = &mut self.counters.totals;
+        totals.objects += 1;
+        totals.chunks += chunk_count(content);
+        totals.bytes += stored_bytes(content);
+        self.put(&key, &Object { space: id, content: content.clone(), refs: 1, generation: 0, feed, dead: false })
+    }
+
+    fn feed(&mut self, item: FeedItem) -> Step<u64> {
+        self.counters.totals.feed += 1;
+        let number = self.counters.totals.feed;
+        self.put(&key::feed(number), &item)?;
+        Ok(number)
+    }
+
+    /// One more row names a manifest. `NotFound` when it is not there.
+    pub(crate) fn hold_manifest(&mut self, space: SpaceId, id: ManifestId) -> Step<()> {
+        let key = key::manifest(space, id);
+        let mut manifest: Manifest = self.get(&key)?.ok_or_else(|| Error::conflict("the content referred to was removed meanwhile"))?;
+        manifest.refs += 1;
+        self.put(&key, &manifest)
+    }
+
+    /// One row fewer names a manifest.
+    pub(crate) fn release_manifest(&mut self, id: SpaceId, space: &mut Space, manifest: ManifestId) -> Step<()> {
+        let key = key::manifest(id, manifest);
+        let mut held: Manifest = self.must(&key)?;
+        held.refs = held.refs.saturating_sub(1);
+        if held.refs > 0 {
+            return self.put(&key, &held);
+        }
+        self.delete(&key)?;
+        space.used = space.used.saturating_sub(held.row.sealed.len() as u64);
+        for content in &held.row.objects {
+            let key = key::object(content.object);
+            let mut object: Object = self.must(&key)?;
+            object.refs = object.refs.saturating_sub(1);
+            self.put(&key, &object)?;
+            if object.refs == 0 {
+                let bytes = stored_bytes(&object.content);
+                space.used = space.used.saturating_sub(bytes);
+                let totals = &mut self.counters.totals;
+                totals.objects = totals.objects.saturating_sub(1);
+                totals.chunks = totals.chunks.saturating_sub(chunk_count(&object.content));
+                totals.bytes = totals.bytes.saturating_sub(bytes);
+                self.end_at(self.now + GRACE_MS, expiry::OBJECT, &content.object.0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The grace of an object is over: nodes may drop it.
+    pub(crate) fn bury(&mut self, id: ObjectId) -> Step<()> {
+        let key = key::object(id);
+        let Some(mut object) = self.get::<Object>(&key)?.filter(|o| o.refs == 0 && !o.dead) else { return Ok(()) };
+        self.delete(&key::feed(object.feed))?;
+        object.feed = self.feed(FeedItem::Dead(id))?;
+        object.dead = true;
+        self.put(&key, &object)?;
+        // No late commit may revive it: known as dead at least until its upload would have expired.
+        let forget = (self.now + DEAD_LIFE_MS).max(id.time_ms().saturating_add(UPLOAD_LIFE_MS + 1));
+        self.end_at(forget, expiry::DEAD, &id.0)
+    }
+
+    /// A dead object is forgotten.
+    pub(crate) fn forget(&mut self, id: ObjectId) -> Step<()> {
+        let key = key::object(id);
+        if let Some(object) = self.get::<Object>(&key)?.filter(|o| o.dead) {
+            self.delete(&key::feed(object.feed))?;
+            self.delete(&key)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a use of an object makes sense by itself.
+fn check_use(content: &ObjectUse) -> Result<()> {
+    let bad = |why: &str| Err(Error::invalid(format!("an object is described impossibly: {why}")));
+    content.policy.check()?;
+    if content.chunks.is_empty() || content.chunks.len() > RANGES_MAX || content.partial.len() > RANGES_MAX {
+        return bad("its ranges");
+    }
+    let mut end = None;
+    for (from, to) in &content.chunks {
+        if from >= to || end.is_some_and(|end| *from <= end) {
+            return bad("its chunks are not sorted and apart");
+        }
+        end = Some(*to);
+    }
+    let chunks = chunk_count(content);
+    if chunks > CHUNKS_MAX || content.bytes < chunks || content.bytes > chunks * SEALED_CHUNK_MAX as u64 {
+        return bad("its size");
+    }
+    let inside = |n: &u32| content.chunks.iter().any(|(from, to)| from <= n && n < to);
+    if !content.partial.is_sorted() || !content.partial.iter().all(inside) {
+        return bad("its hints");
+    }
+    Ok(())
+}
+
+/// Whether sorted ranges cover others.
+fn covers(all: &[(u32, u32)], some: &[(u32, u32)]) -> bool {
+    some.iter().all(|(from, to)| all.iter().any(|(f, t)| f <= from && to <= t))
+}

@@ -1,0 +1,220 @@
+//! Questions to the catalog. They read one consistent view and change nothing.
+
+use crate::kv::Kv;
+use crate::row::{Commit, Counters, Manifest, Object, Session, Space, Version};
+use crate::{UPLOAD_LIFE_MS, key};
+use minicbor::Decode;
+use model::account::{Account, MemberSetBody, SpaceInfo};
+use model::cluster::{ClusterView, FeedItem, ObjectState};
+use model::command::{Answer, Genesis, Query, Rows};
+use model::tree::EntryRow;
+use model::{AccountId, CommitId, Error, FolderId, NameTag, ObjectId, Result, SpaceId, cbor};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+/// Most places, ids or objects in one question.
+const ASKED_MAX: usize = 1024;
+/// Most rows of a page.
+const PAGE_MAX: usize = 2_000;
+/// Bytes of rows after which a page ends.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// Answers a question. `Invalid` for one that asks too much; other errors mean that the store failed.
+pub fn query(kv: &dyn Kv, query: &Query) -> Result<Answer> {
+    Ok(match query {
+        Query::AccountByName(name) => {
+            let id: Option<AccountId> = get(kv, &key::name(name))?;
+            Answer::Account(id.map(|id| get(kv, &key::account(id))).transpose()?.flatten())
+        }
+        Query::Account(id) => Answer::Account(get(kv, &key::account(*id))?),
+        Query::Invite(id) => Answer::Invite(get(kv, &key::invite(*id))?),
+        Query::Token(id) => Answer::Token(get(kv, &key::token(*id))?),
+        Query::Session(token) => {
+            let now = counters(kv)?.time_ms;
+            let session: Option<Session> = get(kv, &key::session(token))?;
+            Answer::Session(session.filter(|s| s.expires_ms > now).map(|s| s.account))
+        }
+        Query::Space { space, account } => Answer::Space(space_info(kv, *space, *account)?.map(Box::new)),
+        Query::Lookup { space, folder, tags, manifests } => {
+            let steps: Vec<_> = tags.iter().map(|tag| (*folder, *tag)).collect();
+            Answer::Rows(walk(kv, *space, &steps, *manifests)?)
+        }
+        Query::Walk { space, steps, manifests } => Answer::Rows(walk(kv, *space, steps, *manifests)?),
+        Query::List { space, folder, after, limit, manifests } => {
+            Answer::Rows(list(kv, *space, *folder, *after, *limit as usize, *manifests)?)
+        }
+        Query::Manifests { space, ids } => {
+            check_count(ids.len())?;
+            let found: Result<Vec<Option<Manifest>>> = ids.iter().map(|id| get(kv, &key::manifest(*space, *id))).collect();
+            Answer::Manifests(found?.into_iter().flatten().map(|m| m.row).collect())
+        }
+        Query::Cluster => Answer::Cluster(Box::new(cluster(kv)?)),
+        Query::Layout(width) => Answer::Layout(get(kv, &key::layout(*width))?),
+        Query::Events { after, limit } => {
+            let (from, to) = (key::event(after.saturating_add(1)), key::event(u64::MAX));
+            Answer::Events(page(kv, &from, &to, *limit as usize)?.0.into_iter().map(|(_, event)| event).collect())
+        }
+        Query::Feed { after, limit } => {
+            let (from, to) = (key::feed(after.saturating_add(1)), key::feed(u64::MAX));
+            let (items, more) = page::<FeedItem>(kv, &from, &to, *limit as usize)?;
+            let numbered = items.into_iter().filter_map(|(key, item)| Some((u64::from_be_bytes(key.get(1..)?.try_into().ok()?), item)));
+            Answer::Feed(numbered.collect(), more)
+        }
+        Query::Objects(ids) => {
+            check_count(ids.len())?;
+            let now = counters(kv)?.time_ms;
+            let states: Result<Vec<ObjectState>> = ids.iter().map(|id| object_state(kv, *id, now)).collect();
+            Answer::Objects(states?)
+        }
+        Query::Totals => Answer::Totals(counters(kv)?.totals),
+        Query::Genesis => Answer::Genesis(get(kv, &key::genesis())?.map(Box::new)),
+        Query::Versions { space, entry } => {
+            let versions: Vec<Version> = rows(kv, &key::versions(*space, *entry))?;
+            let all: Vec<EntryRow> = versions.into_iter().map(|v| v.row).collect();
+            Answer::Rows(with_commits(kv, *space, all, true, false)?)
+        }
+    })
+}
+
+fn get<T: for<'b> Decode<'b, ()>>(kv: &dyn Kv, key: &[u8]) -> Result<Option<T>> {
+    kv.get(key)?.map(|bytes| cbor::from_slice(&bytes)).transpose()
+}
+
+/// All rows whose keys begin so.
+pub(crate) fn rows<T: for<'b> Decode<'b, ()>>(kv: &dyn Kv, prefix: &[u8]) -> Result<Vec<T>> {
+    let mut rows = Vec::new();
+    kv.scan(prefix, &key::end_of(prefix), &mut |_, value| {
+        rows.push(cbor::from_slice(value));
+        ControlFlow::Continue(())
+    })?;
+    rows.into_iter().collect()
+}
+
+/// Rows in `[from, to)`, one page of them, and whether there are more.
+fn page<T: for<'b> Decode<'b, ()>>(kv: &dyn Kv, from: &[u8], to: &[u8], limit: usize) -> Result<(Vec<(Vec<u8>, T)>, bool)> {
+    let limit = limit.clamp(1, PAGE_MAX);
+    let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);
+    kv.scan(from, to, &mut |key, value| {
+        if rows.len() == limit || bytes > PAGE_BYTES {
+            more = true;
+            return ControlFlow::Break(());
+        }
+        bytes += value.len();
+        rows.push(cbor::from_slice(value).map(|row| (key.to_vec(), row)));
+        ControlFlow::Continue(())
+    })?;
+    Ok((rows.into_iter().collect::<Result<_>>()?, more))
+}
+
+fn check_count(count: usize) -> Result<()> {
+    if count > ASKED_MAX { Err(Error::invalid(format!("at most {ASKED_MAX} can be asked for at once"))) } else { Ok(()) }
+}
+
+fn counters(kv: &dyn Kv) -> Result<Counters> {
+    Ok(get(kv, &key::counters())?.unwrap_or_default())
+}
+
+fn walk(kv: &dyn Kv, space: SpaceId, steps: &[(FolderId, NameTag)], manifests: bool) -> Result<Rows> {
+    check_count(steps.len())?;
+    let found: Result<Vec<Option<EntryRow>>> = steps.iter().map(|(folder, tag)| get(kv, &key::entry(space, *folder, *tag))).collect();
+    with_commits(kv, space, found?.into_iter().flatten().collect(), manifests, false)
+}
+
+fn list(kv: &dyn Kv, space: SpaceId, folder: FolderId, after: Option<NameTag>, limit: usize, manifests: bool) -> Result<Rows> {
+    let prefix = key::entries(space, folder);
+    let from = match after {
+        // The first key after that tag.
+        Some(tag) => [key::entry(space, folder, tag), vec![0]].concat(),
+        None => prefix.clone(),
+    };
+    let (rows, more) = page::<EntryRow>(kv, &from, &key::end_of(&prefix), limit)?;
+    with_commits(kv, space, rows.into_iter().map(|(_, row)| row).collect(), manifests, more)
+}
+
+/// Rows with the commit records that they name, each once, and their manifests where asked for.
+fn with_commits(kv: &dyn Kv, id: SpaceId, rows: Vec<EntryRow>, manifests: bool, more: bool) -> Result<Rows> {
+    let space: Option<Space> = get(kv, &key::space(id))?;
+    let ids: BTreeSet<CommitId> = rows.iter().map(|r| r.commit).collect();
+    let mut commits = Vec::with_capacity(ids.len());
+    for commit in ids {
+        let record: Option<Commit> = get(kv, &key::commit(id, commit))?;
+        commits.push((commit, record.ok_or_else(|| Error::corrupt("a commit record is missing from the catalog"))?));
+    }
+    let mut found = Vec::new();
+    if manifests {
+        let ids: BTreeSet<_> = rows.iter().filter_map(|r| r.manifest).collect();
+        for manifest in ids {
+            let row: Option<Manifest> = get(kv, &key::manifest(id, manifest))?;
+            found.push(row.ok_or_else(|| Error::corrupt("a manifest is missing from the catalog"))?.row);
+        }
+    }
+    Ok(Rows { rows, commits, manifests: found, more, revision: space.map_or(0, |s| s.revision) })
+}
+
+fn space_info(kv: &dyn Kv, id: SpaceId, asker: AccountId) -> Result<Option<SpaceInfo>> {
+    let Some(space) = get::<Space>(kv, &key::space(id))?.filter(|s| s.members.iter().any(|m| m.account == asker)) else {
+        return Ok(None);
+    };
+    let member_sets: Vec<model::account::MemberSet> = rows(kv, &key::member_sets(id))?;
+    // Everybody whom any of the sets names, and who signed it.
+    let mut named = BTreeMap::new();
+    for set in &member_sets {
+        let body: MemberSetBody = cbor::from_canonical(&set.body)?;
+        named.extend(body.members.iter().map(|m| (m.account, ())));
+        named.insert(set.author, ());
+    }
+    let mut identities = Vec::new();
+    for account in named.into_keys() {
+        identities.extend(get::<Account>(kv, &key::account(account))?.map(|a| a.identity));
+    }
+    Ok(Some(SpaceInfo {
+        space: id,
+        genesis: space.genesis,
+        root: space.root,
+        member_sets,
+        grants: rows(kv, &key::grants(id, asker))?,
+        identities,
+        policy: space.policy,
+        used: space.used,
+    }))
+}
+
+fn cluster(kv: &dyn Kv) -> Result<ClusterView> {
+    let genesis: Genesis = get(kv, &key::genesis())?.ok_or_else(|| Error::unavailable("this cluster is not initialised"))?;
+    let mut layouts = Vec::new();
+    let prefix = key::layouts();
+    kv.scan(&prefix, &key::end_of(&prefix), &mut |_, value| {
+        layouts.push(layout_epoch(value));
+        ControlFlow::Continue(())
+    })?;
+    Ok(ClusterView {
+        nodes: rows(kv, &key::nodes())?,
+        coordinators: rows(kv, &key::coordinators())?,
+        leader: None,
+        policy: genesis.policy,
+        layouts: layouts.into_iter().collect::<Result<_>>()?,
+        capability_key: genesis.capability_key,
+        time_ms: counters(kv)?.time_ms,
+        power: genesis.power,
+    })
+}
+
+/// Width and epoch of an encoded layout, without decoding its long table.
+fn layout_epoch(bytes: &[u8]) -> Result<(u8, model::Epoch)> {
+    let bad = |e: minicbor::decode::Error| Error::corrupt(format!("undecodable layout: {e}"));
+    let mut d = minicbor::Decoder::new(bytes);
+    d.array().map_err(bad)?;
+    let epoch = d.u64().map_err(bad)?;
+    let _power = d.u8().map_err(bad)?;
+    let width = d.u8().map_err(bad)?;
+    Ok((width, model::Epoch(epoch)))
+}
+
+fn object_state(kv: &dyn Kv, id: ObjectId, now: u64) -> Result<ObjectState> {
+    Ok(match get::<Object>(kv, &key::object(id))? {
+        Some(object) if object.dead => ObjectState::Dead,
+        Some(_) => ObjectState::Live,
+        None if id.time_ms().saturating_add(UPLOAD_LIFE_MS) < now => ObjectState::Expired,
+        None => ObjectState::Pending,
+    })
+}

@@ -1,0 +1,140 @@
+//! Rows that only the catalog itself knows. Those that clients see are in `model`.
+
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+use model::account::Member;
+use model::command::{Applied, Totals};
+use model::tree::{CommitRecord, EntryRow, ManifestRow, ObjectUse};
+use model::{AccountId, EntryId, FolderId, Hash, KeyEpoch, NameTag, Policy, SpaceId};
+
+/// Counters and log time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Counters {
+    #[n(0)]
+    pub totals: Totals,
+    /// Log time, milliseconds since 1970: the greatest of all proposals so far.
+    #[n(1)]
+    pub time_ms: u64,
+    /// Id of the next node; never reused.
+    #[n(2)]
+    pub next_node: u64,
+    /// BLAKE3 of the last event's encoding.
+    #[n(3)]
+    pub last_event: Option<Hash>,
+}
+
+/// The result of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Answered {
+    #[n(0)]
+    pub applied: Applied,
+}
+
+/// A session.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Session {
+    #[n(0)]
+    pub account: AccountId,
+    #[n(1)]
+    pub expires_ms: u64,
+}
+
+/// A space.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Space {
+    #[n(0)]
+    pub genesis: ByteVec,
+    #[n(1)]
+    pub root: FolderId,
+    /// Whose quota it counts against.
+    #[n(2)]
+    pub owner: AccountId,
+    /// Members by the last set.
+    #[n(3)]
+    pub members: Vec<Member>,
+    /// Key epoch by the last set.
+    #[n(4)]
+    pub epoch: KeyEpoch,
+    #[n(5)]
+    pub policy: Option<Policy>,
+    /// Bytes on disk: of all shards of live objects, and of sealed entries.
+    #[n(6)]
+    pub used: u64,
+    /// Grows by one with every commit.
+    #[n(7)]
+    pub revision: u64,
+}
+
+/// Where an entry lies.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Place {
+    #[n(0)]
+    pub folder: FolderId,
+    #[n(1)]
+    pub tag: NameTag,
+}
+
+/// An older version of an entry, or its removal.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Version {
+    #[n(0)]
+    pub row: EntryRow,
+    /// Log time at which it ceased to be current.
+    #[n(1)]
+    pub ended_ms: u64,
+}
+
+/// Where an older version is, for the list of what ends.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct VersionId {
+    #[n(0)]
+    pub space: SpaceId,
+    #[n(1)]
+    pub entry: EntryId,
+    #[n(2)]
+    pub rev: u64,
+}
+
+/// A commit record; how many rows name it stands beside it.
+pub(crate) type Commit = CommitRecord;
+
+/// A manifest and how many rows name it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Manifest {
+    #[n(0)]
+    pub refs: u32,
+    #[n(1)]
+    pub row: ManifestRow,
+}
+
+/// An object.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Object {
+    #[n(0)]
+    pub space: SpaceId,
+    #[n(1)]
+    pub content: ObjectUse,
+    /// Manifests that refer to it. 0: it dies after the grace.
+    #[n(2)]
+    pub refs: u32,
+    /// Coding generation.
+    #[n(3)]
+    pub generation: u16,
+    /// Its number in the feed.
+    #[n(4)]
+    pub feed: u64,
+    /// It is dead: its shards are being dropped.
+    #[n(5)]
+    pub dead: bool,
+}
+
+/// Bytes on disk of all shards of an object.
+pub(crate) fn stored_bytes(content: &ObjectUse) -> u64 {
+    let (k, n) = (u64::from(content.policy.k.max(1)), u64::from(content.policy.width()));
+    content.bytes.div_ceil(k).saturating_mul(n)
+}
+
+/// How many chunks an object has.
+pub(crate) fn chunk_count(content: &ObjectUse) -> u64 {
+    content.chunks.iter().map(|(from, to)| u64::from(to.saturating_sub(*from))).sum()
+}

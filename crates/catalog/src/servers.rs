@@ -1,0 +1,160 @@
+//! Join tokens, nodes and layouts.
+
+use crate::tx::{Step, Tx};
+use crate::{key, layout};
+use model::cluster::{Device, Node, NodeState, ServerRole, Token};
+use model::command::{Genesis, Outcome};
+use model::layout::DeviceInfo;
+use model::{AccountId, DeviceId, Epoch, Error, Hash, Layout, NodeId, Policy, TokenId};
+
+/// Most devices of a node.
+const DEVICES_MAX: usize = 64;
+
+impl Tx<'_> {
+    pub(crate) fn create_token(&mut self, by: Option<AccountId>, token: &Token) -> Step<Outcome> {
+        let admin = self.admin(by)?;
+        if token.used || self.has(&key::token(token.id))? {
+            return Err(Error::invalid("a join token that cannot be").into());
+        }
+        let mut about = String::new();
+        if let Some(node) = token.replace {
+            let name = self.get::<Node>(&key::node(node))?.ok_or_else(|| Error::not_found(format!("there is no node {node}")))?.name;
+            about = format!(", to replace {name}");
+        }
+        self.put(&key::token(token.id), token)?;
+        self.end_at(token.expires_ms.saturating_add(crate::REQUEST_LIFE_MS), crate::expiry::TOKEN, &token.id.0)?;
+        self.event("token-created", None, format!("{} made a join token{about}", admin.name))?;
+        Ok(Outcome::Done)
+    }
+
+    pub(crate) fn consume_token(&mut self, id: TokenId, role: ServerRole, key: Hash) -> Step<Outcome> {
+        let denied = || Error::denied("this join token is not valid: it was used, has expired, or is not for this role");
+        let token = self.get::<Token>(&key::token(id))?.filter(|t| !t.used && t.role == role && t.expires_ms > self.now);
+        let token = token.ok_or_else(denied)?;
+        if role == ServerRole::Coordinator {
+            return Err(Error::invalid("further coordinators cannot join yet").into());
+        }
+        // Used up, and its secret with it.
+        self.put(&key::token(id), &Token { used: true, secret: [0; 32], ..token.clone() })?;
+        let node = NodeId(self.counters.next_node);
+        self.counters.next_node += 1;
+        let row = Node {
+            id: node,
+            name: format!("node-{node}"),
+            address: String::new(),
+            zone: String::new(),
+            devices: Vec::new(),
+            state: NodeState::Joining,
+            key,
+            version: String::new(),
+        };
+        self.put(&key::node(node), &row)?;
+        if let Some(old) = token.replace {
+            self.put(&key::heir(node), &old)?;
+        }
+        self.event("node-joined", Some(node), row.name)?;
+        Ok(Outcome::Joined { node: Some(node), coordinator: None })
+    }
+
+    pub(crate) fn update_node(&mut self, id: NodeId, address: &str, zone: &str, devices: &[Device], version: &str) -> Step<Outcome> {
+        let mut node: Node = self.get(&key::node(id))?.ok_or_else(|| Error::not_found(format!("there is no node {id}")))?;
+        if devices.len() > DEVICES_MAX || address.len() > 256 || zone.len() > 64 || version.len() > 64 {
+            return Err(Error::invalid("a node with impossible fields").into());
+        }
+        for other in self.rows::<Node>(&key::nodes())?.iter().filter(|n| n.id != id) {
+            if other.devices.iter().any(|d| devices.iter().any(|mine| mine.id == d.id)) {
+                return Err(Error::conflict(format!("a device of {} is one of {} already", node.name, other.name)).into());
+            }
+        }
+        node.address = address.into();
+        node.zone = zone.into();
+        node.devices = devices.to_vec();
+        node.version = version.into();
+        self.put(&key::node(id), &node)?;
+        if !devices.is_empty()
+            && let Some(old) = self.get::<NodeId>(&key::heir(id))?
+        {
+            self.inherit(old, &mut node)?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// A new node takes over the slots of one that it replaces; nothing else moves.
+    fn inherit(&mut self, old: NodeId, heir: &mut Node) -> Step<()> {
+        self.delete(&key::heir(heir.id))?;
+        for mut layout in self.rows::<Layout>(&key::layouts())? {
+            let mut mine = heir.devices.iter().cycle();
+            let mut taken = false;
+            for device in layout.devices.iter_mut().filter(|d| d.node == old) {
+                // Devices are never empty here. With fewer disks than before, one fills several places:
+                // never two of the same chunk, which no node holds.
+                let Some(new) = mine.next() else { break };
+                *device = DeviceInfo { device: new.id, node: heir.id, zone: heir.zone.clone(), capacity: new.capacity };
+                taken = true;
+            }
+            if taken {
+                layout.epoch = Epoch(layout.epoch.0 + 1);
+                self.put(&key::layout(layout.width), &layout)?;
+                heir.state = NodeState::Up;
+            }
+        }
+        self.put(&key::node(heir.id), heir)?;
+        let mut name = format!("node {old}");
+        if let Some(mut gone) = self.get::<Node>(&key::node(old))? {
+            name = gone.name.clone();
+            gone.state = NodeState::Out;
+            self.put(&key::node(old), &gone)?;
+        }
+        self.event("node-replaced", Some(heir.id), format!("{} takes over the slots of {name}", heir.name))
+    }
+
+    pub(crate) fn set_node_state(&mut self, id: NodeId, state: NodeState) -> Step<Outcome> {
+        let mut node: Node = self.get(&key::node(id))?.ok_or_else(|| Error::not_found(format!("there is no node {id}")))?;
+        if node.state != state {
+            let what = format!("node-{}", word(state));
+            node.state = state;
+            self.put(&key::node(id), &node)?;
+            self.event(&what, Some(id), node.name)?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(crate) fn make_layout(&mut self, width: u8) -> Step<Outcome> {
+        if width == 0 || width > Policy::MAX_WIDTH {
+            return Err(Error::invalid("no policy has this width").into());
+        }
+        if let Some(layout) = self.get::<Layout>(&key::layout(width))? {
+            return Ok(Outcome::Layout(layout.epoch));
+        }
+        let genesis: Genesis = self.must(&key::genesis())?;
+        let nodes: Vec<Node> = self.rows(&key::nodes())?;
+        let present = nodes.iter().filter(|n| !n.devices.is_empty() && !matches!(n.state, NodeState::Out | NodeState::Draining));
+        let devices: Vec<DeviceInfo> = present.flat_map(devices_of).collect();
+        let layout = layout::plan(None, Epoch(1), genesis.power, width, &devices)?;
+        self.put(&key::layout(width), &layout)?;
+        for mut node in nodes {
+            if node.state == NodeState::Joining && layout.devices.iter().any(|d| d.node == node.id) {
+                node.state = NodeState::Up;
+                self.put(&key::node(node.id), &node)?;
+            }
+        }
+        self.event("layout-made", None, format!("epoch {} of width {width} over {} devices", layout.epoch, layout.devices.len()))?;
+        Ok(Outcome::Layout(layout.epoch))
+    }
+}
+
+fn devices_of(node: &Node) -> impl Iterator<Item = DeviceInfo> {
+    let info = |d: &Device| -> (DeviceId, u64) { (d.id, d.capacity) };
+    node.devices.iter().map(info).map(|(device, capacity)| DeviceInfo { device, node: node.id, zone: node.zone.clone(), capacity })
+}
+
+fn word(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Joining => "joining",
+        NodeState::Up => "up",
+        NodeState::Suspect => "suspect",
+        NodeState::Down => "down",
+        NodeState::Out => "out",
+        NodeState::Draining => "draining",
+    }
+}
