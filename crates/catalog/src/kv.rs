@@ -5,12 +5,15 @@ use model::Result;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
+/// Called with key and value of each row of a scan.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 /// Rows in order of their keys. An error means that the store failed, never that a row is missing.
 pub trait Kv {
     /// The value at a key.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
     /// Visits the rows in `[from, to)` in order until told to break.
-    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()>;
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<()>;
 }
 
 /// Rows that can be changed.
@@ -40,7 +43,7 @@ impl Kv for MemoryKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         Ok(self.0.get(key).cloned())
     }
-    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<()> {
         if from < to {
             for (key, value) in self.0.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))) {
                 if visit(key, value).is_break() {
@@ -100,7 +103,7 @@ impl Kv for Staged<'_> {
         }
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<()> {
         if from >= to {
             return Ok(());
         }

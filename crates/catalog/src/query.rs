@@ -90,8 +90,11 @@ pub(crate) fn rows<T: for<'b> Decode<'b, ()>>(kv: &dyn Kv, prefix: &[u8]) -> Res
     rows.into_iter().collect()
 }
 
+/// Rows with their keys.
+type Page<T> = Vec<(Vec<u8>, T)>;
+
 /// Rows in `[from, to)`, one page of them, and whether there are more.
-fn page<T: for<'b> Decode<'b, ()>>(kv: &dyn Kv, from: &[u8], to: &[u8], limit: usize) -> Result<(Vec<(Vec<u8>, T)>, bool)> {
+fn page<T: for<'b> Decode<'b, ()>>(kv: &dyn Kv, from: &[u8], to: &[u8], limit: usize) -> Result<(Page<T>, bool)> {
     let limit = limit.clamp(1, PAGE_MAX);
     let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);
     kv.scan(from, to, &mut |key, value| {

@@ -256,12 +256,14 @@ impl Journal {
         wait.await.map_err(|_| Error::Closed)?
     }
 
-    /// Writes what is queued, then closes. Later calls fail with [`Error::Closed`].
+    /// Writes what is queued, then closes and unlocks the folder. Later appends fail with
+    /// [`Error::Closed`].
     pub async fn close(&self) {
         drop(self.0.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
         let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
             let _ = writer.await;
         }
+        self.0.segments.unlock();
     }
 }

@@ -18,8 +18,8 @@ struct Inner {
     env: Env,
     dir: PathBuf,
     journal: JournalId,
-    /// Held as long as anybody can reach the files.
-    _lock: Arc<dyn File>,
+    /// Held until the journal is closed, or nobody can reach it any more.
+    lock: Mutex<Option<Arc<dyn File>>>,
     table: Mutex<BTreeMap<u64, Entry>>,
 }
 
@@ -31,7 +31,7 @@ struct Entry {
 
 impl Segments {
     pub fn new(env: Env, dir: PathBuf, journal: JournalId, lock: Arc<dyn File>) -> Self {
-        Segments(Arc::new(Inner { env, dir, journal, _lock: lock, table: Mutex::default() }))
+        Segments(Arc::new(Inner { env, dir, journal, lock: Mutex::new(Some(lock)), table: Mutex::default() }))
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
@@ -127,8 +127,17 @@ impl Segments {
         Ok(self.read_at(p.segment, at, (range.end - range.start) as usize)?.into())
     }
 
-    /// Removes a sealed segment's file.
+    /// Gives the folder free for others. What is still read through old handles does no harm.
+    pub fn unlock(&self) {
+        drop(self.0.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Removes a sealed segment's file. `Closed` once the folder may be somebody else's.
     pub fn remove(&self, id: u64) -> Result<(), Error> {
+        let lock = self.0.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock.is_none() {
+            return Err(Error::Closed);
+        }
         {
             let mut table = self.table();
             if table.get(&id).is_none_or(|e| !e.sealed) {

@@ -4,10 +4,13 @@
 //! makes everything so far durable, with the log id that was applied last in the same transaction.
 //! After a crash the file is as of the last checkpoint, and the log is applied again from there.
 
-use catalog::kv::{Kv, KvMut};
+use catalog::kv::{Kv, KvMut, Visit};
 use env::{Env, FileExt, Open};
 use model::{Error, Kind, Result};
-use redb::{Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition, WriteTransaction};
+use redb::{
+    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
+    WriteTransaction,
+};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -164,12 +167,7 @@ fn get(table: &impl ReadableTable<&'static [u8], &'static [u8]>, key: &[u8]) -> 
     Ok(table.get(key).map_err(failed)?.map(|v| v.value().to_vec()))
 }
 
-fn scan(
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    from: &[u8],
-    to: &[u8],
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-) -> Result<()> {
+fn scan(table: &impl ReadableTable<&'static [u8], &'static [u8]>, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<()> {
     if from >= to {
         return Ok(());
     }
@@ -186,7 +184,7 @@ impl Kv for View {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.rows.as_ref().map_or(Ok(None), |rows| get(rows, key))
     }
-    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<()> {
         self.rows.as_ref().map_or(Ok(()), |rows| scan(rows, from, to, visit))
     }
 }
@@ -198,7 +196,7 @@ impl Kv for Rows<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         get(&self.0, key)
     }
-    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<()> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<()> {
         scan(&self.0, from, to, visit)
     }
 }

@@ -113,7 +113,8 @@ async fn an_upload_that_was_never_committed_is_collected_after_a_day() {
     let node = cluster.nodes[0].as_ref().unwrap();
     assert_eq!(node.collect_now().await.unwrap(), 0);
     clock.store(26 * 3_600_000, std::sync::atomic::Ordering::Relaxed);
-    eventually(&cluster.env, "the catalog's time has moved on and the node knows", || async { node.collect_now().await.unwrap() == 1 }).await;
+    eventually(&cluster.env, "the catalog's time has moved on and the node knows", || async { node.collect_now().await.unwrap() == 1 })
+        .await;
     clock.store(0, std::sync::atomic::Ordering::Relaxed);
     assert!(is_whole(&user, &upload, &stored).await);
 }

@@ -98,14 +98,7 @@ async fn the_words_replace_the_password_and_end_all_sessions() {
     let finish = |binding: &[u8]| {
         let (proof_body, proof) = words.prove(start.account.id, binding, &login);
         let request = RequestId::new(cluster.env.now_ms(), cluster.env.random());
-        RecoverFinishRequest {
-            name: "admin".into(),
-            request,
-            expect_n: n - 1,
-            login: login.clone(),
-            proof_body: proof_body.into(),
-            proof,
-        }
+        RecoverFinishRequest { name: "admin".into(), request, expect_n: n - 1, login: login.clone(), proof_body: proof_body.into(), proof }
     };
     // Attack 23: a proof made for another connection.
     let replayed = connection.rpc::<RecoverFinish>(&finish(&[1; 32]), SOON).await.unwrap_err();

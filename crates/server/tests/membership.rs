@@ -32,7 +32,10 @@ async fn a_token_is_good_once() {
     let token = admin.token(None).await;
     cluster.start_node(0, Some(token.clone())).await.unwrap();
     let again = cluster.start_node(1, Some(token)).await.unwrap_err();
-    assert_eq!((again.kind, again.message.as_str()), (Kind::Denied, "this join token is not valid: it was used, has expired, or is not for this role"));
+    assert_eq!(
+        (again.kind, again.message.as_str()),
+        (Kind::Denied, "this join token is not valid: it was used, has expired, or is not for this role")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,7 +126,8 @@ async fn a_nodes_certificate_is_renewed_before_it_ends() {
     shift.store(100 * DAY, Ordering::Relaxed);
     cluster.restart_coordinator().await;
     cluster.login_again(&mut admin).await;
-    eventually(&env, "the node is heard", || async { admin.status().await.nodes.iter().any(|n| n.node == id && n.heartbeat.is_some()) }).await;
+    eventually(&env, "the node is heard", || async { admin.status().await.nodes.iter().any(|n| n.node == id && n.heartbeat.is_some()) })
+        .await;
 }
 
 /// Attack 29 and 37: the proof of a token made for one connection is worth nothing on another.

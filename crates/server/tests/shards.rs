@@ -3,13 +3,13 @@
 mod support;
 
 use bytes::Bytes;
-use model::cluster::{Operation, CapabilityBody};
+use model::cluster::{CapabilityBody, Operation};
 use model::{ChunkRef, Epoch, Kind, ObjectId, ShardRef, cbor};
 use seal::keys::SigningKey;
 use std::sync::Arc;
 use support::*;
-use transport::{PoolConfig, Pool};
 use transport::{ClientTls, Trust};
+use transport::{Pool, PoolConfig};
 use wire::coordinator::*;
 use wire::node::*;
 
@@ -28,7 +28,10 @@ async fn story() -> Story {
     let upload = user.upload(1).await;
     let chunk = ChunkRef { object: upload.objects[0], number: 0 };
     let layout = user.layout(4).await;
-    let coded = erasure::Coder::new(model::Policy::DEFAULT).unwrap().encode(chunk, 0, (0..50_000u32).map(|i| (i * i >> 7) as u8).collect()).unwrap();
+    let coded = erasure::Coder::new(model::Policy::DEFAULT)
+        .unwrap()
+        .encode(chunk, 0, (0..50_000u32).map(|i| (i * i >> 7) as u8).collect())
+        .unwrap();
     let place = layout.holder(&chunk, 1).unwrap();
     let put = PutShardRequest {
         capability: Some(capability(&upload.capabilities, place.node)),
@@ -103,8 +106,13 @@ async fn a_read_capability_reads_and_does_not_write() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_byte_limit_holds() {
     let s = story().await;
-    let request =
-        UploadRequest { space: s.user.account.home, objects: 1, holder: s.user.holder(), byte_limit: 1000, renew: Some(s.upload.grant.clone()) };
+    let request = UploadRequest {
+        space: s.user.account.home,
+        objects: 1,
+        holder: s.user.holder(),
+        byte_limit: 1000,
+        renew: Some(s.upload.grant.clone()),
+    };
     let renewed = s.user.rpc::<Upload, _>(request).await.unwrap();
     assert_eq!(renewed.objects, s.upload.objects);
     let small = capability(&renewed.capabilities, s.node);
@@ -144,10 +152,34 @@ async fn garbage_on_every_path_is_an_error_and_nothing_falls_over() {
     let s = story().await;
     let node = s.user.node_target(s.node).await;
     let paths = [
-        "/v1/hello", "/v1/login/start", "/v1/login/finish", "/v1/register/start", "/v1/register/finish", "/v1/password/start",
-        "/v1/password/finish", "/v1/recover/start", "/v1/recover/finish", "/v1/logout", "/v1/whoami", "/v1/query", "/v1/propose",
-        "/v1/upload", "/v1/capabilities", "/v1/status", "/v1/token", "/v1/invite", "/v1/report", "/v1/join", "/v1/heartbeat",
-        "/v1/peer/query", "/v1/peer/report", "/v1/prove", "/v1/shard/put", "/v1/shard/get", "/v1/shard/head", "/v1/nothing",
+        "/v1/hello",
+        "/v1/login/start",
+        "/v1/login/finish",
+        "/v1/register/start",
+        "/v1/register/finish",
+        "/v1/password/start",
+        "/v1/password/finish",
+        "/v1/recover/start",
+        "/v1/recover/finish",
+        "/v1/logout",
+        "/v1/whoami",
+        "/v1/query",
+        "/v1/propose",
+        "/v1/upload",
+        "/v1/capabilities",
+        "/v1/status",
+        "/v1/token",
+        "/v1/invite",
+        "/v1/report",
+        "/v1/join",
+        "/v1/heartbeat",
+        "/v1/peer/query",
+        "/v1/peer/report",
+        "/v1/prove",
+        "/v1/shard/put",
+        "/v1/shard/get",
+        "/v1/shard/head",
+        "/v1/nothing",
     ];
     let mut noise: Vec<Vec<u8>> = vec![vec![], vec![0xff; 100], vec![0x9f; 300], vec![0x81; 2000]];
     noise.extend((0..8).map(|_| s.cluster.env.random::<64>().to_vec()));

@@ -64,8 +64,8 @@ struct Slot {
 
 struct Write {
     records: Vec<Record>,
-    /// Indexes of the entries among the records, to note their positions.
-    indexes: Vec<u64>,
+    /// Ids of the entries, where the records are entries: to note their positions.
+    entries: Vec<LogId>,
     done: Done,
 }
 
@@ -173,14 +173,24 @@ impl LogStore {
         lock(&self.index)
     }
 
-    fn submit(&self, records: Vec<Record>, indexes: Vec<u64>, done: Done) -> io::Result<()> {
-        self.writer.send(Write { records, indexes, done }).map_err(|_| io::Error::other("the log is closed"))
+    fn submit(&self, records: Vec<Record>, entries: Vec<LogId>, done: Done) -> io::Result<()> {
+        self.writer.send(Write { records, entries, done }).map_err(|_| io::Error::other("the log is closed"))
     }
 
     async fn write(&self, records: Vec<Record>) -> io::Result<()> {
         let (done, wait) = tokio::sync::oneshot::channel();
         self.submit(records, Vec::new(), Done::Signal(done))?;
         wait.await.map_err(|_| io::Error::other("the log is closed"))?
+    }
+
+    /// Whether anything was ever voted for here.
+    pub fn has_vote(&self) -> bool {
+        self.index().vote.is_some()
+    }
+
+    /// Index of the last entry that is purged.
+    pub fn purged_index(&self) -> u64 {
+        self.index().purged.map_or(0, |l| l.index)
     }
 
     /// Closes the journal after what is under way.
@@ -206,21 +216,20 @@ async fn write_all(journal: Journal, index: Arc<Mutex<Index>>, mut receiver: mps
             let Ok(next) = receiver.try_recv() else { break };
             batch.push(next);
         }
+        let lengths: Vec<usize> = batch.iter().map(|w| w.records.len()).collect();
         let records: Vec<Record> = batch.iter_mut().flat_map(|w| std::mem::take(&mut w.records)).collect();
         let result = if records.is_empty() { Ok(Vec::new()) } else { journal.append(records).await };
         let result = result.map_err(|e| e.to_string());
-        let mut positions = result.as_ref().map(|p| p.iter().copied().collect::<Vec<_>>()).unwrap_or_default().into_iter();
-        {
+        if let Ok(positions) = &result {
+            let mut positions = positions.iter();
             let mut index = lock(&index);
-            for write in &batch {
-                for i in &write.indexes {
-                    if let (Some(position), Some(slot)) = (positions.next(), index.entries.get_mut(i)) {
+            for (write, length) in batch.iter().zip(lengths) {
+                let own: Vec<Position> = positions.by_ref().take(length).copied().collect();
+                for (id, position) in write.entries.iter().zip(own) {
+                    // Unless it was truncated meanwhile, and another entry stands there.
+                    if let Some(slot) = index.entries.get_mut(&id.index).filter(|s| s.id == *id) {
                         slot.position = Some(position);
                     }
-                }
-                // Records that are no entries have positions as well: each such write has one.
-                if write.indexes.is_empty() {
-                    positions.next();
                 }
             }
             index.evict();
@@ -238,7 +247,10 @@ async fn write_all(journal: Journal, index: Arc<Mutex<Index>>, mut receiver: mps
 }
 
 impl RaftLogReader<TypeConfig> for LogStore {
-    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + openraft::OptionalSend>(&mut self, range: RB) -> io::Result<Vec<Entry>> {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + openraft::OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<Entry>> {
         let from = match range.start_bound() {
             Bound::Included(i) => *i,
             Bound::Excluded(i) => i + 1,
@@ -296,19 +308,19 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: openraft::OptionalSend,
     {
         let mut records = Vec::new();
-        let mut indexes = Vec::new();
+        let mut ids = Vec::new();
         {
             let mut index = self.index();
             for entry in entries {
                 let id = entry.log_id;
                 let body = encode(&entry)?;
                 records.push(Record { kind: ENTRY, meta: encode(&(GROUP, id))?, body: body.clone() });
-                indexes.push(id.index);
+                ids.push(id);
                 index.cached += body.len();
                 index.entries.insert(id.index, Slot { id, position: None, bytes: Some(body) });
             }
         }
-        self.submit(records, indexes, Done::Entries(callback))
+        self.submit(records, ids, Done::Entries(callback))
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {

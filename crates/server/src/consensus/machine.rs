@@ -2,6 +2,7 @@
 
 use super::types::{Entry, LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::store::{Store, View};
+use env::Env;
 use futures::{Stream, StreamExt};
 use model::{Error, Result};
 use openraft::EntryPayload;
@@ -12,12 +13,15 @@ use tokio::sync::watch;
 
 /// Applied entries after which the database is made durable.
 const CHECKPOINT_EVERY: u64 = 1000;
+/// Entries applied in one transaction at most: bounds memory while a long log is applied again.
+const BATCH: usize = 64;
 
 type State = (Option<LogId>, StoredMembership);
 
 /// The catalog as a state machine. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Machine {
+    env: Env,
     store: Store,
     state: Arc<Mutex<State>>,
     applied: Arc<watch::Sender<u64>>,
@@ -30,13 +34,19 @@ fn other(e: Error) -> io::Error {
 
 impl Machine {
     /// Over an open database. Blocking.
-    pub fn new(store: Store) -> Result<Self> {
+    pub fn new(env: Env, store: Store) -> Result<Self> {
         let state: State = match store.view()?.applied()? {
             None => Default::default(),
             Some(bytes) => postcard::from_bytes(&bytes).map_err(|_| Error::corrupt("the catalog's applied position cannot be read"))?,
         };
         let index = state.0.map_or(0, |l| l.index);
-        Ok(Machine { store, state: Arc::new(Mutex::new(state)), applied: Arc::new(watch::Sender::new(index)), since_checkpoint: Arc::default() })
+        Ok(Machine {
+            env,
+            store,
+            state: Arc::new(Mutex::new(state)),
+            applied: Arc::new(watch::Sender::new(index)),
+            since_checkpoint: Arc::default(),
+        })
     }
 
     fn state(&self) -> State {
@@ -54,9 +64,10 @@ impl Machine {
     }
 
     /// Makes the database durable.
-    pub fn checkpoint(&self) -> Result<()> {
+    pub async fn checkpoint(&self) -> Result<()> {
         *self.since_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = 0;
-        self.store.checkpoint()
+        let store = self.store.clone();
+        self.env.blocking(move || store.checkpoint()).await
     }
 
     /// Applies entries as one transaction and answers in their order.
@@ -81,14 +92,7 @@ impl Machine {
         })?;
         self.applied.send_replace(state.0.map_or(0, |l| l.index));
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
-        let due = {
-            let mut since = self.since_checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
-            *since += count;
-            *since >= CHECKPOINT_EVERY
-        };
-        if due {
-            self.checkpoint()?;
-        }
+        *self.since_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) += count;
         Ok(replies)
     }
 
@@ -120,16 +124,29 @@ impl RaftStateMachine<TypeConfig> for Machine {
     where
         S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + openraft::OptionalSend,
     {
-        let (mut batch, mut responders) = (Vec::new(), Vec::new());
-        while let Some(item) = entries.next().await {
-            let (entry, responder) = item?;
-            batch.push(entry);
-            responders.push(responder);
-        }
-        let replies = self.apply_batch(batch).map_err(other)?;
-        for (reply, responder) in replies.into_iter().zip(responders) {
-            if let Some(responder) = responder {
-                responder.send(reply);
+        let mut more = true;
+        while more {
+            let (mut batch, mut responders) = (Vec::new(), Vec::new());
+            while batch.len() < BATCH {
+                let Some(item) = entries.next().await else {
+                    more = false;
+                    break;
+                };
+                let (entry, responder) = item?;
+                batch.push(entry);
+                responders.push(responder);
+            }
+            if batch.is_empty() {
+                break;
+            }
+            let replies = self.apply_batch(batch).map_err(other)?;
+            for (reply, responder) in replies.into_iter().zip(responders) {
+                if let Some(responder) = responder {
+                    responder.send(reply);
+                }
+            }
+            if *self.since_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) >= CHECKPOINT_EVERY {
+                self.checkpoint().await.map_err(other)?;
             }
         }
         Ok(())
@@ -161,7 +178,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
 
     /// The database made durable is the snapshot: from here on the log before it may be purged.
     async fn build_snapshot(&mut self) -> io::Result<Snapshot<Arc<View>>> {
-        self.checkpoint().map_err(other)?;
+        self.checkpoint().await.map_err(other)?;
         self.snapshot().map_err(other)
     }
 }

@@ -43,8 +43,9 @@ impl Consensus {
         let log = LogStore::open(&env, dir.join("log")).await?;
         let machine = {
             let (env, path) = (env.clone(), dir.join("catalog.redb"));
-            env.clone().blocking(move || Machine::new(crate::store::Store::open(&env, &path)?)).await?
+            env.clone().blocking(move || Machine::new(env.clone(), crate::store::Store::open(&env, &path)?)).await?
         };
+        check_together(&log, &machine, dir)?;
         let config = Config {
             cluster_name: "shardkeep".into(),
             heartbeat_interval: 300,
@@ -119,11 +120,27 @@ impl Consensus {
         if let Err(e) = self.raft.shutdown().await {
             tracing::warn!(error = %e, "consensus did not stop cleanly");
         }
-        if let Err(e) = self.machine.checkpoint() {
+        if let Err(e) = self.machine.checkpoint().await {
             tracing::warn!(error = %e, "the catalog could not be made durable at the end; the log has it");
         }
         self.log.close().await;
     }
+}
+
+/// Log and catalog must belong together: with either of them lost, this coordinator would have
+/// forgotten votes or changes that it acknowledged.
+fn check_together(log: &LogStore, machine: &Machine, dir: &Path) -> Result<()> {
+    let lost = |what: &str| {
+        Err(Error::corrupt(format!("{}: {what}: this coordinator must not vote", dir.display()))
+            .hint("rebuild this coordinator under a new id; with a lone coordinator restore a backup"))
+    };
+    if machine.applied_index() > 0 && !log.has_vote() {
+        return lost("there is a catalog, but its log is gone");
+    }
+    if log.purged_index() > machine.applied_index() {
+        return lost("there is a log, but the catalog that it continues is gone");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What openraft's generic types are here.
 
 use minicbor::bytes::ByteVec;
-use model::command::{Applied, Proposal};
 use model::cbor;
+use model::command::{Applied, Proposal};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 

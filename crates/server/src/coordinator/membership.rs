@@ -32,7 +32,8 @@ impl State {
         let secret = self.env.random();
         let token = Token { id, secret, role: request.role, expires_ms, replace: request.replace, used: false };
         self.propose(self.request_id(), Some(who.account), Command::CreateToken(token)).await?;
-        let token = JoinToken { root: self.root.fingerprint(), id, role: request.role, secret, expires_ms, coordinators: self.addresses().await? };
+        let token =
+            JoinToken { root: self.root.fingerprint(), id, role: request.role, secret, expires_ms, coordinators: self.addresses().await? };
         Ok(TextResponse { text: token.to_text(), expires_ms })
     }
 
@@ -132,7 +133,13 @@ impl State {
     /// A client found a bad shard.
     pub async fn report_shard(&self, session: SessionToken, request: ReportShardRequest) -> Result<()> {
         let who = self.who(&session).await?;
-        let detail = format!("shard {} of chunk {}/{}: {}", request.shard.index, request.shard.chunk.object, request.shard.chunk.number, clean(&request.detail));
+        let detail = format!(
+            "shard {} of chunk {}/{}: {}",
+            request.shard.index,
+            request.shard.chunk.object,
+            request.shard.chunk.number,
+            clean(&request.detail)
+        );
         let source = format!("account {}", who.name);
         self.event(&source, "shard-bad-answer", Some(request.node), format!("{detail} (seen by {source})")).await;
         Ok(())
@@ -140,7 +147,8 @@ impl State {
 
     /// A node reports something for the log.
     pub async fn report_peer(&self, node: NodeId, request: ReportPeerRequest) -> Result<()> {
-        let word = !request.what.is_empty() && request.what.len() <= 40 && request.what.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+        let word =
+            !request.what.is_empty() && request.what.len() <= 40 && request.what.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
         if !word {
             return Err(Error::invalid("the kind of an event is a word"));
         }

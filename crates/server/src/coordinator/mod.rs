@@ -238,6 +238,12 @@ async fn renew(state: Arc<State>, identity: Arc<TlsIdentity>, key: ServerKey) {
 impl State {
     pub async fn hello(&self) -> Result<HelloResponse> {
         let leader = if self.consensus.is_leader() { Some(self.address.clone()) } else { None };
-        Ok(HelloResponse { protocol: wire::PROTOCOL, software: env!("CARGO_PKG_VERSION").into(), cluster: self.cluster, leader, root: self.root.cert_der().to_vec().into() })
+        Ok(HelloResponse {
+            protocol: wire::PROTOCOL,
+            software: env!("CARGO_PKG_VERSION").into(),
+            cluster: self.cluster,
+            leader,
+            root: self.root.cert_der().to_vec().into(),
+        })
     }
 }

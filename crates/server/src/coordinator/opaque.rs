@@ -89,12 +89,13 @@ impl Opaque {
         let request = CredentialRequest::<Suite>::deserialize(ke1).map_err(|_| bad())?;
         let record = match record {
             Some(bytes) => Some(
-                ServerRegistration::<Suite>::deserialize(bytes).map_err(|_| Error::corrupt("a login record in the catalog cannot be read"))?,
+                ServerRegistration::<Suite>::deserialize(bytes)
+                    .map_err(|_| Error::corrupt("a login record in the catalog cannot be read"))?,
             ),
             None => None,
         };
-        let started =
-            ServerLogin::start(&mut Random(env), &self.setup, record, request, name.as_bytes(), self.parameters(name)).map_err(|_| bad())?;
+        let started = ServerLogin::start(&mut Random(env), &self.setup, record, request, name.as_bytes(), self.parameters(name))
+            .map_err(|_| bad())?;
         Ok((started.message.serialize().to_vec(), Pending(started.state)))
     }
 

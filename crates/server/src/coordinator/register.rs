@@ -92,7 +92,8 @@ impl State {
         let body: RecoverBody = cbor::from_canonical(&proof_body).map_err(|_| denied())?;
         let account = self.account_by_name(&name).await?.filter(|a| !a.disabled).ok_or_else(denied)?;
         signed::verify(&account.recovery.rec_auth, "recover", &proof_body, &proof).map_err(|_| denied())?;
-        let bound = RecoverBody { account: account.id, binding: binding.to_vec().into(), login: Hash::of(&cbor::to_vec(&login)), n: login.n };
+        let bound =
+            RecoverBody { account: account.id, binding: binding.to_vec().into(), login: Hash::of(&cbor::to_vec(&login)), n: login.n };
         if body != bound {
             return Err(denied());
         }

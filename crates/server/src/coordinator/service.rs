@@ -43,9 +43,7 @@ impl CoordinatorService {
             PasswordStart::PATH => answer::<PasswordStart, _>(&request, |r| s.password_start(r.session, r.request, address)).await,
             PasswordFinish::PATH => answer::<PasswordFinish, _>(&request, |r| s.password_finish(r.session, r.request, address)).await,
             RecoverStart::PATH => answer::<RecoverStart, _>(&request, |r| s.recover_start(r, address)).await,
-            RecoverFinish::PATH => {
-                answer::<RecoverFinish, _>(&request, |r| s.recover_finish(r, &connection.exporter, address)).await
-            }
+            RecoverFinish::PATH => answer::<RecoverFinish, _>(&request, |r| s.recover_finish(r, &connection.exporter, address)).await,
             Logout::PATH => answer::<Logout, _>(&request, |r| s.logout(r.session)).await,
             WhoAmI::PATH => answer::<WhoAmI, _>(&request, |r| s.who_am_i(r.session)).await,
             Ask::PATH => answer::<Ask, _>(&request, |r| s.ask_as(r.session, r.request)).await,

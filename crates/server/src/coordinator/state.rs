@@ -67,15 +67,7 @@ pub(crate) struct Keys {
 }
 
 impl State {
-    pub fn new(
-        env: Env,
-        consensus: Consensus,
-        cluster: ClusterId,
-        me: CoordinatorId,
-        address: String,
-        keys: Keys,
-        limits: Limits,
-    ) -> Self {
+    pub fn new(env: Env, consensus: Consensus, cluster: ClusterId, me: CoordinatorId, address: String, keys: Keys, limits: Limits) -> Self {
         let Keys { root, opaque, capability } = keys;
         let dummies = blake3::derive_key("shardkeep 2026 rows of accounts that do not exist", capability.as_bytes());
         let started = env.clock.monotonic();

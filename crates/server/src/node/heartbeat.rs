@@ -62,7 +62,13 @@ impl Pulse {
         let mut devices = Vec::with_capacity(state.devices.len());
         for device in &state.devices {
             let usage = device.store.usage().await;
-            devices.push(Device { id: device.id, capacity: usage.capacity, used: usage.used, problem: usage.problem, shards: usage.shards });
+            devices.push(Device {
+                id: device.id,
+                capacity: usage.capacity,
+                used: usage.used,
+                problem: usage.problem,
+                shards: usage.shards,
+            });
         }
         let ends = self.identity.not_after_ms().saturating_sub(RENEW_BEFORE.as_millis() as u64);
         let renew = (ends <= state.env.now_ms()).then(|| self.key.spki().to_vec().into());

@@ -10,11 +10,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RepairStep {
     /// The shard belongs here and is missing: rebuild it from `k` others, onto this device.
-    Rebuild {
-        shard: ShardRef,
-        policy: Policy,
-        device: DeviceId,
-    },
+    Rebuild { shard: ShardRef, policy: Policy, device: DeviceId },
     /// The object is dead: drop its shards.
     Drop(ObjectId),
 }

@@ -72,7 +72,9 @@ async fn from_holders(state: &Arc<State>, device: &Device, shard: ShardRef, layo
     }
     let most = found.values().map(|g| g.count).max().unwrap_or(0);
     match unreachable {
-        Some(e) if e.kind != Kind::Corrupt => Err(Error::unavailable(format!("not enough shards can be read now ({most} found): {}", e.message))),
+        Some(e) if e.kind != Kind::Corrupt => {
+            Err(Error::unavailable(format!("not enough shards can be read now ({most} found): {}", e.message)))
+        }
         _ => Err(Error::corrupt(format!("only {most} good shards of this chunk are left"))),
     }
 }
@@ -116,7 +118,8 @@ async fn fetch(state: &State, layout: &Layout, shard: ShardRef) -> Result<(u8, D
         let device = state.device(&holder.device).ok_or_else(vacant)?;
         device.store.get(&shard, None).await?
     } else {
-        let address = state.map.address(holder.node).ok_or_else(|| Error::unavailable("a holder's address is not known yet").on(holder.node))?;
+        let address =
+            state.map.address(holder.node).ok_or_else(|| Error::unavailable("a holder's address is not known yet").on(holder.node))?;
         let target = Target::node(holder.node, &address).with(Mode::Bulk);
         let request = GetShardRequest { capability: None, shard, range: None, device: holder.device };
         let (head, body) = state.pool.rpc_body::<GetShard>(&target, &request, Bytes::new(), DEADLINE).await?;

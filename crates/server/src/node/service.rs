@@ -6,13 +6,15 @@ use super::state::{Device, State};
 use crate::rpc::{answer, unknown};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use model::cluster::Capability;
 use model::chunk::SEALED_CHUNK_MAX;
+use model::cluster::Capability;
 use model::{DeviceId, Error, Kind, Result, ShardRef};
 use std::sync::Arc;
 use transport::{Connection, Peer, Request, Response, Service};
 use wire::Rpc;
-use wire::node::{GetShard, GetShardRequest, GetShardResponse, HeadShards, HeadShardsRequest, Prove, PutShard, PutShardRequest, ShardState};
+use wire::node::{
+    GetShard, GetShardRequest, GetShardResponse, HeadShards, HeadShardsRequest, Prove, PutShard, PutShardRequest, ShardState,
+};
 
 /// Longest message, without a shard beside it.
 const MESSAGE_BYTES: usize = 64 << 10;

@@ -26,9 +26,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use transport::{ClientTls, Trust};
 use transport::InviteText;
 use transport::{Binding, Mode, OnConnect, Pool, PoolConfig, Target};
+use transport::{ClientTls, Trust};
 use wire::coordinator::*;
 use wire::node::*;
 use wire::{Authed, Rpc, SessionToken};
@@ -242,8 +242,7 @@ impl User {
     }
 
     pub async fn upload(&self, objects: u32) -> UploadResponse {
-        let request =
-            UploadRequest { space: self.account.home, objects, holder: self.holder(), byte_limit: 1 << 30, renew: None };
+        let request = UploadRequest { space: self.account.home, objects, holder: self.holder(), byte_limit: 1 << 30, renew: None };
         self.rpc::<Upload, _>(request).await.unwrap()
     }
 

@@ -1,0 +1,172 @@
+//! The consensus library's own suite on our store, and what a restart finds.
+
+#![allow(clippy::disallowed_methods)] // tests damage files themselves
+
+use super::Consensus;
+use super::log::LogStore;
+use super::machine::Machine;
+use super::types::TypeConfig;
+use crate::store::Store;
+use env::Env;
+use model::account::Invite;
+use model::cluster::{Coordinator, Event};
+use model::command::{Answer, Command, Genesis, Outcome, Proposal, Query};
+use model::{ClusterId, CoordinatorId, Hash, InviteId, Kind, Policy, PublicKey, RequestId};
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use std::path::Path;
+
+struct Builder(Env);
+
+impl StoreBuilder<TypeConfig, LogStore, Machine, tempfile::TempDir> for Builder {
+    async fn build(&self) -> Result<(tempfile::TempDir, LogStore, Machine), StorageError<TypeConfig>> {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogStore::open(&self.0, dir.path().join("log")).await.unwrap();
+        let machine = Machine::new(self.0.clone(), Store::open(&self.0, &dir.path().join("catalog.redb")).unwrap()).unwrap();
+        Ok((dir, log, machine))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openrafts_own_storage_suite_passes() {
+    Suite::test_all(Builder(env::real::env())).await.unwrap();
+}
+
+fn genesis() -> Genesis {
+    Genesis {
+        cluster: ClusterId([1; 16]),
+        opaque_setup: vec![1].into(),
+        root_cert: vec![2].into(),
+        root_key: vec![3].into(),
+        capability_seed: [4; 32],
+        capability_key: PublicKey([5; 32]),
+        policy: Policy::DEFAULT,
+        power: 4,
+        coordinator: Coordinator { id: CoordinatorId(1), address: "127.0.0.1:1".into() },
+        invite: Invite {
+            id: InviteId([6; 16]),
+            secret_hash: Hash([7; 32]),
+            name: "admin".into(),
+            admin: true,
+            quota: None,
+            expires_ms: u64::MAX,
+        },
+    }
+}
+
+fn proposal(env: &Env, command: Command) -> Proposal {
+    Proposal { request: RequestId::new(env.now_ms(), env.random()), account: None, command, time_ms: env.now_ms() }
+}
+
+fn report(env: &Env, n: u64) -> Proposal {
+    proposal(env, Command::Report { what: "test".into(), node: None, detail: n.to_string() })
+}
+
+async fn start(dir: &Path) -> Consensus {
+    Consensus::start(env::real::env(), dir, CoordinatorId(1)).await.unwrap()
+}
+
+async fn events(consensus: &Consensus) -> Vec<Event> {
+    let mut all = Vec::new();
+    loop {
+        let after = all.last().map_or(0, |e: &Event| e.seq);
+        let Answer::Events(some) = consensus.query(Query::Events { after, limit: 1000 }).await.unwrap() else { panic!("not events") };
+        if some.is_empty() {
+            return all;
+        }
+        all.extend(some);
+    }
+}
+
+/// Everything in a folder, copied as it lies there: what a kill -9 at this moment would leave.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_is_there_after_a_kill_and_applied_once() {
+    let env = env::real::env();
+    let dir = tempfile::tempdir().unwrap();
+    let consensus = start(dir.path()).await;
+    let init = proposal(&env, Command::Init(Box::new(genesis())));
+    assert_eq!(consensus.propose(init.clone()).await, Ok(Outcome::Done));
+    for n in 0..300 {
+        consensus.propose(report(&env, n)).await.unwrap();
+    }
+    // Durability::None: the database lags behind, the log has it all.
+    let killed = tempfile::tempdir().unwrap();
+    copy(dir.path(), killed.path());
+    let after = start(killed.path()).await;
+    let found: Vec<String> = events(&after).await.into_iter().filter(|e| e.what == "test").map(|e| e.detail).collect();
+    assert_eq!(found, (0..300).map(|n| n.to_string()).collect::<Vec<_>>());
+    // A late retry of the first command answers the same and changes nothing.
+    assert_eq!(after.propose(init).await, Ok(Outcome::Done));
+    assert_eq!(events(&after).await.len(), 301);
+    after.shutdown().await;
+    consensus.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_purged_below_the_checkpoint_and_restarts_stay_whole() {
+    let env = env::real::env();
+    let dir = tempfile::tempdir().unwrap();
+    let consensus = start(dir.path()).await;
+    consensus.propose(proposal(&env, Command::Init(Box::new(genesis())))).await.unwrap();
+    let many = (0..8).map(|t| {
+        let (consensus, env) = (consensus.clone(), env.clone());
+        async move {
+            for n in 0..1500 {
+                consensus.propose(report(&env, t * 10_000 + n)).await.unwrap();
+            }
+        }
+    });
+    futures::future::join_all(many).await;
+    assert!(consensus.log.purged_index() > 1000, "{} entries are purged", consensus.log.purged_index());
+    consensus.shutdown().await;
+    drop(consensus);
+    let consensus = start(dir.path()).await;
+    let found = events(&consensus).await;
+    assert_eq!(found.len(), 12_001);
+    for pair in found.windows(2) {
+        assert_eq!(pair[1].prev, Hash::of(&model::cbor::to_vec(&pair[0])));
+    }
+    consensus.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_with_half_of_its_state_does_not_vote() {
+    let env = env::real::env();
+    let dir = tempfile::tempdir().unwrap();
+    let consensus = start(dir.path()).await;
+    consensus.propose(proposal(&env, Command::Init(Box::new(genesis())))).await.unwrap();
+    for n in 0..50 {
+        consensus.propose(report(&env, n)).await.unwrap();
+    }
+    consensus.shutdown().await;
+    drop(consensus);
+
+    let without_log = tempfile::tempdir().unwrap();
+    copy(dir.path(), without_log.path());
+    std::fs::remove_dir_all(without_log.path().join("log")).unwrap();
+    let refused = Consensus::start(env.clone(), without_log.path(), CoordinatorId(1)).await.err().unwrap();
+    assert_eq!(refused.kind, Kind::Corrupt);
+
+    let damaged = tempfile::tempdir().unwrap();
+    copy(dir.path(), damaged.path());
+    let mut segments: Vec<_> = std::fs::read_dir(damaged.path().join("log")).unwrap().map(|e| e.unwrap().path()).collect();
+    segments.retain(|p| p.extension().is_some_and(|e| e == "seg"));
+    let mut bytes = std::fs::read(&segments[0]).unwrap();
+    bytes[200] ^= 1;
+    std::fs::write(&segments[0], bytes).unwrap();
+    let refused = Consensus::start(env, damaged.path(), CoordinatorId(1)).await.err().unwrap();
+    assert_eq!(refused.kind, Kind::Corrupt);
+}
