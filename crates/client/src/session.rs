@@ -7,7 +7,7 @@ use crate::tree::Folders;
 use env::Env;
 use model::cluster::{Event, ServerRole};
 use model::command::{Answer, Command, Outcome, Query};
-use model::{AccountId, ClusterId, Error, Hash, NodeId, Policy, RequestId, Result, ShardRef};
+use model::{AccountId, ClusterId, Error, Hash, Layout, NodeId, Policy, RequestId, Result, ShardRef};
 use seal::account::Unlocked;
 use seal::space::OpenSpace;
 use std::sync::Arc;
@@ -177,6 +177,15 @@ impl Client {
     /// What `cluster status` shows.
     pub async fn status(&self) -> Result<StatusResponse> {
         self.cluster().authed::<Status, _>(()).await
+    }
+
+    /// The layout for chunks of `width` shards as it is now; `None` before there is one.
+    pub async fn layout(&self, width: u8) -> Result<Option<Layout>> {
+        match self.cluster().ask(Query::Layout(width)).await? {
+            Answer::Layout(Some(layout)) => layout.check().map(|()| Some(layout)),
+            Answer::Layout(None) => Ok(None),
+            _ => Err(unexpected()),
+        }
     }
 
     /// A join token and when it expires (milliseconds since 1970). Admins only.

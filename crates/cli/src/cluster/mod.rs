@@ -1,0 +1,34 @@
+//! `cluster`: for those who look after the servers.
+
+mod events;
+mod invite;
+mod report;
+mod status;
+mod token;
+
+use crate::context::Context;
+use crate::failure::{Done, Failure};
+use clap::Subcommand;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Cluster {
+    /// Is the data safe, and how are the servers?
+    Status(status::StatusArgs),
+    /// Make a token with which a server joins
+    Token(token::TokenArgs),
+    /// Invite a user
+    Invite(invite::InviteArgs),
+    /// What happened: servers joined and lost, damage found, accounts made
+    Events(events::EventsArgs),
+}
+
+/// Runs it.
+pub async fn run(cx: Context, command: Cluster) -> Result<Done, Failure> {
+    match command {
+        Cluster::Status(args) => status::run(cx, args).await,
+        Cluster::Token(args) => token::run(cx, args).await,
+        Cluster::Invite(args) => invite::run(cx, args).await,
+        Cluster::Events(args) => events::run(cx, args).await,
+    }
+}

@@ -1,0 +1,182 @@
+use super::*;
+use model::cluster::{ClusterView, Coordinator, Device};
+use model::command::Totals;
+use model::layout::DeviceInfo;
+use model::{CoordinatorId, DeviceId, Epoch, Hash, Policy, PublicKey};
+use wire::coordinator::{HeartbeatRequest, RepairReport};
+
+const NOW: u64 = 1_800_000_000_000;
+
+fn device(n: u64, shards: u64) -> Device {
+    Device { id: DeviceId([n as u8; 16]), capacity: 1000, used: 10, problem: None, shards }
+}
+
+fn node(n: u64) -> Node {
+    Node {
+        id: NodeId(n),
+        name: format!("node-{n}"),
+        address: format!("192.0.2.{n}:10000"),
+        zone: String::new(),
+        devices: vec![device(n, 0)],
+        state: NodeState::Up,
+        key: Hash([0; 32]),
+        version: "0.1.0".into(),
+    }
+}
+
+fn heard(n: u64) -> NodeReport {
+    let heartbeat = HeartbeatRequest {
+        address: String::new(),
+        zone: String::new(),
+        devices: vec![device(n, 100)],
+        version: String::new(),
+        repair: RepairReport { whole_to: 7, ..Default::default() },
+        started_ms: NOW - 3_600_000,
+        renew: None,
+    };
+    NodeReport { node: NodeId(n), state: NodeState::Up, silent_ms: Some(300), heartbeat: Some(heartbeat) }
+}
+
+/// A cluster of some nodes, 2+2, 100 chunks; all is well.
+fn cluster(nodes: u64) -> (StatusResponse, Layout) {
+    let view = ClusterView {
+        nodes: (1..=nodes).map(node).collect(),
+        coordinators: vec![Coordinator { id: CoordinatorId(1), address: "192.0.2.100:10000".into() }],
+        leader: Some(CoordinatorId(1)),
+        policy: Policy::DEFAULT,
+        layouts: vec![(4, Epoch(1))],
+        capability_key: PublicKey([0; 32]),
+        time_ms: NOW,
+        power: 3,
+    };
+    let totals = Totals { chunks: 100, feed: 7, ..Default::default() };
+    let status = StatusResponse { cluster: view, totals, nodes: (1..=nodes).map(heard).collect(), coordinators: vec![(CoordinatorId(1), true)] };
+    let devices = (1..=nodes)
+        .map(|n| DeviceInfo { device: DeviceId([n as u8; 16]), node: NodeId(n), zone: String::new(), capacity: 1000 })
+        .collect();
+    let slots: Vec<u16> = (0..8u64).flat_map(|p| (0..4u64).map(move |i| ((p + i) % nodes) as u16)).collect();
+    (status, Layout::new(Epoch(1), 3, 4, devices, &slots).unwrap())
+}
+
+fn die(status: &mut StatusResponse, nodes: &[usize]) {
+    for i in nodes {
+        status.nodes[*i].state = NodeState::Down;
+        status.nodes[*i].silent_ms = Some(12_000);
+    }
+}
+
+fn count(report: &Report) -> [u64; 5] {
+    let by = |r| report.chunks.by_redundancy[&r];
+    [by(2), by(1), by(0), report.chunks.unavailable, report.chunks.lost]
+}
+
+#[test]
+fn a_whole_cluster_survives_its_parity() {
+    let (status, layout) = cluster(4);
+    let report = Report::of(&status, Some(&layout));
+    assert_eq!((report.safe, report.failures_survivable, report.catalog_survivable), (true, Some(2), 0));
+    assert_eq!((count(&report), report.chunks.estimated), ([100, 0, 0, 0, 0], false));
+    assert_eq!(report.problems, []);
+    assert_eq!(report.repair.eta(), Some(0));
+}
+
+#[test]
+fn each_lost_server_takes_one_away() {
+    let (mut status, layout) = cluster(4);
+    die(&mut status, &[1]);
+    let report = Report::of(&status, Some(&layout));
+    assert_eq!((report.safe, report.failures_survivable, count(&report)), (true, Some(1), [0, 100, 0, 0, 0]));
+    assert_eq!(report.problems.len(), 1);
+    assert_eq!(report.problems[0].what, "does not answer for 12.0 s");
+    assert_eq!(report.problems[0].place, "node-2 (192.0.2.2:10000)");
+    assert!(report.problems[0].remedy.ends_with("shardkeep cluster token node --replace node-2"));
+    die(&mut status, &[3]);
+    let report = Report::of(&status, Some(&layout));
+    assert_eq!((report.safe, report.failures_survivable, count(&report)), (false, Some(0), [0, 0, 100, 0, 0]));
+    die(&mut status, &[0]);
+    let report = Report::of(&status, Some(&layout));
+    assert_eq!((report.safe, report.failures_survivable, count(&report)), (false, Some(0), [0, 0, 0, 100, 0]));
+    assert_eq!(report.problems[0].what, "so many servers are away that data cannot be read");
+}
+
+#[test]
+fn a_node_that_rebuilds_does_not_count_until_it_is_whole() {
+    let (mut status, layout) = cluster(4);
+    let repair = RepairReport { shards: 40, bytes: 4000, rate: 300, whole_to: 2, ..Default::default() };
+    status.nodes[2].heartbeat.as_mut().unwrap().repair = repair;
+    let report = Report::of(&status, Some(&layout));
+    assert_eq!(report.failures_survivable, Some(1));
+    assert_eq!((report.repair, report.repair.eta()), (Repair { shards: 40, bytes: 4000, rate: 300 }, Some(14)));
+}
+
+#[test]
+fn an_emptied_node_does_not_count_before_it_knows() {
+    let (mut status, layout) = cluster(4);
+    status.nodes[2].heartbeat.as_mut().unwrap().devices = vec![device(3, 0)];
+    assert_eq!(Report::of(&status, Some(&layout)).failures_survivable, Some(1));
+}
+
+#[test]
+fn a_node_that_came_back_counts_when_it_has_looked_but_a_fresh_cluster_counts_at_once() {
+    let (mut status, layout) = cluster(4);
+    let back = status.nodes[2].heartbeat.as_mut().unwrap();
+    (back.started_ms, back.repair.whole_to) = (NOW - 3000, 5);
+    assert_eq!(Report::of(&status, Some(&layout)).failures_survivable, Some(1));
+    for report in &mut status.nodes {
+        let heartbeat = report.heartbeat.as_mut().unwrap();
+        (heartbeat.started_ms, heartbeat.repair.whole_to) = (NOW - 3000, 0);
+    }
+    assert_eq!(Report::of(&status, Some(&layout)).failures_survivable, Some(2));
+}
+
+#[test]
+fn with_more_nodes_than_shards_the_worst_partition_counts_and_chunks_are_estimated() {
+    let (mut status, layout) = cluster(8);
+    die(&mut status, &[0, 4]);
+    let report = Report::of(&status, Some(&layout));
+    // Nodes 1 and 5 share no partition: each of the eight misses exactly one shard.
+    assert_eq!((report.failures_survivable, count(&report)), (Some(1), [0, 100, 0, 0, 0]));
+    assert!(!report.chunks.estimated);
+    let (mut status, layout) = cluster(8);
+    die(&mut status, &[0, 1]);
+    let report = Report::of(&status, Some(&layout));
+    assert_eq!((report.failures_survivable, report.chunks.estimated), (Some(0), true));
+    assert_eq!(count(&report), [37, 25, 38, 0, 0]);
+}
+
+#[test]
+fn a_replaced_node_is_no_problem_and_a_late_one_is() {
+    let (mut status, layout) = cluster(4);
+    let mut old = node(9);
+    old.state = NodeState::Out;
+    status.cluster.nodes.push(old);
+    status.nodes.push(NodeReport { node: NodeId(9), state: NodeState::Out, silent_ms: None, heartbeat: None });
+    let report = Report::of(&status, Some(&layout));
+    assert_eq!((report.failures_survivable, report.problems.len()), (Some(2), 0));
+    status.cluster.nodes.push(node(10));
+    let mut late = heard(10);
+    late.state = NodeState::Joining;
+    status.nodes.push(late);
+    let report = Report::of(&status, Some(&layout));
+    assert_eq!(report.problems[0].what, "holds nothing yet");
+}
+
+#[test]
+fn without_a_layout_nothing_is_claimed() {
+    let (status, _) = cluster(3);
+    let report = Report::of(&status, None);
+    assert_eq!((report.safe, report.failures_survivable), (false, None));
+    assert_eq!(report.problems[0].what, "3 of the 4 nodes that policy 2+2 needs have joined: nothing can be stored yet");
+}
+
+#[test]
+fn lost_chunks_and_sick_disks_are_named() {
+    let (mut status, layout) = cluster(4);
+    let heartbeat = status.nodes[0].heartbeat.as_mut().unwrap();
+    heartbeat.repair.lost = 3;
+    heartbeat.devices[0].problem = Some("input/output error".into());
+    let report = Report::of(&status, Some(&layout));
+    assert_eq!((report.safe, report.chunks.lost), (false, 3));
+    let whats: Vec<&str> = report.problems.iter().map(|p| p.what.as_str()).collect();
+    assert_eq!(whats, ["at least 3 chunks have too few shards left to be rebuilt", "input/output error"]);
+}

@@ -1,0 +1,269 @@
+//! `cluster status`: is the data safe, and how are the servers?
+
+use super::report::{Report, Repair};
+use crate::context::Context;
+use crate::failure::{Done, Failure, OK};
+use crate::{stop, units};
+use clap::Args;
+use client::Client;
+use model::cluster::{Node, NodeState};
+use model::{Epoch, Layout, NodeId, Result};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use wire::coordinator::{NodeReport, StatusResponse};
+
+/// Pause between two pictures of `--watch`.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Longest wait for a server's address to answer.
+const REACH: Duration = Duration::from_secs(1);
+
+/// `cluster status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Show it again every two seconds
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// What is shown.
+struct Picture {
+    status: StatusResponse,
+    report: Report,
+    /// Time to connect to each node from here, where that works.
+    latency: BTreeMap<NodeId, Duration>,
+}
+
+pub async fn run(cx: Context, args: StatusArgs) -> Result<Done, Failure> {
+    let client = cx.client().await?;
+    let mut layout = None;
+    if !args.watch {
+        show(&cx, &picture(&cx, &client, &mut layout).await?);
+        return Ok(OK);
+    }
+    let forever = async {
+        loop {
+            let picture = picture(&cx, &client, &mut layout).await;
+            if cx.out.is_terminal() && !cx.out.json() {
+                cx.out.line("\x1b[H\x1b[2J");
+            }
+            match picture {
+                Ok(picture) => show(&cx, &picture),
+                // A coordinator that is away for a while is a state of the cluster, not an end of watching it.
+                Err(e) if e.kind == model::Kind::Unavailable && !cx.out.json() => cx.out.line(&cx.out.red(&e.message)),
+                Err(e) => return Err(e),
+            }
+            cx.env.sleep(PAUSE).await;
+        }
+    };
+    tokio::select! {
+        end = forever => { let _: () = end?; }
+        () = stop::told() => {}
+    }
+    Ok(OK)
+}
+
+async fn picture(cx: &Context, client: &Client, known: &mut Option<(Epoch, Layout)>) -> Result<Picture> {
+    let status = client.status().await?;
+    let width = status.cluster.policy.width();
+    let epoch = status.cluster.layouts.iter().find(|(w, _)| *w == width).map(|(_, epoch)| *epoch);
+    if known.as_ref().map(|(epoch, _)| *epoch) != epoch {
+        *known = client.layout(width).await?.map(|layout| (layout.epoch, layout));
+    }
+    let report = Report::of(&status, known.as_ref().map(|(_, layout)| layout));
+    let latency = latencies(cx, &status.cluster.nodes).await;
+    Ok(Picture { status, report, latency })
+}
+
+/// How long it takes to connect to each node from here.
+async fn latencies(cx: &Context, nodes: &[Node]) -> BTreeMap<NodeId, Duration> {
+    let reach = |node: &Node| {
+        let (env, id, address) = (cx.env.clone(), node.id, node.address.clone());
+        async move {
+            let start = env.clock.monotonic();
+            let connected = env.timeout(REACH, env.net.connect(&address)).await;
+            matches!(connected, Some(Ok(_))).then(|| (id, env.clock.monotonic() - start))
+        }
+    };
+    let all = nodes.iter().filter(|n| !n.address.is_empty()).map(reach);
+    futures::future::join_all(all).await.into_iter().flatten().collect()
+}
+
+fn show(cx: &Context, picture: &Picture) {
+    if cx.out.json() {
+        cx.out.object(&document(picture));
+    } else {
+        text(cx, picture);
+    }
+}
+
+fn state_word(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Joining => "joining",
+        NodeState::Up => "up",
+        NodeState::Suspect => "suspect",
+        NodeState::Down => "down",
+        NodeState::Out => "out",
+        NodeState::Draining => "draining",
+    }
+}
+
+fn report_of(status: &StatusResponse, node: NodeId) -> Option<&NodeReport> {
+    status.nodes.iter().find(|r| r.node == node)
+}
+
+/// Devices as the last heartbeat has them; those of the catalog where there was none.
+fn devices<'a>(status: &'a StatusResponse, node: &'a Node) -> &'a [model::cluster::Device] {
+    match report_of(status, node.id).and_then(|r| r.heartbeat.as_ref()) {
+        Some(heartbeat) => &heartbeat.devices,
+        None => &node.devices,
+    }
+}
+
+fn seconds(d: Duration) -> f64 {
+    (d.as_secs_f64() * 1e6).round() / 1e6
+}
+
+/// The document that others rely on.
+fn document(picture: &Picture) -> Value {
+    let Picture { status, report, latency } = picture;
+    let node = |node: &Node| {
+        let (seen, devices) = (report_of(status, node.id), devices(status, node));
+        json!({
+            "node": node.id.to_string(),
+            "name": node.name,
+            "address": node.address,
+            "state": state_word(seen.map_or(node.state, |r| r.state)),
+            "zone": node.zone,
+            "capacity": devices.iter().map(|d| d.capacity).sum::<u64>(),
+            "used": devices.iter().map(|d| d.used).sum::<u64>(),
+            "version": node.version,
+            "silent": seen.and_then(|r| r.silent_ms).map(|ms| ms as f64 / 1000.0),
+            "latency": latency.get(&node.id).map(|d| seconds(*d)),
+            "devices": devices.iter().map(|d| json!({
+                "device": d.id.to_string(), "capacity": d.capacity, "used": d.used, "shards": d.shards, "problem": d.problem,
+            })).collect::<Vec<_>>(),
+        })
+    };
+    let coordinator = |c: &model::cluster::Coordinator| {
+        let up = status.coordinators.iter().any(|(id, up)| *id == c.id && *up);
+        json!({
+            "id": c.id.to_string(),
+            "address": c.address,
+            "leader": status.cluster.leader == Some(c.id),
+            "state": if up { "up" } else { "down" },
+        })
+    };
+    let chunks = &report.chunks;
+    let mut by_redundancy: serde_json::Map<String, Value> = chunks.by_redundancy.iter().map(|(r, n)| (r.to_string(), json!(n))).collect();
+    by_redundancy.insert("unavailable".into(), json!(chunks.unavailable));
+    by_redundancy.insert("lost".into(), json!(chunks.lost));
+    json!({
+        "safe": report.safe,
+        "failures_survivable": report.failures_survivable,
+        "policy": status.cluster.policy.to_string(),
+        "nodes": status.cluster.nodes.iter().map(node).collect::<Vec<_>>(),
+        "coordinators": status.cluster.coordinators.iter().map(coordinator).collect::<Vec<_>>(),
+        "repair": {
+            "shards": report.repair.shards, "bytes": report.repair.bytes, "rate": report.repair.rate, "eta": report.repair.eta(),
+        },
+        // There are no backups of the catalog yet.
+        "catalog": { "failures_survivable": report.catalog_survivable, "last_backup": null, "entries": status.totals.entries },
+        "chunks": { "total": chunks.total, "by_redundancy": by_redundancy, "estimated": chunks.estimated },
+        "problems": report.problems.iter().map(|p| json!({ "what": p.what, "where": p.place, "do": p.remedy })).collect::<Vec<_>>(),
+    })
+}
+
+fn text(cx: &Context, picture: &Picture) {
+    let Picture { status, report, latency } = picture;
+    let out = &cx.out;
+    out.line(&headline(cx, picture));
+    let policy = status.cluster.policy;
+    let chunks = &report.chunks;
+    let other = status.cluster.layouts.iter().any(|(width, _)| *width != policy.width());
+    let mut stored = format!("{} files and folders, {} chunks, {} in shards", status.totals.entries, chunks.total, units::size(status.totals.bytes));
+    stored += &format!(", policy {policy}{}", if other { " (files of other policies are not judged here)" } else { "" });
+    out.line(&format!("  {stored}"));
+    let full = chunks.by_redundancy.get(&policy.m).copied().unwrap_or(0);
+    if full < chunks.total {
+        let about = if chunks.estimated { "about " } else { "" };
+        for (redundancy, count) in chunks.by_redundancy.iter().rev().filter(|(r, n)| **r < policy.m && **n > 0) {
+            out.line(&format!("  {about}{count} chunks may lose {redundancy} more shards"));
+        }
+        if chunks.unavailable > 0 {
+            out.line(&out.red(&format!("  {about}{} chunks cannot be read until servers come back", chunks.unavailable)));
+        }
+        if chunks.lost > 0 {
+            out.line(&out.red(&format!("  {} chunks are lost", chunks.lost)));
+        }
+    }
+    if report.repair != Repair::default() {
+        let Repair { shards, bytes, rate } = report.repair;
+        let eta = report.repair.eta().map(|s| format!(", {} left", units::duration(Duration::from_secs(s)))).unwrap_or_default();
+        out.line(&format!("  rebuilding {shards} shards, {}, {}/s{eta}", units::size(bytes), units::size(rate)));
+    }
+
+    let rows: Vec<[String; 7]> = status.cluster.nodes.iter().map(|node| row(status, latency, node)).collect();
+    let head = ["NODE", "ADDRESS", "STATE", "ZONE", "USED", "OF", "LATENCY"].map(String::from);
+    let mut widths = [0usize; 7];
+    for row in rows.iter().chain([&head]) {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |row: &[String; 7]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
+    };
+    out.line("");
+    out.line(&out.dim(&line(&head)));
+    for (row, node) in rows.iter().zip(&status.cluster.nodes) {
+        let text = line(row);
+        out.line(&match report_of(status, node.id).map_or(node.state, |r| r.state) {
+            NodeState::Up | NodeState::Draining => text,
+            NodeState::Suspect | NodeState::Joining => out.yellow(&text),
+            NodeState::Down => out.red(&text),
+            NodeState::Out => out.dim(&text),
+        });
+    }
+
+    out.line("");
+    for c in &status.cluster.coordinators {
+        let leads = if status.cluster.leader == Some(c.id) { ", leads" } else { "" };
+        out.line(&format!("coordinator {} at {}{leads}", c.id, c.address));
+    }
+    if status.cluster.coordinators.len() == 1 {
+        out.line(&out.dim("  the only one: while it is down nothing can be read or written, and its folder is not to be lost"));
+    }
+    for problem in &report.problems {
+        out.line(&format!("\n{} {}: {}\n  do: {}", out.yellow("!"), out.name(&problem.place), out.name(&problem.what), problem.remedy));
+    }
+}
+
+fn headline(cx: &Context, picture: &Picture) -> String {
+    let (out, report) = (&cx.out, &picture.report);
+    match report.failures_survivable {
+        None => out.yellow("Not ready: nothing can be stored yet"),
+        Some(_) if report.chunks.lost > 0 => out.red("Data is lost"),
+        Some(_) if report.chunks.unavailable > 0 => out.red("Not readable: too few servers answer"),
+        Some(0) => out.red("Not safe: nothing more may fail"),
+        Some(1) => format!("{} any one more server may fail", out.green("Safe:")),
+        Some(n) => format!("{} any {n} more servers may fail", out.green("Safe:")),
+    }
+}
+
+fn row(status: &StatusResponse, latency: &BTreeMap<NodeId, Duration>, node: &Node) -> [String; 7] {
+    let devices = devices(status, node);
+    let state = report_of(status, node.id).map_or(node.state, |r| r.state);
+    let ms = |d: &Duration| format!("{:.1} ms", d.as_secs_f64() * 1000.0);
+    let dash = || "-".to_string();
+    [
+        node.name.clone(),
+        if node.address.is_empty() { dash() } else { node.address.clone() },
+        state_word(state).into(),
+        if node.zone.is_empty() { dash() } else { crate::safe::safe(&node.zone) },
+        units::size(devices.iter().map(|d| d.used).sum()),
+        units::size(devices.iter().map(|d| d.capacity).sum()),
+        latency.get(&node.id).map_or_else(dash, ms),
+    ]
+}

@@ -1,0 +1,259 @@
+//! `up`: the embedded cluster, a coordinator and nodes in this one process. The first start also
+//! makes the account and the profile, so that `put` works in the next terminal.
+//!
+//! ```text
+//! DIR/coordinator   the catalog
+//! DIR/node-1 …      the nodes' folders
+//! DIR/nodes         how many there are
+//! ```
+
+use crate::context::Context;
+use crate::failure::{Done, Failure, OK};
+use crate::password::{PasswordFrom, Secret};
+use crate::local;
+use crate::serve::{End, add, keep_address, kept_address, stopped_by_then};
+use clap::Args;
+use client::{Client, ClientOptions};
+use env::DiskExt;
+use model::account::canonical_name;
+use model::cluster::ServerRole;
+use model::{ClusterId, Error, Kind, Policy, Result};
+use serde_json::json;
+use server::coordinator::{Coordinator, CoordinatorConfig};
+use server::node::{Node, NodeConfig};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// How long the join tokens are good that `up` makes for its own nodes.
+const TOKEN_VALID: Duration = Duration::from_secs(600);
+
+/// `up`.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Where the cluster keeps its data [default: ~/.shardkeep/cluster]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// How many nodes a new cluster has [default: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=32))]
+    pub nodes: Option<u16>,
+    /// Default policy of a new cluster: K data and M parity shards [default: 2+2]
+    #[arg(long, value_name = "K+M")]
+    pub policy: Option<Policy>,
+    /// Address that the coordinator listens on; port 0 takes a free one, and keeps it
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
+    pub listen: String,
+    /// Account to make at the first start [default: your login name]
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    #[command(flatten)]
+    pub password: PasswordFrom,
+}
+
+/// The account that the first start makes.
+struct First {
+    name: String,
+    password: Secret,
+}
+
+/// What runs, and the recovery words of the account that was made.
+struct Began {
+    nodes: Vec<server::node::Running>,
+    made: Option<(String, Zeroizing<String>)>,
+}
+
+/// Runs the cluster until it is told to stop.
+pub async fn run(cx: Context, args: Up) -> Result<Done, Failure> {
+    let dir = std::path::absolute(args.dir.clone().unwrap_or_else(|| cx.home.join("cluster")))
+        .map_err(|e| Failure::usage(format!("--dir: {e}")))?;
+    let host = args.listen.rsplit_once(':').map(|(host, _)| host.to_string());
+    let host = host.filter(|h| !h.is_empty()).ok_or_else(|| Failure::usage("--listen: write HOST:PORT, for example 127.0.0.1:0"))?;
+    if matches!(host.as_str(), "0.0.0.0" | "[::]") {
+        return Err(Failure::usage("`up` needs an address that can be connected to; for several machines there is `serve`"));
+    }
+    let catalog = dir.join("coordinator");
+    let is_new = !cx.env.disk.exists(&catalog);
+    let count = nodes(&cx, &dir, &args, is_new).await?;
+    let first = if is_new { Some(first(&cx, &args).await?) } else { None };
+    if is_new {
+        write(&cx, &dir, "nodes", count.to_string()).await?;
+    } else if args.policy.is_some() {
+        cx.out.note(&format!("{} --policy counts when a cluster is made; this one keeps its own", cx.out.yellow("note:")));
+    }
+
+    let mut end = End::new(&cx.env, false);
+    let mut config = CoordinatorConfig::new(&catalog, kept_address(&cx.env, &catalog, &args.listen).await);
+    config.policy = args.policy.unwrap_or(config.policy);
+    if let Some(first) = &first {
+        config.root_invite_name = first.name.clone();
+    }
+    let Some(coordinator) = end.or(Coordinator::start(cx.env.clone(), config)).await else { return Ok(OK) };
+    let coordinator = coordinator?;
+    keep_address(&cx.env, &catalog, &coordinator.address).await?;
+
+    // Not cut off by a signal: nobody would see the recovery words of an account made that moment.
+    let began = begin(&cx, &args, &dir, (&host, count), first, &coordinator).await;
+    let Began { nodes, made } = match began {
+        Ok(began) => began,
+        Err(failure) => {
+            coordinator.shutdown().await;
+            return Err(failure);
+        }
+    };
+
+    let mut ready = json!({
+        "ready": true,
+        "role": "up",
+        "address": coordinator.address,
+        "cluster": coordinator.cluster.to_string(),
+        "dir": dir.display().to_string(),
+        "nodes": nodes.iter().map(|n| json!({ "node": n.node.to_string(), "address": n.address })).collect::<Vec<_>>(),
+    });
+    if let Some((name, words)) = &made {
+        add(&mut ready, "account", json!(name));
+        add(&mut ready, "recovery_words", json!(**words));
+    }
+    let text = Zeroizing::new(welcome(&cx, &dir, &coordinator.address, nodes.len(), made.as_ref()));
+    cx.out.answer(&ready, &text);
+
+    end.wait().await;
+    cx.out.note("stopping …");
+    let nodes = futures::future::join_all(nodes.into_iter().map(server::node::Running::shutdown));
+    stopped_by_then(async {
+        // Both at once: each may take nearly the five seconds that there are.
+        tokio::join!(nodes, coordinator.shutdown());
+    })
+    .await;
+    Ok(OK)
+}
+
+/// How many nodes the cluster has; decided once, at the first start.
+async fn nodes(cx: &Context, dir: &Path, args: &Up, is_new: bool) -> Result<u16, Failure> {
+    if is_new {
+        let count = args.nodes.unwrap_or(4);
+        let policy = args.policy.unwrap_or(Policy::DEFAULT);
+        if u16::from(policy.width()) > count {
+            return Err(Failure::usage(format!("policy {policy} needs {0} nodes: say --nodes {0}, or another --policy", policy.width())));
+        }
+        return Ok(count);
+    }
+    let (disk, file) = (cx.env.disk.clone(), dir.join("nodes"));
+    let read = cx.env.blocking(move || disk.read(&file)).await.ok();
+    let count = read.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|text| text.trim().parse().ok());
+    let count = count.ok_or_else(|| Error::corrupt(format!("{} does not say how many nodes there are", dir.join("nodes").display())))?;
+    match args.nodes {
+        Some(n) if n != count => Err(Failure::usage(format!("the cluster in {} has {count} nodes, which cannot change yet", dir.display()))),
+        _ => Ok(count),
+    }
+}
+
+async fn write(cx: &Context, dir: &Path, name: &str, text: String) -> Result<()> {
+    let (disk, folder, file) = (cx.env.disk.clone(), dir.to_path_buf(), dir.join(name));
+    let written = cx.env.blocking(move || disk.create_dir_all(&folder).and_then(|()| disk.replace(&file, text.as_bytes()))).await;
+    written.map_err(|e| local::io_error(&dir.join(name), &e))
+}
+
+fn node_dir(dir: &Path, number: u16) -> PathBuf {
+    dir.join(format!("node-{number}"))
+}
+
+/// Asks for what the first start needs, before anything is made.
+async fn first(cx: &Context, args: &Up) -> Result<First, Failure> {
+    if cx.profile()?.exists() {
+        return Err(another_cluster(cx).into());
+    }
+    let login = || ["USER", "LOGNAME"].iter().find_map(|v| std::env::var(v).ok().filter(|name| !name.is_empty()));
+    let name = args.user.clone().or_else(login).ok_or_else(|| Failure::usage("this process has no login name: say --user NAME"))?;
+    let name = canonical_name(&name).map_err(|e| Failure::usage(format!("{}: choose another with --user NAME", e.message)))?;
+    let password = args.password.read_new(cx, &name).await?;
+    Ok(First { name, password })
+}
+
+fn another_cluster(cx: &Context) -> Error {
+    Error::exists(format!("the profile in {} belongs to another cluster", cx.home.display()))
+        .hint("shardkeep up --profile NAME, and --profile NAME with the commands that are meant for it")
+}
+
+/// Makes the account where there is none, and starts the nodes.
+async fn begin(
+    cx: &Context,
+    args: &Up,
+    dir: &Path,
+    (host, count): (&str, u16),
+    first: Option<First>,
+    coordinator: &server::coordinator::Running,
+) -> Result<Began, Failure> {
+    let mut admin = None;
+    let mut made = None;
+    if let Some(invite) = &coordinator.invite {
+        // An earlier first start may have been cut off before its account was made.
+        let name = client::invite_name(invite)?;
+        let password = match first {
+            Some(first) => first.password,
+            None if cx.profile()?.exists() => return Err(another_cluster(cx).into()),
+            None => args.password.read_new(cx, &name).await?,
+        };
+        let (client, words) = Client::register(cx.profile()?, invite, &password, ClientOptions::default()).await?;
+        admin = Some(client);
+        made = Some((name, words));
+    }
+    let mut nodes = Vec::new();
+    for number in 1..=count {
+        match start_node(cx, dir, host, number, coordinator.cluster, &mut admin).await {
+            Ok(node) => nodes.push(node),
+            Err(failure) => {
+                futures::future::join_all(nodes.into_iter().map(server::node::Running::shutdown)).await;
+                return Err(failure);
+            }
+        }
+    }
+    Ok(Began { nodes, made })
+}
+
+/// Starts a node; one that is no member yet joins with a fresh token.
+async fn start_node(
+    cx: &Context,
+    dir: &Path,
+    host: &str,
+    number: u16,
+    cluster: ClusterId,
+    admin: &mut Option<Client>,
+) -> Result<server::node::Running, Failure> {
+    let dir = node_dir(dir, number);
+    let mut config = NodeConfig::new(&dir, format!("{host}:0"));
+    if cx.env.disk.exists(&dir) {
+        match Node::start(cx.env.clone(), config.clone()).await {
+            // It belongs to no node: an earlier first start was cut off here.
+            Err(e) if e.kind == Kind::Denied => {}
+            started => return Ok(started?),
+        }
+    }
+    let client = match admin {
+        Some(client) => client,
+        None if cx.profile()?.info()?.cluster != cluster => return Err(another_cluster(cx).into()),
+        None => admin.insert(cx.client().await?),
+    };
+    config.join = Some(client.create_token(ServerRole::Node, TOKEN_VALID, None).await?.0);
+    Ok(Node::start(cx.env.clone(), config).await?)
+}
+
+fn welcome(cx: &Context, dir: &Path, address: &str, nodes: usize, made: Option<&(String, Zeroizing<String>)>) -> String {
+    let out = &cx.out;
+    let ok = out.green("✓");
+    let mut text = format!("{ok} coordinator at {} and {nodes} nodes serve, data in {}\n", out.bold(address), dir.display());
+    if let Some((name, words)) = made {
+        text += &format!("{ok} account {} is made and logged in\n", out.bold(name));
+        text += &format!("\n{}\n\n", out.bold("Write down your recovery words. They are the only way back when you forget your password:"));
+        for (i, line) in words.split_whitespace().collect::<Vec<_>>().chunks(6).enumerate() {
+            let numbered: Vec<String> = line.iter().zip(i * 6 + 1..).map(|(word, n)| format!("{n:>2} {word:<9}")).collect();
+            text += &format!("  {}\n", numbered.join(" ").trim_end());
+        }
+    }
+    text += &format!(
+        "\n{} all of this is on one machine: when its disk dies, everything is lost. Lost nodes are survived,\n      \
+         the only coordinator is not: without {} nothing can be read any more.\n",
+        out.yellow("note:"),
+        dir.join("coordinator").display()
+    );
+    text + "\nIn another terminal:\n\n  shardkeep put FILE /\n  shardkeep ls /\n  shardkeep cluster status\n\nCtrl-C stops it; `shardkeep up` starts it again."
+}
