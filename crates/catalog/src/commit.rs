@@ -176,7 +176,7 @@ impl Tx<'_> {
                 let old = self.get::<EntryRow>(&key::entry(work.id, *folder, *tag))?;
                 let old = old.filter(|o| o.row.entry == row.entry && o.row.rev == *rev);
                 let old = old.ok_or_else(|| Error::conflict("somebody else changed it first"))?;
-                if !row.sealed.is_empty() && old.child != change.child {
+                if old.child != change.child {
                     return Err(Error::invalid("an entry stays the file or the folder that it is").into());
                 }
                 if (row.folder, row.tag) != (*folder, *tag) && self.has(&key::entry(work.id, row.folder, row.tag))? {
@@ -286,7 +286,7 @@ fn check_change(space: SpaceId, change: &Change, epoch: KeyEpoch) -> Result<()> 
     if change.new_manifest.as_ref().is_some_and(|m| change.manifest != Some(m.id)) {
         return wrong("it brings a manifest that it does not name");
     }
-    if row.sealed.is_empty() && (change.manifest.is_some() || change.child.is_some()) {
+    if row.sealed.is_empty() && (change.manifest.is_some() || change.new_manifest.is_some()) {
         return wrong("a removal leaves nothing");
     }
     if change.purge && !row.sealed.is_empty() {

@@ -229,7 +229,7 @@ impl Cluster {
             let target = self.target(node).await?;
             self.pool.rpc_body::<PutShard>(&target, request, body, SHARD_CALL).await.map(|_| ())
         };
-        self.paces.timed(node, call).await
+        self.paces.timed_unless_resting(node, call).await
     }
 
     /// Reads a shard or a range of it: encoded descriptor and bytes.

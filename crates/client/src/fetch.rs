@@ -175,12 +175,12 @@ impl<'a> Chunk<'a> {
                     }
                     Err(e) => {
                         self.report(index, &e.message).await;
-                        failed.push(e);
+                        failed.push(self.named(index, e));
                         more = true;
                     }
                 },
             }
-            if let (true, Some((index, device))) = (more, rest.next()) {
+            if more && let Some((index, device)) = rest.next() {
                 under_way.push(self.get(index, device, None));
             }
             if have.len() >= k {
@@ -198,6 +198,14 @@ impl<'a> Chunk<'a> {
                     }
                 }
             }
+        }
+    }
+
+    /// An error with the node on which it happened.
+    fn named(&self, index: u8, e: Error) -> Error {
+        match self.layout.holder(&self.chunk, index) {
+            Some(device) => e.on(device.node),
+            None => e,
         }
     }
 

@@ -201,9 +201,11 @@ impl ShardStore {
         self.0.device
     }
 
-    /// Whether damage was found at open: shards may be missing that were here once.
+    /// Whether shards may be missing that were here once: damage was found at open, or a record at the
+    /// very end was no good. That is mostly a write that was never acknowledged, but the same is seen
+    /// when the last shard written has rotted.
     pub fn is_suspect(&self) -> bool {
-        !self.0.report.corrupt.is_empty()
+        !self.0.report.corrupt.is_empty() || self.0.report.torn_bytes > 0
     }
 
     /// Stores a shard; durable on return. Storing the same again changes nothing.
@@ -342,7 +344,7 @@ impl ShardStore {
         let room = self.0.env.blocking(move || inner.room()).await;
         let used = self.0.used();
         let state = self.0.state();
-        let damage = self.is_suspect().then(|| "its log was damaged when it was opened: what is missing is rebuilt".to_string());
+        let damage = (!self.0.report.corrupt.is_empty()).then(|| "its log was damaged when it was opened: what is missing is rebuilt".to_string());
         let (capacity, problem) = match room {
             Ok((capacity, left)) => {
                 let full = (left == 0).then(|| "full: it takes no new shards".to_string());

@@ -7,7 +7,7 @@ fn token() -> JoinToken {
         role: ServerRole::Node,
         secret: [9; 32],
         expires_ms: 1_800_000_000_000,
-        coordinators: vec!["c1.example:7400".into(), "10.0.0.2:7400".into()],
+        coordinators: vec!["c1.example:7400".into(), "192.0.2.2:7400".into()],
     }
 }
 
