@@ -4,6 +4,7 @@
 use crate::context::Context;
 use crate::failure::{Done, Failure, usage_error};
 use crate::out::Out;
+use crate::stop::unless_told;
 use crate::{account, bench, change, cluster, demo, listing, manual, serve, transfer, up, usage, verify};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
@@ -127,21 +128,21 @@ impl Cli {
             Command::Register(a) => account::register(cx, a).await,
             Command::Login(a) => account::login(cx, a).await,
             Command::Logout => account::logout(cx).await,
-            Command::Whoami => account::whoami(cx).await,
+            Command::Whoami => unless_told(account::whoami(cx)).await,
             Command::Recover(a) => account::recover(cx, a).await,
             Command::Passwd(a) => account::passwd(cx, a).await,
             Command::Put(a) => transfer::put(cx, a).await,
             Command::Get(a) => transfer::get(cx, a).await,
             Command::Cat(a) => transfer::cat(cx, a).await,
-            Command::Ls(a) => listing::ls(cx, a).await,
-            Command::Tree(a) => listing::tree(cx, a).await,
-            Command::Find(a) => listing::find(cx, a).await,
-            Command::Stat(a) => usage::stat(cx, a).await,
-            Command::Du(a) => usage::du(cx, a).await,
-            Command::Mkdir(a) => change::mkdir(cx, a).await,
-            Command::Mv(a) => change::mv(cx, a).await,
-            Command::Cp(a) => change::cp(cx, a).await,
-            Command::Rm(a) => change::rm(cx, a).await,
+            Command::Ls(a) => unless_told(listing::ls(cx, a)).await,
+            Command::Tree(a) => unless_told(listing::tree(cx, a)).await,
+            Command::Find(a) => unless_told(listing::find(cx, a)).await,
+            Command::Stat(a) => unless_told(usage::stat(cx, a)).await,
+            Command::Du(a) => unless_told(usage::du(cx, a)).await,
+            Command::Mkdir(a) => unless_told(change::mkdir(cx, a)).await,
+            Command::Mv(a) => unless_told(change::mv(cx, a)).await,
+            Command::Cp(a) => unless_told(change::cp(cx, a)).await,
+            Command::Rm(a) => unless_told(change::rm(cx, a)).await,
             Command::Verify(a) => verify::run(cx, a).await,
             Command::Bench(a) => bench::run(cx, a).await,
             Command::Completions(a) => manual::completions(&cx, a),

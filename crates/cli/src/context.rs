@@ -44,6 +44,11 @@ impl Context {
 
     /// The same, with a policy for new files.
     pub async fn client_with(&self, policy: Option<Policy>) -> Result<Client> {
-        Client::open(self.profile()?, ClientOptions { policy, ..Default::default() }).await
+        self.client_of(ClientOptions { policy, ..Default::default() }).await
+    }
+
+    /// The same, with all options.
+    pub async fn client_of(&self, options: ClientOptions) -> Result<Client> {
+        Client::open(self.profile()?, options).await
     }
 }

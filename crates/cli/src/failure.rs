@@ -18,6 +18,8 @@ pub const OK: Done = 0;
 pub enum Failure {
     /// What was typed makes no sense.
     Usage(String),
+    /// Told to stop by SIGTERM or Ctrl-C.
+    Interrupted(String),
     /// Anything else.
     Error(Error),
 }
@@ -32,6 +34,8 @@ impl Failure {
     pub fn code(&self) -> Done {
         match self {
             Failure::Usage(_) => 2,
+            // As shells have it: 128 + SIGINT.
+            Failure::Interrupted(_) => 130,
             Failure::Error(e) => exit_code(e.kind),
         }
     }
@@ -43,6 +47,7 @@ impl Failure {
         } else {
             match self {
                 Failure::Usage(message) => out.error_line(&format!("{} {}", out.red("error:"), safe(message))),
+                Failure::Interrupted(message) => out.error_line(&safe(message)),
                 Failure::Error(e) => out.error_line(&human(e, out)),
             }
         }
@@ -52,6 +57,7 @@ impl Failure {
     fn to_json(&self) -> Value {
         match self {
             Failure::Usage(message) => usage_json(message),
+            Failure::Interrupted(message) => json!({ "error": { "kind": "interrupted", "message": message, "node": null, "hint": null } }),
             Failure::Error(e) => json!({ "error": {
                 "kind": kind_word(e.kind),
                 "message": e.message,
@@ -66,6 +72,31 @@ impl From<Error> for Failure {
     fn from(e: Error) -> Self {
         Failure::Error(e)
     }
+}
+
+/// Failures shown to people one by one; of more, the number is told.
+const SHOWN: usize = 20;
+
+/// Prints what failed in several places, by path; answers with the exit code, which is 0 when
+/// nothing has failed.
+pub fn report_each(failed: &[(String, Error)], out: &Out) -> Done {
+    for (i, (path, e)) in failed.iter().enumerate() {
+        let failure = Failure::Error(e.clone());
+        if out.json() {
+            let mut object = failure.to_json();
+            object["error"]["path"] = path.as_str().into();
+            out.error_line(&object.to_string());
+        } else if i < SHOWN {
+            // Many files that fail alike need the advice once.
+            let told = failed.iter().take(i).any(|(_, before)| before.hint == e.hint);
+            let hint = e.hint.clone().filter(|_| !told);
+            let message = if e.message.contains(path) { e.message.clone() } else { format!("{path}: {}", e.message) };
+            out.error_line(&human(&Error { message, hint, ..e.clone() }, out));
+        } else if i == SHOWN {
+            out.error_line(&format!("and {} more like these", failed.len() - SHOWN));
+        }
+    }
+    worst(failed.iter().map(|(_, e)| e.kind)).map_or(OK, exit_code)
 }
 
 fn human(e: &Error, out: &Out) -> String {
@@ -110,16 +141,8 @@ pub fn kind_word(kind: Kind) -> &'static str {
 
 /// The kind by which a command ends that failed in several places: what hurts most comes first.
 pub fn worst(kinds: impl IntoIterator<Item = Kind>) -> Option<Kind> {
-    const ORDER: [Kind; 8] = [
-        Kind::Corrupt,
-        Kind::Unavailable,
-        Kind::Insufficient,
-        Kind::Denied,
-        Kind::Conflict,
-        Kind::Exists,
-        Kind::NotFound,
-        Kind::Invalid,
-    ];
+    const ORDER: [Kind; 8] =
+        [Kind::Corrupt, Kind::Unavailable, Kind::Insufficient, Kind::Denied, Kind::Conflict, Kind::Exists, Kind::NotFound, Kind::Invalid];
     kinds.into_iter().min_by_key(|kind| ORDER.iter().position(|k| k == kind))
 }
 

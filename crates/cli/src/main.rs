@@ -7,10 +7,12 @@ mod out;
 mod safe;
 mod units;
 
+mod glob;
 mod local;
 mod logs;
 mod meter;
 mod password;
+mod range;
 mod stop;
 mod target;
 
@@ -26,6 +28,11 @@ mod transfer;
 mod up;
 mod usage;
 mod verify;
+
+/// Chunks come and go by megabytes: with the system's allocator each brings fresh pages, and the
+/// page faults cost more than the work on them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ! {
     let cli = args::parse();

@@ -1,6 +1,8 @@
 //! When to stop: on SIGTERM, on Ctrl-C, and, for the children of `demo`, when the parent is gone.
 
+use crate::failure::Failure;
 use env::Env;
+use std::future::Future;
 use std::io::Read;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -13,6 +15,15 @@ pub async fn told() {
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
+    }
+}
+
+/// Runs what may be dropped at any moment, and drops it when told to stop.
+pub async fn unless_told<T, E: Into<Failure>>(work: impl Future<Output = Result<T, E>>) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        done = work => done.map_err(Into::into),
+        () = told() => Err(Failure::Interrupted("interrupted".into())),
     }
 }
 

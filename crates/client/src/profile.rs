@@ -135,7 +135,7 @@ impl Profile {
     }
 
     /// Removes the session. The keys in it are gone from this machine.
-    pub(crate) fn forget_session(&self) -> Result<()> {
+    pub fn forget_session(&self) -> Result<()> {
         let path = self.dir.join("session");
         if self.env.disk.exists(&path) {
             self.env.disk.remove_file(&path).map_err(|e| self.io("session", &e))?;

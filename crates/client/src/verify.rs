@@ -76,6 +76,10 @@ pub struct VerifyReport {
     pub lost: u64,
     /// Shards or chunks that do not verify.
     pub corrupt: u64,
+    /// Shards whose servers do not answer.
+    pub unreachable: u64,
+    /// Parts of files that could not be read now, though nothing says that they are corrupt.
+    pub unreadable: u64,
     /// `(path, what)` of each that is not well.
     pub problems: Vec<(String, String)>,
 }
@@ -194,6 +198,7 @@ impl Client {
             let present = chunk.present();
             let bad: Vec<_> = chunk.shards.iter().filter(|s| s.state != ShardPlaceState::Ok).collect();
             report.corrupt += bad.iter().filter(|s| s.state == ShardPlaceState::Corrupt).count() as u64;
+            report.unreachable += bad.iter().filter(|s| s.state == ShardPlaceState::Unreachable).count() as u64;
             if present < chunk.k as usize {
                 report.lost += 1;
             } else if bad.is_empty() {
@@ -212,7 +217,11 @@ impl Client {
         let reader = match self.open_file(entry).await {
             Ok(reader) => reader,
             Err(e) => {
-                report.corrupt += 1;
+                if e.kind == Kind::Corrupt {
+                    report.corrupt += 1;
+                } else {
+                    report.unreadable += 1;
+                }
                 report.problems.push((path, e.message));
                 return Ok(());
             }
@@ -225,6 +234,8 @@ impl Client {
                 Err(e) => {
                     if e.kind == Kind::Corrupt {
                         report.corrupt += 1;
+                    } else {
+                        report.unreadable += 1;
                     }
                     report.problems.push((path.clone(), format!("chunk {index}: {}", e.message)));
                 }
