@@ -9,6 +9,8 @@ mod token;
 use crate::context::Context;
 use crate::failure::{Done, Failure};
 use clap::Subcommand;
+use client::Client;
+use model::Result;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -31,4 +33,12 @@ pub async fn run(cx: Context, command: Cluster) -> Result<Done, Failure> {
         Cluster::Invite(args) => invite::run(cx, args).await,
         Cluster::Events(args) => events::run(cx, args).await,
     }
+}
+
+/// Further nodes that may be lost, whichever, as `cluster status` counts them; `None` before
+/// anything can be stored.
+pub async fn survivable(client: &Client) -> Result<Option<u8>> {
+    let status = client.status().await?;
+    let layout = client.layout(status.cluster.policy.width()).await?;
+    Ok(report::Report::of(&status, layout.as_ref()).failures_survivable)
 }
