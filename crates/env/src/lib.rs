@@ -62,7 +62,7 @@ pub struct Space {
 pub trait Disk: Send + Sync {
     /// Opens a file.
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>>;
-    /// Creates a folder and its parents.
+    /// Creates a folder and its parents. Those that were missing are durable afterwards.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// File and folder names in a folder, sorted.
     fn read_dir(&self, path: &Path) -> io::Result<Vec<String>>;

@@ -59,7 +59,9 @@ impl Disk for SystemDisk {
     }
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+        let missing: Vec<&Path> = path.ancestors().take_while(|a| !a.as_os_str().is_empty() && !a.exists()).collect();
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        missing.iter().try_for_each(|made| self.sync_dir(made.parent().unwrap_or(Path::new("."))))
     }
     fn read_dir(&self, path: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
