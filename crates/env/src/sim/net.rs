@@ -1,7 +1,8 @@
 //! The simulated network of one host: turmoil's TCP under the names and rules of [`Net`].
 //!
 //! Turmoil binds unspecified and loopback addresses only; a host's own name or address is served by
-//! the unspecified one, and shown as asked for. Once the host has lost its power nothing more leaves
+//! the unspecified one, and shown as asked for. A connection stands when the other side has accepted
+//! it (there is no backlog), and is refused at once over a partition. Once the host has lost its power nothing more leaves
 //! it, even while its tasks run on to the end of the tick.
 
 use super::Life;
