@@ -1,0 +1,80 @@
+//! The workloads of the design's performance document, each with the limit of this machine measured
+//! in the same run. Figures are medians of several rounds; claims are ratios within one run.
+//!
+//! ```text
+//! cargo build --release && cargo run --release -p bench -- [limits|w1|w2|w3|w4|w5]... [--rounds N] [--small] [--json]
+//! ```
+//! Servers are real processes of the release binary; the client is in this process.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // it measures the real machine
+
+mod cluster;
+mod limits;
+mod machine;
+mod workloads;
+
+use limits::Limits;
+use std::path::PathBuf;
+use workloads::{Row, Run};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const ALL: [&str; 6] = ["limits", "w1", "w2", "w3", "w4", "w5"];
+
+fn main() {
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let mut flag = |name: &str| args.iter().position(|a| a == name).map(|i| args.remove(i)).is_some();
+    let (json, small) = (flag("--json"), flag("--small"));
+    let rounds = match args.iter().position(|a| a == "--rounds") {
+        Some(i) if i + 1 < args.len() => args.drain(i..i + 2).nth(1).and_then(|n| n.parse().ok()).unwrap_or(3),
+        _ => 3,
+    };
+    if let Some(wrong) = args.iter().find(|a| !ALL.contains(&a.as_str())) {
+        eprintln!("bench: '{wrong}' is none of {}", ALL.join(", "));
+        std::process::exit(2);
+    }
+    let wanted = |name: &str| args.is_empty() || args.iter().any(|a| a == name);
+    let dir = tempfile::Builder::new().prefix("shardkeep-bench-").tempdir().expect("a folder for the measurement");
+    let limits = Limits::measure(dir.path(), small);
+    if !json {
+        println!("{limits}");
+    }
+    let mut rows = Vec::new();
+    if ALL[1..].iter().any(|w| wanted(w)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
+        runtime.block_on(async {
+            let mut run = Run::start(dir.path(), binary(), limits.clone(), rounds, small).await;
+            for name in ALL[1..].iter().filter(|w| wanted(w)) {
+                let some = match *name {
+                    "w1" => run.w1().await,
+                    "w2" => run.w2().await,
+                    "w3" => run.w3().await,
+                    "w4" => run.w4().await,
+                    _ => run.w5().await,
+                };
+                for row in &some {
+                    if !json {
+                        println!("{row}");
+                    }
+                }
+                rows.extend(some);
+            }
+        });
+    }
+    if json {
+        let rows: Vec<_> = rows.iter().map(Row::json).collect();
+        println!("{}", serde_json::json!({ "limits": limits.json(), "rows": rows }));
+    }
+}
+
+/// The release binary beside this one.
+fn binary() -> PathBuf {
+    let me = std::env::current_exe().expect("this program's path");
+    let binary = me.with_file_name("shardkeep");
+    if !binary.exists() {
+        eprintln!("bench: {} is missing; first run: cargo build --release", binary.display());
+        std::process::exit(1);
+    }
+    binary
+}
