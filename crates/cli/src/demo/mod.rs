@@ -27,9 +27,9 @@ use tell::Tell;
 /// How many nodes there are, and which two of them die.
 const NODES: usize = 4;
 const VICTIMS: [usize; 2] = [1, 3];
-/// Longest time that healing may take before the demo counts as failed, plus what the data needs.
+/// Longest time that healing may take before the demo counts as failed, beside what the data needs.
 const HEALING: Duration = Duration::from_secs(60);
-/// Account of the demo: the name of a new cluster's first admin.
+/// How long the join tokens are good.
 const TOKEN_VALID: Duration = Duration::from_secs(600);
 
 /// `demo`.
@@ -113,18 +113,14 @@ async fn story(cx: &Context, args: Demo) -> Result<(), Failure> {
     let password = format!("demo {}", hex(&cx.env.random::<12>()));
     let user = cx.at_home(dir.join("home"));
     let (client, _words) = Client::register(user.profile()?, &invite, &password, ClientOptions::default()).await?;
-    let starting = (1..=NODES).map(|number| {
-        let (client, servers) = (&client, &servers);
-        async move {
-            let (token, _) = client.create_token(ServerRole::Node, TOKEN_VALID, None).await?;
-            servers.node(number, Some(token)).await
-        }
-    });
+    // One after another, so that node N lies in folder N.
     let mut nodes: Vec<Option<Server>> = Vec::new();
-    for node in futures::future::join_all(starting).await {
-        nodes.push(Some(node?));
+    for number in 1..=NODES {
+        let (token, _) = client.create_token(ServerRole::Node, TOKEN_VALID, None).await?;
+        let node = servers.node(number, Some(token)).await?;
+        tell.server(&node);
+        nodes.push(Some(node));
     }
-    nodes.iter().flatten().for_each(|node| tell.server(node));
     tell.ok("an account is made; its keys and password stay on this side", json!({ "nodes": NODES }));
 
     tell.step("store", "Files are sealed here, cut into 2 + 2 shards, and stored on all four nodes");

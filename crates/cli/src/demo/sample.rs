@@ -18,7 +18,7 @@ pub async fn make(cx: &Context, dir: &Path) -> Result<Vec<PathBuf>> {
             let top = dir.join("sample");
             let notes = top.join("notes");
             local::make_folders(&notes)?;
-            local::write(&top.join(format!("{CANARY}.txt")), letter(400).as_bytes())?;
+            local::write(&top.join(format!("Why {CANARY}.txt")), letter(400).as_bytes())?;
             local::write(&top.join("photo.raw"), &noise(&seed, 24 << 20))?;
             local::write(&top.join("ledger.csv"), ledger(40_000).as_bytes())?;
             local::write(&notes.join("to do.txt"), format!("Tell nobody that {CANARY}.\n").as_bytes())?;
@@ -30,7 +30,7 @@ pub async fn make(cx: &Context, dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// A text of so many lines, each with the phrase.
 fn letter(lines: u32) -> String {
-    (1..=lines).map(|n| format!("{n:>4}. Dear reader, remember that {CANARY}, and that nobody else is to know.\n")).collect()
+    (1..=lines).map(|n| format!("{n:>4}. Remember that {CANARY}, and that nobody else is to know it.\n")).collect()
 }
 
 fn ledger(lines: u32) -> String {
