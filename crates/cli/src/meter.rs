@@ -250,9 +250,12 @@ pub fn last_object(files: u64, bytes: u64, elapsed: Duration, degraded: bool, fa
     last
 }
 
-/// The same for people: `12 files, 4.2 GiB in 3.2 s (1.3 GiB/s)`.
+/// The same for people: `12 files, 4.2 GiB in 3.2 s (1.3 GiB/s)`. What takes no time has no rate.
 pub fn last_sentence(files: u64, bytes: u64, elapsed: Duration) -> String {
-    let (noun, seconds) = (if files == 1 { "file" } else { "files" }, elapsed.as_secs_f64().max(0.001));
+    let (noun, seconds) = (if files == 1 { "file" } else { "files" }, elapsed.as_secs_f64());
+    if seconds < 0.1 {
+        return format!("{files} {noun}, {}", units::size(bytes));
+    }
     format!("{files} {noun}, {} in {} ({}/s)", units::size(bytes), units::duration(elapsed), units::size((bytes as f64 / seconds) as u64))
 }
 
@@ -290,6 +293,7 @@ mod tests {
     fn people_read_a_sentence() {
         assert_eq!(sentence(&HALF, Some(1048576.0)), " 50%  2.0 MiB of 4.0 MiB  1 of 4 files  1.0 MiB/s  2.0 s left");
         assert_eq!(sentence(&Counts { bytes: 1024, ..Default::default() }, None), "1.0 KiB");
+        assert_eq!(last_sentence(2, 6, Duration::from_millis(40)), "2 files, 6 B");
         assert_eq!(last_sentence(1, 2048, Duration::from_secs(2)), "1 file, 2.0 KiB in 2.0 s (1.0 KiB/s)");
     }
 

@@ -40,6 +40,8 @@ impl Pending {
 /// What came of many changes.
 pub(crate) struct Committed {
     pub done: u64,
+    /// Those of them that were files.
+    pub files: u64,
     pub failed: Vec<(String, Error)>,
 }
 
@@ -91,7 +93,9 @@ impl Committer {
         drop(self.sender);
         match self.task.await {
             Ok(committed) => committed,
-            Err(e) => Committed { done: 0, failed: vec![("commit".into(), Error::unavailable(format!("the commit task ended: {e}")))] },
+            Err(e) => {
+                Committed { done: 0, files: 0, failed: vec![("commit".into(), Error::unavailable(format!("the commit task ended: {e}")))] }
+            }
         }
     }
 }
@@ -125,7 +129,7 @@ impl Client {
     }
 
     async fn commit_all(&self, mut receiver: mpsc::Receiver<Item>, progress: Arc<dyn Progress>) -> Committed {
-        let mut result = Committed { done: 0, failed: Vec::new() };
+        let mut result = Committed { done: 0, files: 0, failed: Vec::new() };
         let mut held: Option<Item> = None;
         loop {
             let first = match held.take() {
@@ -166,6 +170,7 @@ impl Client {
                         journal.remove();
                     }
                     if item.file {
+                        result.files += 1;
                         progress.file(&item.label);
                     }
                 }

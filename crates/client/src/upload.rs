@@ -131,7 +131,6 @@ impl Client {
             }
             Err(e) => report.failed.push((path, e)),
         };
-        let mut folders_sent = 0u64;
         for put in puts {
             let items = match put.source {
                 Source::Path(path) => {
@@ -160,10 +159,7 @@ impl Client {
                 let path = work.remote().clone();
                 let place = match places.of(&upload, &path, work.is_folder(), &committer).await {
                     Ok(Some(place)) => place,
-                    Ok(None) => {
-                        folders_sent += 1;
-                        continue;
-                    }
+                    Ok(None) => continue,
                     Err(e) => {
                         report.failed.push((path.to_string(), e));
                         continue;
@@ -189,7 +185,7 @@ impl Client {
         drop(upload);
         let committed = committer.finish().await;
         report.failed.extend(committed.failed);
-        report.files = committed.done.saturating_sub(folders_sent);
+        report.files = committed.files;
         Ok(report)
     }
 }

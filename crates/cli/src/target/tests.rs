@@ -70,7 +70,7 @@ fn no_source_overwrites_another() {
 #[test]
 fn what_lies_in_a_folder_goes_to_the_destination_itself() {
     let contents = Source { name: None, ..folder("x") };
-    assert_eq!(go(&[contents.clone()], "/d", There::Folder), Ok(vec!["x>/d".into()]));
+    assert_eq!(go(std::slice::from_ref(&contents), "/d", There::Folder), Ok(vec!["x>/d".into()]));
     assert_eq!(go(&[contents.clone(), contents], "/d", There::Folder), Ok(vec!["x>/d".into(), "x>/d".into()]));
 }
 
