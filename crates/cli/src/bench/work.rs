@@ -66,19 +66,19 @@ impl Work {
         Ok(median(rates))
     }
 
-    /// Bytes of plaintext by the clock, of some threads side by side.
+    /// What some threads reach side by side, each on a core of its own as far as there are cores: by
+    /// their CPU time, which grows where they are in each other's way (memory, shared caches).
     pub async fn all(self: &Arc<Self>, step: Step, threads: usize, time: Duration) -> Result<f64> {
         let mut rates = Vec::new();
         for _ in 0..RUNS {
-            let start = self.env.clock.monotonic();
             let running = (0..threads).map(|_| {
                 let work = self.clone();
                 self.env.blocking(move || work.repeat(step, time / RUNS as u32))
             });
             let done = futures::future::join_all(running).await.into_iter().collect::<Result<Vec<_>>>()?;
-            let took = self.env.clock.monotonic() - start;
-            let bytes: u64 = done.iter().map(|(bytes, _)| bytes).sum();
-            rates.push(bytes as f64 / took.as_secs_f64().max(1e-9));
+            let (bytes, spent) = done.iter().fold((0, Duration::ZERO), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            let each = bytes as f64 / spent.as_secs_f64().max(1e-9);
+            rates.push(each * threads.min(self.env.cores()) as f64);
         }
         Ok(median(rates))
     }
