@@ -3,7 +3,8 @@
 //! ```text
 //! segment  = header 64 ‖ records, each aligned to 8 ‖ zeros            (while it is written)
 //!          = header 64 ‖ records ‖ footer record ‖ trailer 16          (sealed)
-//! header   = "SKJSEG1\0" 8 ‖ journal id 16 ‖ segment id 8 ‖ zeros 28 ‖ CRC32C of the 60 bytes before 4
+//! header   = "SKJSEG1\0" 8 ‖ journal id 16 ‖ segment id 8 ‖ first sequence 8 ‖ zeros 20
+//!            ‖ CRC32C of the 60 bytes before 4
 //! record   = "SKR1" 4 ‖ version 1 ‖ kind 1 ‖ meta length 2 ‖ body length 4 ‖ place in batch 4
 //!            ‖ segment id 8 ‖ sequence 8 ‖ CRC of body 4 ‖ CRC of head 4 ‖ meta ‖ body ‖ zeros to 8
 //! footer   = a record of kind 255: body = (offset 8 ‖ kind 1 ‖ meta length 2 ‖ body length 4 ‖ meta)…
@@ -45,21 +46,22 @@ fn u64_at(b: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(b.get(at..at + 8)?.try_into().ok()?))
 }
 
-/// The header of a segment.
-pub fn segment_header(journal: &JournalId, segment: u64) -> [u8; SEGMENT_HEADER] {
+/// The header of a segment whose first record has that sequence.
+pub fn segment_header(journal: &JournalId, segment: u64, sequence: u64) -> [u8; SEGMENT_HEADER] {
     let mut h = [0; SEGMENT_HEADER];
     h[..8].copy_from_slice(SEGMENT_MAGIC);
     h[8..24].copy_from_slice(journal);
     h[24..32].copy_from_slice(&segment.to_le_bytes());
+    h[32..40].copy_from_slice(&sequence.to_le_bytes());
     let crc = crc32c::crc32c(&h[..60]);
     h[60..].copy_from_slice(&crc.to_le_bytes());
     h
 }
 
-/// Journal id and segment id of a header; `None` when it is none.
-pub fn read_segment_header(h: &[u8]) -> Option<(JournalId, u64)> {
+/// Journal id, segment id and first sequence of a header; `None` when it is none.
+pub fn read_segment_header(h: &[u8]) -> Option<(JournalId, u64, u64)> {
     let good = h.len() >= SEGMENT_HEADER && h.starts_with(SEGMENT_MAGIC) && u32_at(h, 60)? == crc32c::crc32c(&h[..60]);
-    if good { Some((h[8..24].try_into().ok()?, u64_at(h, 24)?)) } else { None }
+    if good { Some((h[8..24].try_into().ok()?, u64_at(h, 24)?, u64_at(h, 32)?)) } else { None }
 }
 
 /// A record's header.

@@ -38,10 +38,15 @@ pub(crate) fn open(env: &Env, config: &Config, mut visit: impl FnMut(Replayed<'_
         let file = env.disk.open(&path, Open::Existing).map_err(|e| Error::io(&path, e))?;
         let mut scan = Scan { file: &file, path: &path, journal: &journal, id: *id, report: &mut report, visit: &mut visit };
         let last = i + 1 == ids.len();
-        let found = scan.segment(last)?;
+        let Some(found) = scan.segment(last)? else {
+            drop(file);
+            report.segments -= 1;
+            env.disk.remove_file(&path).and_then(|()| env.disk.sync_dir(dir)).map_err(|e| Error::io(&path, e))?;
+            continue;
+        };
         sequence = sequence.max(found.next_sequence);
         // A segment that the disk refused to write was given up; a sealed one has its footer.
-        let active = last && !found.sealed && found.usable;
+        let active = last && !found.sealed;
         segments.set(*id, file.clone(), found.end, !active);
         if active {
             tail = Some((*id, file, found.end, found.listed));
@@ -61,13 +66,13 @@ fn journal_id(env: &Env, dir: &Path) -> Result<JournalId, Error> {
     let path = dir.join("journal");
     if env.disk.exists(&path) {
         let bytes = env.disk.read(&path).map_err(|e| Error::io(&path, e))?;
-        let id = format::read_segment_header(&bytes).filter(|(_, segment)| *segment == 0);
+        let id = format::read_segment_header(&bytes).filter(|(_, segment, _)| *segment == 0);
         return id
-            .map(|(id, _)| id)
+            .map(|(id, ..)| id)
             .ok_or(Error::Foreign { path: path.display().to_string(), why: "no journal of a version that is known" });
     }
     let id = env.random();
-    env.disk.replace(&path, &format::segment_header(&id, 0)).map_err(|e| Error::io(&path, e))?;
+    env.disk.replace(&path, &format::segment_header(&id, 0, 0)).map_err(|e| Error::io(&path, e))?;
     Ok(id)
 }
 
@@ -77,8 +82,6 @@ struct Found {
     end: u64,
     next_sequence: u64,
     sealed: bool,
-    /// The segment's own header was good.
-    usable: bool,
     /// Its records, for the footer to come (of the last segment only).
     listed: Vec<Listed>,
 }
@@ -106,24 +109,26 @@ impl<V: FnMut(Replayed<'_>) -> Result<(), Error>> Scan<'_, V> {
         (self.visit)(Replayed { position, kind: record.kind, meta: &record.meta, body_len: record.body_len })
     }
 
-    fn segment(&mut self, last: bool) -> Result<Found, Error> {
+    /// What is in a segment; `None` where it was being made when the power went.
+    fn segment(&mut self, last: bool) -> Result<Option<Found>, Error> {
         let len = self.file.len().map_err(|e| Error::io(self.path, e))?;
         let header = if len >= SEGMENT_HEADER as u64 { self.read(0, SEGMENT_HEADER)? } else { Vec::new() };
-        if format::read_segment_header(&header) != Some((*self.journal, self.id)) {
-            // The last one may have been torn while it was made: then nothing in it was acknowledged.
-            let torn = last && header.iter().all(|b| *b == 0);
-            if !torn {
-                self.report.corrupt.push(Corrupt { segment: self.id, range: 0..len });
+        let good = format::read_segment_header(&header).filter(|(journal, id, _)| (journal, *id) == (self.journal, self.id));
+        let Some((.., first)) = good else {
+            // The last one may have been torn while it was made: then nothing was ever in it.
+            if last && self.written(0, len)? == 0 {
+                return Ok(None);
             }
-            return Ok(Found { end: len, next_sequence: 0, sealed: !torn, usable: false, listed: Vec::new() });
-        }
+            self.report.corrupt.push(Corrupt { segment: self.id, range: 0..len });
+            return Ok(Some(Found { end: len, next_sequence: 0, sealed: true, listed: Vec::new() }));
+        };
         if let Some((records, next_sequence)) = self.footer(len)? {
             for record in &records {
                 self.show(record)?;
             }
-            return Ok(Found { end: len, next_sequence, sealed: true, usable: true, listed: Vec::new() });
+            return Ok(Some(Found { end: len, next_sequence, sealed: true, listed: Vec::new() }));
         }
-        self.records(len)
+        self.records(len, first).map(Some)
     }
 
     /// The footer of a sealed segment; `None` when there is none that verifies.
@@ -166,9 +171,9 @@ impl<V: FnMut(Replayed<'_>) -> Result<(), Error>> Scan<'_, V> {
         Ok(Some((head, meta, crc == head.body_crc)))
     }
 
-    /// Every record, one after another.
-    fn records(&mut self, len: u64) -> Result<Found, Error> {
-        let mut found = Found { end: SEGMENT_HEADER as u64, next_sequence: 0, sealed: false, usable: true, listed: Vec::new() };
+    /// Every record, one after another; `first` is the first one's sequence.
+    fn records(&mut self, len: u64, first: u64) -> Result<Found, Error> {
+        let mut found = Found { end: SEGMENT_HEADER as u64, next_sequence: first, sealed: false, listed: Vec::new() };
         loop {
             match self.record(found.end, len)? {
                 Some((head, meta, true)) => {

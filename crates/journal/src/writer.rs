@@ -123,7 +123,9 @@ impl Appender {
             results.push(failure.as_ref().map_or(Ok(positions), |e| Err(e.clone())));
         }
         // What was placed before a failure is still written: it is whole, and its callers wait.
-        if let Err(e) = self.flush(&mut writes) {
+        let flushed = self.flush(&mut writes);
+        // A segment that filled up on the way was flushed before the end: its failure counts too.
+        if let Err(e) = writes.failed.take().map_or(flushed, Err) {
             self.retire(&e);
             results.iter_mut().for_each(|r| *r = Err(e.clone()));
         } else if let Some(active) = &self.active {
@@ -171,15 +173,13 @@ impl Appender {
     fn flush(&mut self, writes: &mut Writes) -> Result<(), Error> {
         let parts = std::mem::take(&mut writes.parts);
         let Some(active) = self.active.as_ref().filter(|_| !parts.is_empty()) else { return Ok(()) };
-        let path = self.segments.path(active.id);
-        let io = |e| Error::io(&path, e);
-        for (offset, part) in parts {
-            match part {
-                Part::Gathered(bytes) => active.file.write_all_at(&bytes, offset).map_err(io)?,
-                Part::Body(bytes) => active.file.write_all_at(&bytes, offset).map_err(io)?,
-            }
-        }
-        active.file.sync_data().map_err(io)
+        let written = parts.iter().try_for_each(|(offset, part)| match part {
+            Part::Gathered(bytes) => active.file.write_all_at(bytes, *offset),
+            Part::Body(bytes) => active.file.write_all_at(bytes, *offset),
+        });
+        let synced = written.and_then(|()| active.file.sync_data()).map_err(|e| Error::io(&self.segments.path(active.id), e));
+        writes.failed = synced.as_ref().err().cloned();
+        synced
     }
 
     /// A fresh segment, preallocated.
@@ -193,7 +193,7 @@ impl Appender {
         let room = self.segment_size.max(SEGMENT_HEADER as u64 + need);
         let made = file
             .allocate(room)
-            .and_then(|()| file.write_all_at(&format::segment_header(self.segments.journal(), id), 0))
+            .and_then(|()| file.write_all_at(&format::segment_header(self.segments.journal(), id, self.sequence), 0))
             .and_then(|()| file.sync_data())
             .and_then(|()| env.disk.sync_dir(self.segments.dir()));
         if let Err(e) = made {
@@ -248,6 +248,8 @@ impl Appender {
 #[derive(Default)]
 struct Writes {
     parts: Vec<(u64, Part)>,
+    /// What was handed over before this is not durable.
+    failed: Option<Error>,
 }
 
 enum Part {
