@@ -139,10 +139,11 @@ impl Meter {
             Shown::Bar(bar, rate) => {
                 let mut rate = lock(rate);
                 rate.update(now, counts.bytes);
-                bar.set_length(counts.total_bytes.max(counts.bytes).max(1));
-                bar.set_position(counts.bytes);
+                bar.update(|state| {
+                    state.set_len(counts.total_bytes.max(counts.bytes).max(1));
+                    state.set_pos(counts.bytes);
+                });
                 bar.set_message(sentence(&counts, rate.per_second));
-                bar.tick();
             }
             Shown::Objects(out, state) => {
                 let mut state = lock(state);

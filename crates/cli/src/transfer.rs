@@ -20,6 +20,9 @@ use tokio::io::AsyncWrite;
 /// What an interrupted transfer leaves behind.
 const RESUMED: &str = "what is whole stays, and the same command again goes on with large files where it stopped";
 
+/// The same of an upload whose source cannot be read again.
+const NOT_STORED: &str = "nothing was stored";
+
 /// Limits of a transfer.
 #[derive(Debug, Args)]
 pub struct Limits {
@@ -120,7 +123,7 @@ pub async fn put(cx: Context, args: PutArgs) -> Result<Done, Failure> {
         }
         Ok::<_, Failure>(client.put(puts, options, meter.clone()).await?)
     };
-    let report = meter.watch(RESUMED, whole).await?;
+    let report = meter.watch(if from_stream { NOT_STORED } else { RESUMED }, whole).await?;
     let code = report_each(&report.failed, &cx.out);
     finish(&cx, &meter, report.files, report.bytes, report.degraded, report.failed.len());
     if report.degraded {

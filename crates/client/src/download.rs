@@ -115,7 +115,11 @@ impl Client {
         let mut folders: Vec<(PathBuf, Entry)> = Vec::new();
         let mut stack: Vec<(Result<Entry>, RemotePath, PathBuf)> = Vec::new();
         for get in gets {
-            stack.push((self.stat(&get.remote).await, get.remote, get.local));
+            let entry = self.stat(&get.remote).await;
+            if let Ok(Entry { kind: EntryKind::File, size, .. }) = &entry {
+                progress.total(1, *size);
+            }
+            stack.push((entry, get.remote, get.local));
         }
         stack.reverse();
         while let Some((entry, remote, local)) = stack.pop() {
@@ -141,9 +145,6 @@ impl Client {
                     Err(e) => report.failed.push((remote.to_string(), e)),
                 }
                 continue;
-            }
-            if stack.is_empty() && files.is_empty() && folders.is_empty() {
-                progress.total(1, entry.size);
             }
             while files.len() >= FILES {
                 if let Some(done) = files.next().await {
@@ -204,9 +205,10 @@ impl Client {
             None
         };
         let written = reader.write_to(&writer, journal.as_ref(), progress).await;
-        let writer = Arc::try_unwrap(writer).map_err(|_| unexpected())?;
         match (written, journal) {
             (Ok(()), journal) => {
+                // All chunks are written: their tasks have let go of the file.
+                let writer = Arc::try_unwrap(writer).map_err(|_| unexpected())?;
                 let size = entry.size;
                 self.env().blocking(move || writer.finish(size, mode, mtime_ns)).await?;
                 if let Some(journal) = journal {
@@ -216,6 +218,7 @@ impl Client {
             }
             // What is there stays for the next try.
             (Err(e), Some(_)) => Err(e),
+            // Other chunks may still be on their way into it: they go with the file.
             (Err(e), None) => {
                 writer.discard();
                 Err(e)

@@ -175,7 +175,7 @@ impl LocalWriter {
     }
 
     /// Removes what was written.
-    pub fn discard(self) {
+    pub fn discard(&self) {
         let _ = std::fs::remove_file(&self.part);
     }
 }

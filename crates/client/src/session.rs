@@ -188,6 +188,20 @@ impl Client {
         }
     }
 
+    /// How long a node takes to answer a question that costs it nothing, on a connection that stands;
+    /// `None` when it does not answer within `wait`.
+    pub async fn ping(&self, node: NodeId, wait: Duration) -> Option<Duration> {
+        let env = self.env();
+        let ask = || self.cluster().head_shards(node, Vec::new(), false);
+        let measured = async {
+            ask().await.ok()?;
+            let start = env.clock.monotonic();
+            ask().await.ok()?;
+            Some(env.clock.monotonic() - start)
+        };
+        env.timeout(wait, measured).await.flatten()
+    }
+
     /// A join token and when it expires (milliseconds since 1970). Admins only.
     pub async fn create_token(&self, role: ServerRole, valid: Duration, replace: Option<NodeId>) -> Result<(String, u64)> {
         let request = CreateTokenRequest { role, valid_ms: valid.as_millis() as u64, replace };

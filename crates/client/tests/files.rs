@@ -67,6 +67,23 @@ async fn any_two_of_four_servers_may_die_and_a_third_is_named() {
     assert!(owner.read("/photo").await.unwrap() == bytes);
 }
 
+/// A failed download said "a server answered something that was not asked" (corrupt): other chunks'
+/// tasks still held the local file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_that_cannot_be_is_unavailable_and_leaves_nothing() {
+    let (mut cluster, owner) = Cluster::start(4).await;
+    owner.put_bytes("/photo", noise(1, 3 * CHUNK)).await.unwrap();
+    for i in [0, 1, 3] {
+        cluster.stop_node(i).await;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let get = client::Get { remote: at("/photo"), local: dir.path().join("photo") };
+    let report = owner.get(vec![get], false, Arc::new(())).await.unwrap();
+    assert_eq!((report.files, report.failed.len()), (0, 1));
+    assert_eq!(report.failed[0].1.kind, Kind::Unavailable, "{}", report.failed[0].1);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_one_server_down_writes_go_on_and_say_so() {
     let (mut cluster, owner) = Cluster::start(4).await;
