@@ -197,7 +197,9 @@ mod tests {
 
     #[test]
     fn find_is_understood_as_people_type_it() {
-        let cli = Cli::try_parse_from(spelled_out(["shardkeep", "find", "/a", "-name", "*.txt", "-type", "f"].map(OsString::from).to_vec())).unwrap();
+        let cli =
+            Cli::try_parse_from(spelled_out(["shardkeep", "find", "/a", "-name", "*.txt", "-type", "f"].map(OsString::from).to_vec()))
+                .unwrap();
         let Command::Find(find) = cli.command else { panic!("not find") };
         assert_eq!((find.name.as_deref(), find.kind), (Some("*.txt"), Some(listing::KindArg::File)));
     }

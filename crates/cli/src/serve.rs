@@ -295,7 +295,8 @@ mod tests {
         assert!(check_addresses(&listen("127.0.0.1:0", None)).is_ok());
         assert!(check_addresses(&listen("server.example:10000", None)).is_ok());
         assert!(check_addresses(&listen("0.0.0.0:10000", Some("192.0.2.7:10000"))).is_ok());
-        for (at, advertise) in [("0.0.0.0:10000", None), ("[::]:1", None), ("127.0.0.1", None), (":80", None), ("127.0.0.1:0", Some("h:0"))] {
+        for (at, advertise) in [("0.0.0.0:10000", None), ("[::]:1", None), ("127.0.0.1", None), (":80", None), ("127.0.0.1:0", Some("h:0"))]
+        {
             assert_eq!(check_addresses(&listen(at, advertise)).map_err(|e| e.code()), Err(2), "{at} {advertise:?}");
         }
     }

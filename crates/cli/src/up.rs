@@ -9,8 +9,8 @@
 
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
-use crate::password::{PasswordFrom, Secret};
 use crate::local;
+use crate::password::{PasswordFrom, Secret};
 use crate::serve::{End, add, keep_address, kept_address, stopped_by_then};
 use clap::Args;
 use client::{Client, ClientOptions};
@@ -142,7 +142,9 @@ async fn nodes(cx: &Context, dir: &Path, args: &Up, is_new: bool) -> Result<u16,
     let count = read.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|text| text.trim().parse().ok());
     let count = count.ok_or_else(|| Error::corrupt(format!("{} does not say how many nodes there are", dir.join("nodes").display())))?;
     match args.nodes {
-        Some(n) if n != count => Err(Failure::usage(format!("the cluster in {} has {count} nodes, which cannot change yet", dir.display()))),
+        Some(n) if n != count => {
+            Err(Failure::usage(format!("the cluster in {} has {count} nodes, which cannot change yet", dir.display())))
+        }
         _ => Ok(count),
     }
 }

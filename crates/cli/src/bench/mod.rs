@@ -227,7 +227,8 @@ fn compare(cx: &Context, t: &Transfers, limit: &Limit) {
     out.line("");
     out.line(&out.bold(&format!("{:<46} {:>9}", format!("Whole transfers of {}, median of {RUNS}", units::size(t.size)), "MB/s")));
     for (what, rate, limit) in [("put", t.put, limit.put.limit), ("get", t.get, limit.get.limit)] {
-        let ratio = if t.loopback { format!("{:.2} of the limit", rate / limit) } else { "servers elsewhere: the limit does not apply".into() };
+        let ratio =
+            if t.loopback { format!("{:.2} of the limit", rate / limit) } else { "servers elsewhere: the limit does not apply".into() };
         out.line(&format!("  {what:<44} {:>9}  {}", mb(rate), out.dim(&ratio)));
     }
 }
@@ -236,26 +237,26 @@ fn compare(cx: &Context, t: &Transfers, limit: &Limit) {
 fn document(m: &Measured, limit: &Limit, transfers: Option<&Transfers>) -> Value {
     let side = |s: &limit::Side| {
         let terms: serde_json::Map<String, Value> = s.terms.iter().map(|(name, ns)| (name.to_string(), json!(ns))).collect();
-        json!({ "rate": s.limit.round(), "bound": s.bound, "cpu_ns_per_byte": terms })
+        json!({ "rate": s.limit.round() as u64, "bound": s.bound, "cpu_ns_per_byte": terms })
     };
     let whole = transfers.map(|t| {
         let ratio = |rate: f64, limit: f64| t.loopback.then(|| (rate / limit * 1000.0).round() / 1000.0);
         json!({
             "size": t.size,
-            "put": { "rate": t.put.round(), "ratio": ratio(t.put, limit.put.limit) },
-            "get": { "rate": t.get.round(), "ratio": ratio(t.get, limit.get.limit) },
+            "put": { "rate": t.put.round() as u64, "ratio": ratio(t.put, limit.put.limit) },
+            "get": { "rate": t.get.round() as u64, "ratio": ratio(t.get, limit.get.limit) },
         })
     });
     json!({
         "policy": m.policy.to_string(),
         "cores": m.cores,
         "per_core": {
-            "seal": m.seal.round(), "open": m.open.round(), "hash": m.hash.round(), "encode_and_hash": m.encode.round(),
-            "decode": m.decode.round(), "decode_lost": m.decode_lost.round(), "tls_loopback": m.tls.round(),
-            "read": m.read.round(), "write": m.write.round(),
+            "seal": m.seal.round() as u64, "open": m.open.round() as u64, "hash": m.hash.round() as u64, "encode_and_hash": m.encode.round() as u64,
+            "decode": m.decode.round() as u64, "decode_lost": m.decode_lost.round() as u64, "tls_loopback": m.tls.round() as u64,
+            "read": m.read.round() as u64, "write": m.write.round() as u64,
         },
-        "threads": { "number": m.threads, "seal": m.seal_all.round(), "encode_and_hash": m.encode_all.round() },
-        "disk": { "write": m.disk.round(), "sync_seconds": m.sync },
+        "threads": { "number": m.threads, "seal": m.seal_all.round() as u64, "encode_and_hash": m.encode_all.round() as u64 },
+        "disk": { "write": m.disk.round() as u64, "sync_seconds": m.sync },
         "limit": { "put": side(&limit.put), "get": side(&limit.get) },
         "transfers": whole,
     })

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
-use crate::{stop, units};
+use crate::units;
 use clap::Args;
 use client::Client;
 use model::Result;
@@ -26,20 +26,16 @@ pub struct EventsArgs {
 
 pub async fn run(cx: Context, args: EventsArgs) -> Result<Done, Failure> {
     let client = cx.client().await?;
-    let mut last = args.after;
-    tokio::select! {
-        done = follow(&cx, &client, &mut last, args.follow) => done?,
-        () = stop::told(), if args.follow => {}
-    }
+    follow(&cx, &client, args.after, args.follow).await?;
     Ok(OK)
 }
 
-async fn follow(cx: &Context, client: &Client, last: &mut u64, forever: bool) -> Result<()> {
+async fn follow(cx: &Context, client: &Client, mut last: u64, forever: bool) -> Result<()> {
     loop {
-        let events = client.events(*last).await?;
+        let events = client.events(last).await?;
         for event in &events {
             show(cx, event);
-            *last = event.seq;
+            last = event.seq;
         }
         if events.is_empty() {
             if !forever {

@@ -7,10 +7,12 @@ mod status;
 mod token;
 
 use crate::context::Context;
-use crate::failure::{Done, Failure};
+use crate::failure::{Done, Failure, OK};
+use crate::stop::unless_told;
 use clap::Subcommand;
 use client::Client;
 use model::Result;
+use std::collections::BTreeSet;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -27,11 +29,23 @@ pub enum Cluster {
 
 /// Runs it.
 pub async fn run(cx: Context, command: Cluster) -> Result<Done, Failure> {
-    match command {
-        Cluster::Status(args) => status::run(cx, args).await,
-        Cluster::Token(args) => token::run(cx, args).await,
-        Cluster::Invite(args) => invite::run(cx, args).await,
-        Cluster::Events(args) => events::run(cx, args).await,
+    let forever = match &command {
+        Cluster::Status(args) => args.watch,
+        Cluster::Events(args) => args.follow,
+        Cluster::Token(_) | Cluster::Invite(_) => false,
+    };
+    let done = unless_told(async {
+        match command {
+            Cluster::Status(args) => status::run(cx, args).await,
+            Cluster::Token(args) => token::run(cx, args).await,
+            Cluster::Invite(args) => invite::run(cx, args).await,
+            Cluster::Events(args) => events::run(cx, args).await,
+        }
+    });
+    match done.await {
+        // How else should it end?
+        Err(Failure::Interrupted(_)) if forever => Ok(OK),
+        done => done,
     }
 }
 
@@ -40,5 +54,5 @@ pub async fn run(cx: Context, command: Cluster) -> Result<Done, Failure> {
 pub async fn survivable(client: &Client) -> Result<Option<u8>> {
     let status = client.status().await?;
     let layout = client.layout(status.cluster.policy.width()).await?;
-    Ok(report::Report::of(&status, layout.as_ref()).failures_survivable)
+    Ok(report::Report::of(&status, layout.as_ref(), &BTreeSet::new()).failures_survivable)
 }

@@ -1,8 +1,9 @@
 //! What the servers say, weighed: is the data safe, what may still fail, what should somebody do?
 //!
 //! Pure. Safety is judged partition by partition on the layout of the default policy: a shard counts
-//! only where its node answers and has nothing left to rebuild, so that the figure is what certainly
-//! holds. The counts of chunks by redundancy are exact where all partitions stand alike (as in a
+//! only where its node answers and has nothing left to rebuild. A node that perhaps misses something
+//! and does not know it yet is a doubt: it counts as missing when a second look, a heartbeat later,
+//! finds it so still. The counts of chunks by redundancy are exact where all partitions stand alike (as in a
 //! cluster of exactly k + m nodes) and are otherwise estimated from the partitions, which a hash
 //! fills evenly; the report says which.
 
@@ -71,16 +72,25 @@ pub struct Report {
     pub repair: Repair,
     pub chunks: Chunks,
     pub problems: Vec<Problem>,
+    /// Nodes that perhaps miss shards. Not counted; for another look, a heartbeat later.
+    pub doubts: BTreeSet<NodeId>,
 }
 
 impl Report {
-    /// `layout`: that of the default policy's width.
-    pub fn of(status: &StatusResponse, layout: Option<&Layout>) -> Report {
+    /// `layout`: that of the default policy's width. `doubted`: nodes that an earlier look doubted;
+    /// those that are still doubtful count as missing shards.
+    pub fn of(status: &StatusResponse, layout: Option<&Layout>, doubted: &BTreeSet<NodeId>) -> Report {
         let policy = status.cluster.policy;
         let holders: BTreeSet<NodeId> = layout.map(holders).unwrap_or_default();
         let reports: BTreeMap<NodeId, &NodeReport> = status.nodes.iter().map(|r| (r.node, r)).collect();
-        let is_whole = |node: &NodeId| reports.get(node).is_some_and(|r| is_whole(r, status, &holders, policy.width()));
-        let whole: BTreeSet<NodeId> = holders.iter().filter(|n| is_whole(n)).copied().collect();
+        let wholeness = |node: &NodeId| reports.get(node).map_or(Wholeness::Wanting, |r| wholeness(r, status, &holders));
+        let doubts: BTreeSet<NodeId> = holders.iter().filter(|n| wholeness(n) == Wholeness::Doubtful).copied().collect();
+        let counts = |node: &NodeId| match wholeness(node) {
+            Wholeness::Whole => true,
+            Wholeness::Doubtful => !doubted.contains(node),
+            Wholeness::Wanting => false,
+        };
+        let whole: BTreeSet<NodeId> = holders.iter().filter(|n| counts(n)).copied().collect();
         let levels = layout.map(|layout| levels(layout, &whole)).unwrap_or_default();
         let worst = levels.keys().next_back().copied();
         let failures_survivable = worst.map(|missing| policy.m.saturating_sub(missing));
@@ -100,6 +110,7 @@ impl Report {
             repair,
             chunks,
             problems: Vec::new(),
+            doubts,
         };
         report.problems = problems(status, layout.is_some(), &holders, &report);
         report
@@ -117,23 +128,32 @@ fn is_heard(report: &NodeReport) -> bool {
     matches!(report.state, NodeState::Up | NodeState::Draining | NodeState::Joining) && report.heartbeat.is_some()
 }
 
-/// Whether a node certainly has every shard that it should have.
-fn is_whole(report: &NodeReport, status: &StatusResponse, holders: &BTreeSet<NodeId>, width: u8) -> bool {
-    let Some(heartbeat) = report.heartbeat.as_ref().filter(|_| is_heard(report)) else { return false };
+/// Whether a node has every shard that it should have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wholeness {
+    Whole,
+    /// Perhaps it misses some; or its last heartbeat is older than the latest upload.
+    Doubtful,
+    Wanting,
+}
+
+fn wholeness(report: &NodeReport, status: &StatusResponse, holders: &BTreeSet<NodeId>) -> Wholeness {
+    let Some(heartbeat) = report.heartbeat.as_ref().filter(|_| is_heard(report)) else { return Wholeness::Wanting };
     if heartbeat.repair.shards > 0 || heartbeat.repair.lost > 0 {
-        return false;
+        return Wholeness::Wanting;
     }
     let others = || status.nodes.iter().filter(|r| r.node != report.node && holders.contains(&r.node)).filter_map(|r| r.heartbeat.as_ref());
     let shards = |h: &wire::coordinator::HeartbeatRequest| h.devices.iter().map(|d| d.shards).sum::<u64>();
     let most = others().map(shards).max().unwrap_or(0);
-    if holders.len() == usize::from(width) && shards(heartbeat).saturating_mul(EMPTIED) < most {
-        return false;
-    }
-    let behind = heartbeat.repair.whole_to < status.totals.feed;
+    // In a cluster of just as many nodes as a chunk has shards, all hold the same number.
+    let alike = holders.len() == usize::from(status.cluster.policy.width());
+    let emptied = alike && shards(heartbeat).saturating_mul(EMPTIED) < most;
+    let as_full = alike && shards(heartbeat) >= most;
+    let behind = heartbeat.repair.whole_to < status.totals.feed && !as_full;
     let up_for = status.cluster.time_ms.saturating_sub(heartbeat.started_ms);
     // After a start of the whole cluster everybody is behind alike, and misses nothing.
     let alone = others().any(|h| h.started_ms + JUST_BACK_MS < heartbeat.started_ms);
-    !(behind && alone && up_for < JUST_BACK_MS)
+    if emptied || behind && alone && up_for < JUST_BACK_MS { Wholeness::Doubtful } else { Wholeness::Whole }
 }
 
 /// How many partitions miss how many of their shards for certain.
@@ -155,7 +175,8 @@ fn chunks(total: u64, parity: u8, levels: &BTreeMap<u8, u64>, lost: u64) -> Chun
     let share = left;
     // From the best off to the worst, which take what rounding leaves.
     for (i, (missing, count)) in levels.iter().enumerate() {
-        let here = if i + 1 == levels.len() { left } else { (u128::from(share) * u128::from(*count) / u128::from(partitions.max(1))) as u64 };
+        let here =
+            if i + 1 == levels.len() { left } else { (u128::from(share) * u128::from(*count) / u128::from(partitions.max(1))) as u64 };
         left -= here;
         match parity.checked_sub(*missing) {
             Some(redundancy) => *chunks.by_redundancy.entry(redundancy).or_default() += here,
@@ -205,14 +226,17 @@ fn problems(status: &StatusResponse, has_layout: bool, holders: &BTreeSet<NodeId
 fn node_problems(node: &Node, report: Option<&NodeReport>, has_layout: bool, holds: bool, say: &mut impl FnMut(String, String, String)) {
     let state = report.map_or(node.state, |r| r.state);
     let place = format!("{} ({})", node.name, if node.address.is_empty() { "no address yet" } else { &node.address });
-    let silent = report.and_then(|r| r.silent_ms).map(|ms| format!(" for {}", crate::units::duration(std::time::Duration::from_millis(ms))));
+    let silent =
+        report.and_then(|r| r.silent_ms).map(|ms| format!(" for {}", crate::units::duration(std::time::Duration::from_millis(ms))));
     match state {
         NodeState::Suspect | NodeState::Down | NodeState::Out if holds => {
-            let remedy = format!("start it again with its --dir; if its disks are lost: shardkeep cluster token node --replace {}", node.name);
+            let remedy =
+                format!("start it again with its --dir; if its disks are lost: shardkeep cluster token node --replace {}", node.name);
             say(format!("does not answer{}", silent.unwrap_or_default()), place.clone(), remedy);
         }
         NodeState::Joining if has_layout && !holds => {
-            let remedy = "a new node takes over a lost one: shardkeep cluster token node --replace NODE; other changes of the layout come later";
+            let remedy =
+                "a new node takes over a lost one: shardkeep cluster token node --replace NODE; other changes of the layout come later";
             say("holds nothing yet".into(), place.clone(), remedy.into());
         }
         _ => {}

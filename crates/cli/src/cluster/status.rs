@@ -1,21 +1,23 @@
 //! `cluster status`: is the data safe, and how are the servers?
 
-use super::report::{Report, Repair};
+use super::report::{Repair, Report};
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
-use crate::{stop, units};
+use crate::units;
 use clap::Args;
 use client::Client;
 use model::cluster::{Node, NodeState};
 use model::{Epoch, Layout, NodeId, Result};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wire::coordinator::{NodeReport, StatusResponse};
 
 /// Pause between two pictures of `--watch`.
 const PAUSE: Duration = Duration::from_secs(2);
-/// Longest wait for a server's address to answer.
+/// Pause before a doubt is looked at again: a heartbeat and a little.
+const AGAIN: Duration = Duration::from_millis(1200);
+/// Longest wait for a node's answer.
 const REACH: Duration = Duration::from_secs(1);
 
 /// `cluster status`.
@@ -30,7 +32,7 @@ pub struct StatusArgs {
 struct Picture {
     status: StatusResponse,
     report: Report,
-    /// Time to connect to each node from here, where that works.
+    /// How long each node takes to answer us, where it does.
     latency: BTreeMap<NodeId, Duration>,
 }
 
@@ -41,51 +43,47 @@ pub async fn run(cx: Context, args: StatusArgs) -> Result<Done, Failure> {
         show(&cx, &picture(&cx, &client, &mut layout).await?);
         return Ok(OK);
     }
-    let forever = async {
-        loop {
-            let picture = picture(&cx, &client, &mut layout).await;
-            if cx.out.is_terminal() && !cx.out.json() {
-                cx.out.line("\x1b[H\x1b[2J");
-            }
-            match picture {
-                Ok(picture) => show(&cx, &picture),
-                // A coordinator that is away for a while is a state of the cluster, not an end of watching it.
-                Err(e) if e.kind == model::Kind::Unavailable && !cx.out.json() => cx.out.line(&cx.out.red(&e.message)),
-                Err(e) => return Err(e),
-            }
-            cx.env.sleep(PAUSE).await;
+    loop {
+        let picture = picture(&cx, &client, &mut layout).await;
+        if cx.out.is_terminal() && !cx.out.json() {
+            cx.out.line("\x1b[H\x1b[2J");
         }
-    };
-    tokio::select! {
-        end = forever => { let _: () = end?; }
-        () = stop::told() => {}
+        match picture {
+            Ok(picture) => show(&cx, &picture),
+            // A coordinator that is away for a while is a state of the cluster, not an end of watching it.
+            Err(e) if e.kind == model::Kind::Unavailable && !cx.out.json() => cx.out.line(&cx.out.red(&e.message)),
+            Err(e) => return Err(e.into()),
+        }
+        cx.env.sleep(PAUSE).await;
     }
-    Ok(OK)
 }
 
 async fn picture(cx: &Context, client: &Client, known: &mut Option<(Epoch, Layout)>) -> Result<Picture> {
-    let status = client.status().await?;
+    let mut status = client.status().await?;
     let width = status.cluster.policy.width();
     let epoch = status.cluster.layouts.iter().find(|(w, _)| *w == width).map(|(_, epoch)| *epoch);
     if known.as_ref().map(|(epoch, _)| *epoch) != epoch {
         *known = client.layout(width).await?.map(|layout| (layout.epoch, layout));
     }
-    let report = Report::of(&status, known.as_ref().map(|(_, layout)| layout));
-    let latency = latencies(cx, &status.cluster.nodes).await;
+    let layout = known.as_ref().map(|(_, layout)| layout);
+    let mut report = Report::of(&status, layout, &BTreeSet::new());
+    if !report.doubts.is_empty() {
+        // Perhaps heartbeats that are older than the latest upload: what is so still counts.
+        cx.env.sleep(AGAIN).await;
+        status = client.status().await?;
+        report = Report::of(&status, layout, &report.doubts);
+    }
+    let latency = latencies(client, &status.cluster.nodes).await;
     Ok(Picture { status, report, latency })
 }
 
-/// How long it takes to connect to each node from here.
-async fn latencies(cx: &Context, nodes: &[Node]) -> BTreeMap<NodeId, Duration> {
-    let reach = |node: &Node| {
-        let (env, id, address) = (cx.env.clone(), node.id, node.address.clone());
-        async move {
-            let start = env.clock.monotonic();
-            let connected = env.timeout(REACH, env.net.connect(&address)).await;
-            matches!(connected, Some(Ok(_))).then(|| (id, env.clock.monotonic() - start))
-        }
+/// How long each node takes to answer us.
+async fn latencies(client: &Client, nodes: &[Node]) -> BTreeMap<NodeId, Duration> {
+    let ping = |node: &Node| {
+        let id = node.id;
+        async move { Some((id, client.ping(id, REACH).await?)) }
     };
-    let all = nodes.iter().filter(|n| !n.address.is_empty()).map(reach);
+    let all = nodes.iter().filter(|n| !n.address.is_empty()).map(ping);
     futures::future::join_all(all).await.into_iter().flatten().collect()
 }
 
@@ -181,7 +179,8 @@ fn text(cx: &Context, picture: &Picture) {
     let policy = status.cluster.policy;
     let chunks = &report.chunks;
     let other = status.cluster.layouts.iter().any(|(width, _)| *width != policy.width());
-    let mut stored = format!("{} files and folders, {} chunks, {} in shards", status.totals.entries, chunks.total, units::size(status.totals.bytes));
+    let mut stored =
+        format!("{} files and folders, {} chunks, {} in shards", status.totals.entries, chunks.total, units::size(status.totals.bytes));
     stored += &format!(", policy {policy}{}", if other { " (files of other policies are not judged here)" } else { "" });
     out.line(&format!("  {stored}"));
     let full = chunks.by_redundancy.get(&policy.m).copied().unwrap_or(0);

@@ -108,8 +108,7 @@ fn servers(dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// A piece from the middle of each of the largest files, where it says anything.
 fn pieces(disk: &dyn env::Disk, tops: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
-    let mut files: Vec<(u64, PathBuf)> =
-        originals(tops)?.into_iter().filter_map(|f| Some((f.symlink_metadata().ok()?.len(), f))).collect();
+    let mut files: Vec<(u64, PathBuf)> = originals(tops)?.into_iter().filter_map(|f| Some((f.symlink_metadata().ok()?.len(), f))).collect();
     files.sort_by(|a, b| b.cmp(a));
     let mut pieces = Vec::new();
     for (len, path) in files.iter().take(PIECES) {

@@ -93,10 +93,14 @@ impl Tell {
         for entry in entries.iter().take(LISTED) {
             let kind = if entry.kind == EntryKind::Symlink { 'l' } else { '-' };
             let (mode, size) = (units::mode_letters(kind, entry.mode), units::size(entry.size));
-            let where_ = if entry.inline { "in the catalog, sealed".to_string() } else { match entry.chunks() {
-                1 => "1 chunk".to_string(),
-                n => format!("{n} chunks"),
-            } };
+            let where_ = if entry.inline {
+                "in the catalog, sealed".to_string()
+            } else {
+                match entry.chunks() {
+                    1 => "1 chunk".to_string(),
+                    n => format!("{n} chunks"),
+                }
+            };
             let where_ = if entry.kind == EntryKind::Symlink { "link".to_string() } else { where_ };
             let path = self.out().name(&entry.path.to_string());
             self.detail(&format!("{} {size:>10}  {path}  {}", self.out().dim(&mode), self.out().dim(&where_)));

@@ -49,6 +49,7 @@ pub(crate) async fn run(state: Arc<State>) {
     for device in &state.devices {
         cursors.push(Cursor::load(&state, device).await);
     }
+    state.memory().report.whole_to = cursors.iter().map(|c| c.done).min().unwrap_or(0);
     let mut pause = PAUSE;
     loop {
         if std::mem::take(&mut state.memory().rewind) {
@@ -185,7 +186,10 @@ async fn page(state: &Arc<State>, device: &Device, items: impl Iterator<Item = F
     let outcomes = stream::iter(wanting).map(|(id, item, shards, bytes)| {
         let outcome = async move {
             let outcome = heal_object(state, device, id, item).await;
-            state.to_do(|report| (report.shards.saturating_sub(shards), report.bytes.saturating_sub(bytes)));
+            // What failed is still to do, and is said so until the next round counts again.
+            if matches!(outcome, Ok(true)) {
+                state.to_do(|report| (report.shards.saturating_sub(shards), report.bytes.saturating_sub(bytes)));
+            }
             outcome
         };
         outcome.boxed()
