@@ -80,6 +80,7 @@ pub fn run(seed: u64) -> Result<(), String> {
         world.inject(Fault::Start("store".into()));
     }
     host.disk().crash_never();
+    host.set_slowness(Duration::ZERO);
     let before = with(&ledger, |l| l.next);
     world.run_for(Duration::from_millis(200)).map_err(|e| e.to_string())?;
     if with(&ledger, |l| l.next) > before { Ok(()) } else { Err("after the last crash nothing can be appended".into()) }
@@ -150,9 +151,10 @@ fn append(env: &Env, journal: &Journal, ledger: &Shared) {
         if let Ok(positions) = journal.append((first..first + count).map(record).collect()).await {
             with(&ledger, |l| {
                 for (number, position) in (first..).zip(&positions) {
-                    match l.removing.contains(&position.segment) {
-                        true => drop(l.leaving.insert(number)),
-                        false => drop(l.kept.insert(number, position.segment)),
+                    if l.removing.contains(&position.segment) {
+                        l.leaving.insert(number);
+                    } else {
+                        l.kept.insert(number, position.segment);
                     }
                 }
             });
@@ -164,7 +166,7 @@ async fn remove_first(journal: &Journal, ledger: &Shared) -> Result<(), journal:
     let Some(segment) = journal.segments().into_iter().find(|s| s.sealed) else { return Ok(()) };
     let leaving: Vec<u64> = with(ledger, |l| {
         let numbers: Vec<u64> = l.kept.iter().filter(|(_, s)| **s == segment.id).map(|(n, _)| *n).collect();
-        numbers.iter().for_each(|n| drop(l.kept.remove(n)));
+        l.kept.retain(|_, s| *s != segment.id);
         l.leaving.extend(&numbers);
         l.removing.insert(segment.id);
         numbers
