@@ -76,6 +76,7 @@ pub fn man(cx: &Context, args: Man) -> Result<Done, Failure> {
 fn page(command: &clap::Command) -> Result<Vec<u8>, Error> {
     let mut page = Vec::new();
     clap_mangen::Man::new(command.clone())
+        .source(concat!("shardkeep ", env!("CARGO_PKG_VERSION")))
         .render(&mut page)
         .map_err(|e| Error::invalid(format!("a manual page could not be made: {e}")))?;
     Ok(page)
