@@ -109,7 +109,7 @@ impl Client {
     pub(crate) async fn commit(&self, batch: Vec<Pending>) -> Result<Outcome> {
         let changes: Vec<_> = batch.iter().map(|p| p.change.clone()).collect();
         let mut grants: Vec<Arc<UploadGrant>> = batch.into_iter().flat_map(|p| p.grants).collect();
-        grants.sort_by(|a, b| a.signature.cmp(&b.signature));
+        grants.sort_by_key(|a| a.signature);
         grants.dedup();
         let (_, record) = self.home().sign_commit(self.unlocked(), changes.iter().map(|c| &c.row), &mut self.env().rand())?;
         let grants = grants.iter().map(|g| (**g).clone()).collect();
