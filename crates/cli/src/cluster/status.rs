@@ -179,15 +179,19 @@ fn text(cx: &Context, picture: &Picture) {
     let policy = status.cluster.policy;
     let chunks = &report.chunks;
     let other = status.cluster.layouts.iter().any(|(width, _)| *width != policy.width());
-    let mut stored =
-        format!("{} files and folders, {} chunks, {} in shards", status.totals.entries, chunks.total, units::size(status.totals.bytes));
+    let mut stored = format!("entries {}, chunks {}, {} in shards", status.totals.entries, chunks.total, units::size(status.totals.bytes));
     stored += &format!(", policy {policy}{}", if other { " (files of other policies are not judged here)" } else { "" });
     out.line(&format!("  {stored}"));
     let full = chunks.by_redundancy.get(&policy.m).copied().unwrap_or(0);
     if full < chunks.total {
         let about = if chunks.estimated { "about " } else { "" };
         for (redundancy, count) in chunks.by_redundancy.iter().rev().filter(|(r, n)| **r < policy.m && **n > 0) {
-            out.line(&format!("  {about}{count} chunks may lose {redundancy} more shards"));
+            let more = match redundancy {
+                0 => "no more shards".to_string(),
+                1 => "one more shard".to_string(),
+                n => format!("{n} more shards"),
+            };
+            out.line(&format!("  {about}{count} chunks may lose {more}"));
         }
         if chunks.unavailable > 0 {
             out.line(&out.red(&format!("  {about}{} chunks cannot be read until servers come back", chunks.unavailable)));

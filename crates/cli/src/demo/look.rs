@@ -115,7 +115,7 @@ fn pieces(disk: &dyn env::Disk, tops: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
         let Some(offset) = (len / 3).checked_sub(PIECE as u64) else { continue };
         let piece = read_at(disk, path, offset, PIECE)?;
         // Rows of the same byte are everywhere, and prove nothing.
-        if distinct(&piece) >= 8 {
+        if distinct(&piece) >= 4 {
             pieces.push(piece);
         }
     }
