@@ -17,7 +17,7 @@ use client::{Client, ClientOptions};
 use env::DiskExt;
 use model::account::canonical_name;
 use model::cluster::ServerRole;
-use model::{ClusterId, Error, Kind, Policy, Result};
+use model::{Error, Kind, Policy, Result};
 use serde_json::json;
 use server::coordinator::{Coordinator, CoordinatorConfig};
 use server::node::{Node, NodeConfig};
@@ -164,11 +164,16 @@ async fn first(cx: &Context, args: &Up) -> Result<First, Failure> {
     if cx.profile()?.exists() {
         return Err(another_cluster(cx).into());
     }
-    let login = || ["USER", "LOGNAME"].iter().find_map(|v| std::env::var(v).ok().filter(|name| !name.is_empty()));
-    let name = args.user.clone().or_else(login).ok_or_else(|| Failure::usage("this process has no login name: say --user NAME"))?;
-    let name = canonical_name(&name).map_err(|e| Failure::usage(format!("{}: choose another with --user NAME", e.message)))?;
+    let name = account_name(args)?;
     let password = args.password.read_new(cx, &name).await?;
     Ok(First { name, password })
+}
+
+/// The name typed, or the login name of whoever typed.
+fn account_name(args: &Up) -> Result<String, Failure> {
+    let login = || ["USER", "LOGNAME"].iter().find_map(|v| std::env::var(v).ok().filter(|name| !name.is_empty()));
+    let name = args.user.clone().or_else(login).ok_or_else(|| Failure::usage("this process has no login name: say --user NAME"))?;
+    canonical_name(&name).map_err(|e| Failure::usage(format!("{}: choose another with --user NAME", e.message)))
 }
 
 fn another_cluster(cx: &Context) -> Error {
@@ -201,7 +206,7 @@ async fn begin(
     }
     let mut nodes = Vec::new();
     for number in 1..=count {
-        match start_node(cx, dir, host, number, coordinator.cluster, &mut admin).await {
+        match start_node(cx, args, dir, (host, number), coordinator, &mut admin).await {
             Ok(node) => nodes.push(node),
             Err(failure) => {
                 futures::future::join_all(nodes.into_iter().map(server::node::Running::shutdown)).await;
@@ -212,13 +217,33 @@ async fn begin(
     Ok(Began { nodes, made })
 }
 
+/// The admin that a first start made which was then cut off: by its session, or with its password.
+async fn log_in(cx: &Context, args: &Up, coordinator: &server::coordinator::Running) -> Result<Client, Failure> {
+    let profile = cx.profile()?;
+    if profile.exists() {
+        if profile.info()?.cluster != coordinator.cluster {
+            return Err(another_cluster(cx).into());
+        }
+        match cx.client().await {
+            Err(e) if e.kind == Kind::Denied => {}
+            client => return Ok(client?),
+        }
+    } else {
+        cx.out.note("the first start was cut off: nobody saw this account's recovery words, so keep its password well");
+    }
+    let name = account_name(args)?;
+    let password = args.password.read(cx, &format!("Password of {name}: ")).await?;
+    let address = client::Address { coordinator: coordinator.address.clone(), fingerprint: coordinator.fingerprint };
+    Ok(Client::login(profile, Some(&name), Some(address), &password, ClientOptions::default()).await?)
+}
+
 /// Starts a node; one that is no member yet joins with a fresh token.
 async fn start_node(
     cx: &Context,
+    args: &Up,
     dir: &Path,
-    host: &str,
-    number: u16,
-    cluster: ClusterId,
+    (host, number): (&str, u16),
+    coordinator: &server::coordinator::Running,
     admin: &mut Option<Client>,
 ) -> Result<server::node::Running, Failure> {
     let dir = node_dir(dir, number);
@@ -232,8 +257,7 @@ async fn start_node(
     }
     let client = match admin {
         Some(client) => client,
-        None if cx.profile()?.info()?.cluster != cluster => return Err(another_cluster(cx).into()),
-        None => admin.insert(cx.client().await?),
+        None => admin.insert(log_in(cx, args, coordinator).await?),
     };
     config.join = Some(client.create_token(ServerRole::Node, TOKEN_VALID, None).await?.0);
     Ok(Node::start(cx.env.clone(), config).await?)
