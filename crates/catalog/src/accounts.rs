@@ -50,9 +50,15 @@ impl Tx<'_> {
         if self.has(&key::invite(invite.id))? {
             return Err(Error::exists("there is such an invite already").into());
         }
-        self.put(&key::invite(invite.id), invite)?;
+        self.put_invite(invite)?;
         self.event("invite-created", None, format!("{} invited {}", admin.name, invite.name))?;
         Ok(Outcome::Done)
+    }
+
+    /// Keeps an invite until it is used or some time after it has expired.
+    pub(crate) fn put_invite(&mut self, invite: &Invite) -> Step<()> {
+        self.put(&key::invite(invite.id), invite)?;
+        self.end_at(invite.expires_ms.saturating_add(crate::REQUEST_LIFE_MS), crate::expiry::INVITE, &invite.id.0)
     }
 
     pub(crate) fn register(&mut self, id: InviteId, secret_hash: Hash, account: &Account, home: &NewSpace) -> Step<Outcome> {
@@ -65,8 +71,14 @@ impl Tx<'_> {
             return Err(Error::exists(format!("there is an account '{}' already", account.name)).into());
         }
         check_login(&account.login)?;
-        if account.secrets.len() > SEALED_MAX || account.state.sealed.len() > SEALED_MAX || account.recovery.rec_wrap.len() > LOGIN_MAX {
+        if account.secrets.len() > SEALED_MAX || account.state.sealed.len() > SEALED_MAX || account.recovery.rec_wrap.len() > LOGIN_MAX
+            || account.identity.body.len() > LOGIN_MAX
+        {
             return Err(Error::invalid("an account record that is too long").into());
+        }
+        // Later ones count on from here.
+        if (account.login.n, account.recovery.n, account.state.seq) != (1, 1, 1) {
+            return Err(Error::invalid("records are numbered from 1").into());
         }
         let who = account.identity.verify()?;
         if who.account != account.id || who.name != account.name {
@@ -107,8 +119,12 @@ impl Tx<'_> {
             return Err(Error::conflict("the password was changed meanwhile").into());
         }
         check_login(login)?;
-        if login.n != expect_n + 1 || recovery.is_some_and(|r| r.n != account.recovery.n + 1 || r.rec_wrap.len() > LOGIN_MAX) {
+        let follows = |before: u64, n: u64| before.checked_add(1) == Some(n);
+        if !follows(expect_n, login.n) || recovery.is_some_and(|r| !follows(account.recovery.n, r.n)) {
             return Err(Error::invalid("records are numbered one after another").into());
+        }
+        if recovery.is_some_and(|r| r.rec_wrap.len() > LOGIN_MAX) {
+            return Err(Error::invalid("a recovery record that is too long").into());
         }
         account.login = login.clone();
         if let Some(recovery) = recovery {
@@ -136,7 +152,7 @@ impl Tx<'_> {
         if state.sealed.len() > SEALED_MAX {
             return Err(Error::invalid("the account's notes are too long").into());
         }
-        if state.seq != account.state.seq + 1 {
+        if account.state.seq.checked_add(1) != Some(state.seq) {
             return Err(Error::conflict("the account's notes were changed meanwhile").into());
         }
         account.state = state.clone();

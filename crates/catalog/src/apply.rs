@@ -31,6 +31,7 @@ fn run(kv: &mut dyn KvMut, proposal: &Proposal) -> Step<Applied> {
     }
     let answered = key::request(proposal.request, proposal.account);
     if let Some(Answered { applied }) = tx.get(&answered)? {
+        tx.finish()?;
         return Ok(applied);
     }
     let applied = match command(&mut tx, proposal) {
@@ -83,12 +84,15 @@ fn init(tx: &mut Tx, genesis: &Genesis) -> Step<Outcome> {
         return Err(Error::exists("this cluster is initialised already").into());
     }
     genesis.policy.check()?;
+    if model::account::canonical_name(&genesis.invite.name)? != genesis.invite.name {
+        return Err(Error::invalid("the first invite names its account in canonical form").into());
+    }
     if genesis.power > model::Layout::MAX_POWER {
         return Err(Error::invalid(format!("the partition power is at most {}", model::Layout::MAX_POWER)).into());
     }
     tx.put(&key::genesis(), genesis)?;
     tx.put(&key::coordinator(genesis.coordinator.id), &genesis.coordinator)?;
-    tx.put(&key::invite(genesis.invite.id), &genesis.invite)?;
+    tx.put_invite(&genesis.invite)?;
     tx.counters.next_node = 1;
     tx.event("cluster-created", None, format!("cluster {} with policy {}", genesis.cluster, genesis.policy))?;
     Ok(Outcome::Done)

@@ -1,12 +1,12 @@
-//! What ends by log time: sessions, tokens, old versions, dead objects, results of commands. A tick
+//! What ends by log time: sessions, tokens, invites, old versions, dead objects, results of commands. A tick
 //! does a bounded amount of it, the same on every replica.
 
 use crate::row::{Session, Space, Version, VersionId};
 use crate::tx::{Step, Tx};
-use crate::{REQUEST_LIFE_MS, key};
+use crate::{REQUEST_LIFE_MS, RETENTION_MS, key};
 use model::command::Outcome;
 use model::tree::EntryRow;
-use model::{EntryId, FolderId, Hash, ObjectId, SpaceId, TokenId, cbor};
+use model::{EntryId, FolderId, Hash, InviteId, ObjectId, SpaceId, TokenId, cbor};
 
 /// Kinds of endings, each with the row concerned.
 pub(crate) const SESSION: u8 = 1;
@@ -18,6 +18,8 @@ pub(crate) const VERSION: u8 = 3;
 pub(crate) const OBJECT: u8 = 4;
 /// A dead object is forgotten.
 pub(crate) const DEAD: u8 = 5;
+/// An invite (by then long refused).
+pub(crate) const INVITE: u8 = 6;
 
 /// Most rows handled in one tick.
 const BATCH: usize = 2_000;
@@ -48,13 +50,15 @@ impl Tx<'_> {
         match kind {
             SESSION => {
                 let Some(hash) = Hash::from_slice(row) else { return Ok(()) };
-                if let Some(session) = self.get::<Session>(&key::session(&hash))? {
+                // Opened again with the same token, it ends at another time.
+                if let Some(session) = self.get::<Session>(&key::session(&hash))?.filter(|s| s.expires_ms <= self.now) {
                     self.delete(&key::session(&hash))?;
                     self.delete(&key::session_of(session.account, &hash))?;
                 }
                 Ok(())
             }
             TOKEN => TokenId::from_slice(row).map_or(Ok(()), |id| self.delete(&key::token(id))),
+            INVITE => InviteId::from_slice(row).map_or(Ok(()), |id| self.delete(&key::invite(id))),
             VERSION => match cbor::from_slice::<VersionId>(row) {
                 Ok(VersionId { space, entry, rev }) => self.end_version(space, entry, rev),
                 Err(_) => Ok(()),
@@ -67,8 +71,10 @@ impl Tx<'_> {
 
     fn end_version(&mut self, id: SpaceId, entry: EntryId, rev: u64) -> Step<()> {
         let key = key::version(id, entry, rev);
-        // Purged before its time.
-        let Some(version) = self.get::<Version>(&key)? else { return Ok(()) };
+        // It may have been purged before its time, and an entry of the same id have come since.
+        let Some(version) = self.get::<Version>(&key)?.filter(|v| v.ended_ms.saturating_add(RETENTION_MS) <= self.now) else {
+            return Ok(());
+        };
         let mut space: Space = self.must(&key::space(id))?;
         self.delete(&key)?;
         self.release_row(id, &mut space, &version.row)?;
