@@ -42,7 +42,7 @@ fn main() {
     }
     let mut rows = Vec::new();
     if ALL[1..].iter().any(|w| wanted(w)) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
+        let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(8).enable_all().build().expect("threads");
         runtime.block_on(async {
             let mut run = Run::start(dir.path(), binary(), limits.clone(), rounds, small).await;
             for name in ALL[1..].iter().filter(|w| wanted(w)) {

@@ -34,11 +34,15 @@ mod verify;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Threads for files and for work on whole chunks. More of them would not make disks or cores faster,
+/// and each keeps buffers of its own.
+const BLOCKING_THREADS: usize = 8;
+
 fn main() -> ! {
     let cli = args::parse();
     let out = out::Out::new(&cli.global);
     logs::start(&cli);
-    let code = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let code = match tokio::runtime::Builder::new_multi_thread().max_blocking_threads(BLOCKING_THREADS).enable_all().build() {
         Ok(runtime) => runtime.block_on(async {
             match cli.run(out.clone()).await {
                 Ok(code) => code,
