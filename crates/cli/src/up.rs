@@ -4,7 +4,7 @@
 //! ```text
 //! DIR/coordinator   the catalog
 //! DIR/node-1 …      the nodes' folders
-//! DIR/nodes         how many there are
+//! DIR/nodes         how many there are, and the id of each: one whose folder is lost is replaced
 //! ```
 
 use crate::context::Context;
@@ -17,7 +17,7 @@ use client::{Client, ClientOptions};
 use env::DiskExt;
 use model::account::canonical_name;
 use model::cluster::ServerRole;
-use model::{Error, Kind, Policy, Result};
+use model::{Error, Kind, NodeId, Policy, Result};
 use serde_json::json;
 use server::coordinator::{Coordinator, CoordinatorConfig};
 use server::node::{Node, NodeConfig};
@@ -28,6 +28,9 @@ use zeroize::Zeroizing;
 /// How long the join tokens are good that `up` makes for its own nodes.
 const TOKEN_VALID: Duration = Duration::from_secs(600);
 
+/// Most nodes: as many as the widest policy needs.
+const NODES_MAX: u16 = Policy::MAX_WIDTH as u16;
+
 /// `up`.
 #[derive(Debug, Args)]
 pub struct Up {
@@ -35,7 +38,7 @@ pub struct Up {
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// How many nodes a new cluster has [default: 4]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=32))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
     pub nodes: Option<u16>,
     /// Default policy of a new cluster: K data and M parity shards [default: 2+2]
     #[arg(long, value_name = "K+M")]
@@ -56,6 +59,32 @@ struct First {
     password: Secret,
 }
 
+/// What the file `nodes` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    count: u16,
+    /// Ids by number, as far as they have joined.
+    ids: Vec<NodeId>,
+}
+
+impl Known {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let count = words.next()?.parse().ok().filter(|n| (1..=NODES_MAX).contains(n))?;
+        let ids = words.map(|id| id.parse().ok()).collect::<Option<Vec<NodeId>>>()?;
+        Some(Known { count, ids })
+    }
+
+    fn to_text(&self) -> String {
+        self.ids.iter().fold(self.count.to_string(), |text, id| format!("{text} {id}"))
+    }
+
+    /// The node that was number `number`.
+    fn id(&self, number: u16) -> Option<NodeId> {
+        self.ids.get(usize::from(number).checked_sub(1)?).copied()
+    }
+}
+
 /// What runs, and the recovery words of the account that was made.
 struct Began {
     nodes: Vec<server::node::Running>,
@@ -73,10 +102,10 @@ pub async fn run(cx: Context, args: Up) -> Result<Done, Failure> {
     }
     let catalog = dir.join("coordinator");
     let is_new = !cx.env.disk.exists(&catalog);
-    let count = nodes(&cx, &dir, &args, is_new).await?;
+    let known = nodes(&cx, &dir, &args, is_new).await?;
     let first = if is_new { Some(first(&cx, &args).await?) } else { None };
     if is_new {
-        write(&cx, &dir, "nodes", count.to_string()).await?;
+        write(&cx, &dir, "nodes", known.to_text()).await?;
     } else if args.policy.is_some() {
         cx.out.note(&format!("{} --policy counts when a cluster is made; this one keeps its own", cx.out.yellow("note:")));
     }
@@ -92,7 +121,7 @@ pub async fn run(cx: Context, args: Up) -> Result<Done, Failure> {
     keep_address(&cx.env, &catalog, &coordinator.address).await?;
 
     // Not cut off by a signal: nobody would see the recovery words of an account made that moment.
-    let began = begin(&cx, &args, &dir, (&host, count), first, &coordinator).await;
+    let began = begin(&cx, &args, &dir, (&host, &known), first, &coordinator).await;
     let Began { nodes, made } = match began {
         Ok(began) => began,
         Err(failure) => {
@@ -128,24 +157,24 @@ pub async fn run(cx: Context, args: Up) -> Result<Done, Failure> {
 }
 
 /// How many nodes the cluster has; decided once, at the first start.
-async fn nodes(cx: &Context, dir: &Path, args: &Up, is_new: bool) -> Result<u16, Failure> {
+async fn nodes(cx: &Context, dir: &Path, args: &Up, is_new: bool) -> Result<Known, Failure> {
     if is_new {
         let count = args.nodes.unwrap_or(4);
         let policy = args.policy.unwrap_or(Policy::DEFAULT);
         if u16::from(policy.width()) > count {
             return Err(Failure::usage(format!("policy {policy} needs {0} nodes: say --nodes {0}, or another --policy", policy.width())));
         }
-        return Ok(count);
+        return Ok(Known { count, ids: Vec::new() });
     }
     let (disk, file) = (cx.env.disk.clone(), dir.join("nodes"));
     let read = cx.env.blocking(move || disk.read(&file)).await.ok();
-    let count = read.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|text| text.trim().parse().ok());
-    let count = count.ok_or_else(|| Error::corrupt(format!("{} does not say how many nodes there are", dir.join("nodes").display())))?;
+    let known = read.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|text| Known::parse(&text));
+    let known = known.ok_or_else(|| Error::corrupt(format!("{} does not say how many nodes there are", dir.join("nodes").display())))?;
     match args.nodes {
-        Some(n) if n != count => {
-            Err(Failure::usage(format!("the cluster in {} has {count} nodes, which cannot change yet", dir.display())))
+        Some(n) if n != known.count => {
+            Err(Failure::usage(format!("the cluster in {} has {} nodes, which cannot change yet", dir.display(), known.count)))
         }
-        _ => Ok(count),
+        _ => Ok(known),
     }
 }
 
@@ -186,7 +215,7 @@ async fn begin(
     cx: &Context,
     args: &Up,
     dir: &Path,
-    (host, count): (&str, u16),
+    (host, known): (&str, &Known),
     first: Option<First>,
     coordinator: &server::coordinator::Running,
 ) -> Result<Began, Failure> {
@@ -205,14 +234,18 @@ async fn begin(
         made = Some((name, words));
     }
     let mut nodes = Vec::new();
-    for number in 1..=count {
-        match start_node(cx, args, dir, (host, number), coordinator, &mut admin).await {
+    for number in 1..=known.count {
+        match start_node(cx, args, &node_dir(dir, number), (host, known.id(number)), coordinator, &mut admin).await {
             Ok(node) => nodes.push(node),
             Err(failure) => {
                 futures::future::join_all(nodes.into_iter().map(server::node::Running::shutdown)).await;
                 return Err(failure);
             }
         }
+    }
+    let now = Known { count: known.count, ids: nodes.iter().map(|n| n.node).collect() };
+    if now != *known {
+        write(cx, dir, "nodes", now.to_text()).await?;
     }
     Ok(Began { nodes, made })
 }
@@ -237,18 +270,18 @@ async fn log_in(cx: &Context, args: &Up, coordinator: &server::coordinator::Runn
     Ok(Client::login(profile, Some(&name), Some(address), &password, ClientOptions::default()).await?)
 }
 
-/// Starts a node; one that is no member yet joins with a fresh token.
+/// Starts a node; one that is no member yet joins with a fresh token. `was`: the node that had this
+/// folder before the folder was lost; the new one takes its slots over, and rebuilds what it held.
 async fn start_node(
     cx: &Context,
     args: &Up,
     dir: &Path,
-    (host, number): (&str, u16),
+    (host, was): (&str, Option<NodeId>),
     coordinator: &server::coordinator::Running,
     admin: &mut Option<Client>,
 ) -> Result<server::node::Running, Failure> {
-    let dir = node_dir(dir, number);
-    let mut config = NodeConfig::new(&dir, format!("{host}:0"));
-    if cx.env.disk.exists(&dir) {
+    let mut config = NodeConfig::new(dir, format!("{host}:0"));
+    if cx.env.disk.exists(dir) {
         match Node::start(cx.env.clone(), config.clone()).await {
             // It belongs to no node: an earlier first start was cut off here.
             Err(e) if e.kind == Kind::Denied => {}
@@ -259,7 +292,7 @@ async fn start_node(
         Some(client) => client,
         None => admin.insert(log_in(cx, args, coordinator).await?),
     };
-    config.join = Some(client.create_token(ServerRole::Node, TOKEN_VALID, None).await?.0);
+    config.join = Some(client.create_token(ServerRole::Node, TOKEN_VALID, was).await?.0);
     Ok(Node::start(cx.env.clone(), config).await?)
 }
 
@@ -282,4 +315,21 @@ fn welcome(cx: &Context, dir: &Path, address: &str, nodes: usize, made: Option<&
         dir.join("coordinator").display()
     );
     text + "\nIn another terminal:\n\n  shardkeep put FILE /\n  shardkeep ls /\n  shardkeep cluster status\n\nCtrl-C stops it; `shardkeep up` starts it again."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nodes_of_a_cluster_are_remembered() {
+        let known = Known { count: 4, ids: vec![NodeId(1), NodeId(2), NodeId(7)] };
+        assert_eq!(known.to_text(), "4 1 2 7");
+        assert_eq!(Known::parse("4 1 2 7\n"), Some(known.clone()));
+        assert_eq!([known.id(0), known.id(1), known.id(3), known.id(4)], [None, Some(NodeId(1)), Some(NodeId(7)), None]);
+        assert_eq!(Known::parse("4").map(|k| k.ids.len()), Some(0));
+        for bad in ["", "0", "33", "x", "4 1 y"] {
+            assert_eq!(Known::parse(bad), None, "{bad}");
+        }
+    }
 }

@@ -112,7 +112,7 @@ impl Report {
             problems: Vec::new(),
             doubts,
         };
-        report.problems = problems(status, layout.is_some(), &holders, &report);
+        report.problems = problems(status, layout.is_some(), &holders, &whole, &report);
         report
     }
 }
@@ -138,6 +138,10 @@ enum Wholeness {
 }
 
 fn wholeness(report: &NodeReport, status: &StatusResponse, holders: &BTreeSet<NodeId>) -> Wholeness {
+    if report.heartbeat.is_none() && report.state == NodeState::Up {
+        // Right after its start a coordinator has heard nobody yet.
+        return Wholeness::Doubtful;
+    }
     let Some(heartbeat) = report.heartbeat.as_ref().filter(|_| is_heard(report)) else { return Wholeness::Wanting };
     if heartbeat.repair.shards > 0 || heartbeat.repair.lost > 0 {
         return Wholeness::Wanting;
@@ -192,7 +196,13 @@ fn catalog_survivable(status: &StatusResponse) -> usize {
     up.saturating_sub(all / 2 + 1)
 }
 
-fn problems(status: &StatusResponse, has_layout: bool, holders: &BTreeSet<NodeId>, report: &Report) -> Vec<Problem> {
+fn problems(
+    status: &StatusResponse,
+    has_layout: bool,
+    holders: &BTreeSet<NodeId>,
+    whole: &BTreeSet<NodeId>,
+    report: &Report,
+) -> Vec<Problem> {
     let mut found = Vec::new();
     let mut say = |what: String, place: String, remedy: String| found.push(Problem { what, place, remedy });
     let policy = status.cluster.policy;
@@ -214,6 +224,11 @@ fn problems(status: &StatusResponse, has_layout: bool, holders: &BTreeSet<NodeId
     for node in &status.cluster.nodes {
         let report = status.nodes.iter().find(|r| r.node == node.id);
         node_problems(node, report, has_layout, holders.contains(&node.id), &mut say);
+        let unheard = report.is_some_and(|r| r.heartbeat.is_none() && r.state == NodeState::Up);
+        if unheard && holders.contains(&node.id) && !whole.contains(&node.id) {
+            let what = "has not been heard since the coordinator started";
+            say(what.into(), node.name.clone(), "start it again with its --dir, if it does not run".into());
+        }
     }
     for (id, up) in &status.coordinators {
         if !up {

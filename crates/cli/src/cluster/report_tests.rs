@@ -137,6 +137,17 @@ fn heartbeats_older_than_an_upload_alarm_nobody() {
 }
 
 #[test]
+fn a_coordinator_that_just_started_waits_for_heartbeats_before_it_alarms() {
+    let (mut status, layout) = cluster(4);
+    (status.nodes[1].heartbeat, status.nodes[1].silent_ms) = (None, None);
+    let first = Report::of(&status, Some(&layout), &BTreeSet::new());
+    assert_eq!((first.failures_survivable, first.problems.len()), (Some(2), 0));
+    let second = Report::of(&status, Some(&layout), &first.doubts);
+    assert_eq!((second.failures_survivable, second.problems.len()), (Some(1), 1));
+    assert_eq!(second.problems[0].place, "node-2");
+}
+
+#[test]
 fn a_node_that_came_back_counts_when_it_has_looked_but_a_fresh_cluster_counts_at_once() {
     let (mut status, layout) = cluster(4);
     let back = status.nodes[2].heartbeat.as_mut().unwrap();

@@ -200,7 +200,7 @@ fn text(cx: &Context, picture: &Picture) {
             out.line(&out.red(&format!("  {} chunks are lost", chunks.lost)));
         }
     }
-    if report.repair != Repair::default() {
+    if report.repair.shards > 0 {
         let Repair { shards, bytes, rate } = report.repair;
         let eta = report.repair.eta().map(|s| format!(", {} left", units::duration(Duration::from_secs(s)))).unwrap_or_default();
         out.line(&format!("  rebuilding {shards} shards, {}, {}/s{eta}", units::size(bytes), units::size(rate)));
