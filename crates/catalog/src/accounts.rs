@@ -71,7 +71,9 @@ impl Tx<'_> {
             return Err(Error::exists(format!("there is an account '{}' already", account.name)).into());
         }
         check_login(&account.login)?;
-        if account.secrets.len() > SEALED_MAX || account.state.sealed.len() > SEALED_MAX || account.recovery.rec_wrap.len() > LOGIN_MAX
+        if account.secrets.len() > SEALED_MAX
+            || account.state.sealed.len() > SEALED_MAX
+            || account.recovery.rec_wrap.len() > LOGIN_MAX
             || account.identity.body.len() > LOGIN_MAX
         {
             return Err(Error::invalid("an account record that is too long").into());

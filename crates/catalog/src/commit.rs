@@ -1,15 +1,16 @@
 //! Commits: signed changes of one space's tree, all or none. The linearisation point of writes.
 
 use crate::key;
+use crate::objects::Uploads;
 use crate::row::{Place, Space, Version, VersionId};
-use crate::tx::{Step, Tx};
+use crate::tx::{Step, Stop, Tx};
 use crate::{RETENTION_MS, expiry};
 use model::account::{Account, IdentityBody, Role};
 use model::cluster::{UploadGrant, UploadGrantBody};
 use model::command::{Genesis, Outcome};
 use model::tree::{COMMIT_MAX, Change, CommitBody, CommitRecord, EntryRow, Expect, Row, SEALED_ENTRY_MAX};
-use model::{AccountId, CommitId, Error, FolderId, KeyEpoch, ObjectId, Result, SpaceId, cbor, signed};
-use std::collections::BTreeSet;
+use model::{AccountId, CommitId, Error, FolderId, KeyEpoch, Result, SpaceId, cbor, signed};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Deepest nesting of folders.
 const DEPTH_MAX: usize = 1024;
@@ -19,10 +20,10 @@ struct Work {
     id: SpaceId,
     space: Space,
     commit: CommitId,
-    /// Objects that the author was issued for this space.
-    issued: BTreeSet<ObjectId>,
-    /// Folders known to be live, with all their ancestors. Emptied whenever a folder moves or goes.
-    live: BTreeSet<FolderId>,
+    uploads: Uploads,
+    /// Folders known to be live, with all their ancestors, and how deep they lie. Emptied whenever a
+    /// folder moves or goes.
+    live: BTreeMap<FolderId, usize>,
 }
 
 impl Tx<'_> {
@@ -47,9 +48,9 @@ impl Tx<'_> {
         if self.has(&key::commit(body.space, body.commit))? {
             return Err(Error::exists("there is such a commit already").into());
         }
-        let issued = self.issued(record.author, body.space, grants)?;
+        let uploads = self.uploads(record.author, body.space, grants)?;
         let before = space.used;
-        let mut work = Work { id: body.space, space, commit: body.commit, issued, live: BTreeSet::new() };
+        let mut work = Work { id: body.space, space, commit: body.commit, uploads, live: BTreeMap::new() };
         for change in changes {
             self.change(&mut work, change, body.epoch)?;
         }
@@ -73,7 +74,8 @@ impl Tx<'_> {
         if member.role < Role::Write || author.identity.fingerprint() != member.fingerprint {
             return Err(denied().into());
         }
-        let who: IdentityBody = cbor::from_canonical(&author.identity.body)?;
+        // Checked when the account was made: anything else is damage.
+        let who: IdentityBody = cbor::from_canonical(&author.identity.body).map_err(Stop::Failed)?;
         signed::verify(&who.signing, "commit", &record.body, &record.signature)?;
         if body.epoch != space.epoch {
             return Err(Error::conflict(format!("the space is in key epoch {} now", space.epoch)).into());
@@ -82,10 +84,10 @@ impl Tx<'_> {
     }
 
     /// Objects that were issued to an account for a space, as proved.
-    fn issued(&self, account: AccountId, space: SpaceId, grants: &[UploadGrant]) -> Step<BTreeSet<ObjectId>> {
+    fn uploads(&self, account: AccountId, space: SpaceId, grants: &[UploadGrant]) -> Step<Uploads> {
         let mut issued = BTreeSet::new();
         if grants.is_empty() {
-            return Ok(issued);
+            return Ok(Uploads::of(issued));
         }
         if grants.len() > COMMIT_MAX {
             return Err(Error::invalid("a commit with too many proofs").into());
@@ -99,7 +101,7 @@ impl Tx<'_> {
             }
             issued.extend(body.objects);
         }
-        Ok(issued)
+        Ok(Uploads::of(issued))
     }
 
     fn check_quota(&self, space: &Space, before: u64) -> Step<()> {
@@ -115,19 +117,15 @@ impl Tx<'_> {
     fn change(&mut self, work: &mut Work, change: &Change, epoch: KeyEpoch) -> Step<()> {
         let row = &change.row;
         check_change(work.id, change, epoch)?;
+        self.check_folders(work, change)?;
         let old = self.expected(work, change)?;
         if row.sealed.is_empty() {
             // `check_change` has refused a removal of nothing.
             let Some(old) = old else { return Ok(()) };
             return self.remove(work, change, old);
         }
-        let moved = old.as_ref().is_some_and(|o| o.row.folder != row.folder);
-        if moved && change.child.is_some() {
-            work.live.clear();
-        }
-        self.check_live(work, row.folder, change.child.filter(|_| moved))?;
         match (&change.new_manifest, change.manifest) {
-            (Some(new), _) => self.add_manifest(work.id, &mut work.space, new, &work.issued)?,
+            (Some(new), _) => self.add_manifest(work.id, &mut work.space, new, &mut work.uploads)?,
             (None, Some(held)) => self.hold_manifest(work.id, held)?,
             (None, None) => {}
         }
@@ -141,9 +139,7 @@ impl Tx<'_> {
         }
         if let Some(child) = change.child {
             self.put(&key::door(work.id, child), &here)?;
-            if moved {
-                work.live.clear();
-            }
+            work.live.clear();
         }
         self.put(&key::place(work.id, row.entry), &here)?;
         let current = EntryRow { row: row.clone(), commit: work.commit, child: change.child, manifest: change.manifest, time_ms: self.now };
@@ -164,7 +160,12 @@ impl Tx<'_> {
                 let versions = key::versions(work.id, row.entry);
                 let known = self.has(&key::place(work.id, row.entry))? || !self.keys(&versions, &key::end_of(&versions), 1)?.is_empty();
                 let child_known = match change.child {
-                    Some(child) => child == work.space.root || self.has(&key::door(work.id, child))?,
+                    // One whose contents are being destroyed must not come back to life with them.
+                    Some(child) => {
+                        child == work.space.root
+                            || self.has(&key::door(work.id, child))?
+                            || self.has(&key::doomed_folder(work.id, child))?
+                    }
                     None => false,
                 };
                 if known || child_known {
@@ -187,27 +188,52 @@ impl Tx<'_> {
         }
     }
 
+    /// The folder of a change is live, and so is the one that it leaves. A folder does not move below
+    /// itself.
+    fn check_folders(&self, work: &mut Work, change: &Change) -> Step<()> {
+        let from = match &change.expect {
+            Expect::At { folder, .. } if *folder != change.row.folder => Some(*folder),
+            _ => None,
+        };
+        if let Some(from) = from {
+            self.check_live(work, from, None)?;
+            if change.child.is_some() {
+                work.live.clear();
+            }
+        }
+        self.check_live(work, change.row.folder, change.child.filter(|_| from.is_some()))
+    }
+
     /// A folder and all its ancestors are there, and none of them is `moving`.
     fn check_live(&self, work: &mut Work, folder: FolderId, moving: Option<FolderId>) -> Step<()> {
         let gone = || Error::not_found("the folder does not exist any more");
         let mut way = Vec::new();
         let mut at = folder;
-        while at != work.space.root && !work.live.contains(&at) {
+        let depth = loop {
+            if at == work.space.root {
+                break 0;
+            }
+            if let Some(depth) = work.live.get(&at) {
+                break *depth;
+            }
             if moving == Some(at) {
                 return Err(Error::invalid("a folder cannot be moved into itself").into());
             }
-            if way.len() >= DEPTH_MAX {
-                return Err(Error::invalid(format!("folders nest at most {DEPTH_MAX} deep")).into());
-            }
             way.push(at);
+            if way.len() > DEPTH_MAX {
+                break 0;
+            }
             let door: Place = self.get(&key::door(work.id, at))?.ok_or_else(gone)?;
             let entry: EntryRow = self.get(&key::entry(work.id, door.folder, door.tag))?.ok_or_else(gone)?;
             if entry.child != Some(at) {
                 return Err(gone().into());
             }
             at = door.folder;
+        };
+        if depth + way.len() > DEPTH_MAX {
+            return Err(Error::invalid(format!("folders nest at most {DEPTH_MAX} deep")).into());
         }
-        work.live.extend(way);
+        work.live.extend(way.into_iter().rev().zip(depth + 1..));
         Ok(())
     }
 
@@ -236,7 +262,7 @@ impl Tx<'_> {
 
     /// What a row takes: room, and its commit's record.
     fn hold_row(&mut self, work: &mut Work, row: &Row) -> Step<()> {
-        work.space.used += row.sealed.len() as u64;
+        work.space.take(row.sealed.len() as u64)?;
         let key = key::commit_refs(work.id, work.commit);
         let refs: u32 = self.get(&key)?.unwrap_or(0);
         self.put(&key, &(refs + 1))
@@ -261,7 +287,7 @@ impl Tx<'_> {
     fn keep_version(&mut self, id: SpaceId, row: EntryRow) -> Step<()> {
         let (entry, rev) = (row.row.entry, row.row.rev);
         self.put(&key::version(id, entry, rev), &Version { row, ended_ms: self.now })?;
-        self.end_at(self.now + RETENTION_MS, expiry::VERSION, &cbor::to_vec(&VersionId { space: id, entry, rev }))
+        self.end_at(self.now.saturating_add(RETENTION_MS), expiry::VERSION, &cbor::to_vec(&VersionId { space: id, entry, rev }))
     }
 }
 

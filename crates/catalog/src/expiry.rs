@@ -4,6 +4,7 @@
 use crate::row::{Session, Space, Version, VersionId};
 use crate::tx::{Step, Tx};
 use crate::{REQUEST_LIFE_MS, RETENTION_MS, key};
+use model::account::Invite;
 use model::command::Outcome;
 use model::tree::EntryRow;
 use model::{EntryId, FolderId, Hash, InviteId, ObjectId, SpaceId, TokenId, cbor};
@@ -58,7 +59,11 @@ impl Tx<'_> {
                 Ok(())
             }
             TOKEN => TokenId::from_slice(row).map_or(Ok(()), |id| self.delete(&key::token(id))),
-            INVITE => InviteId::from_slice(row).map_or(Ok(()), |id| self.delete(&key::invite(id))),
+            INVITE => {
+                let Some(id) = InviteId::from_slice(row) else { return Ok(()) };
+                let invite = self.get::<Invite>(&key::invite(id))?.filter(|i| i.expires_ms < self.now);
+                if invite.is_some() { self.delete(&key::invite(id)) } else { Ok(()) }
+            }
             VERSION => match cbor::from_slice::<VersionId>(row) {
                 Ok(VersionId { space, entry, rev }) => self.end_version(space, entry, rev),
                 Err(_) => Ok(()),

@@ -4,23 +4,38 @@
 //! refers to any more goes: a manifest at once, an object after a grace for readers. A dead object
 //! stays known until no late commit can name it any more.
 
-use crate::row::{Manifest, Object, Space, chunk_count, stored_bytes};
-use crate::tx::{Step, Tx};
+use crate::kv::Kv;
+use crate::row::{Manifest, Object, Space, added, chunk_count, stored_bytes};
+use crate::tx::{Step, Stop, Tx};
 use crate::{DEAD_LIFE_MS, GRACE_MS, UPLOAD_LIFE_MS, expiry, key};
 use model::chunk::SEALED_CHUNK_MAX;
 use model::cluster::FeedItem;
 use model::tree::{ManifestRow, ObjectUse, SEALED_MANIFEST_MAX};
-use model::{Error, Layout, ManifestId, ObjectId, Result, SpaceId};
-use std::collections::BTreeSet;
+use model::{Epoch, Error, ManifestId, ObjectId, Result, SpaceId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most chunks of an object: 64 TiB of them.
 const CHUNKS_MAX: u64 = 1 << 24;
 /// Most ranges of chunk numbers, objects of a manifest, and hints of an object.
 const RANGES_MAX: usize = 4096;
 
+/// What a commit may upload.
+pub(crate) struct Uploads {
+    /// Objects that the author was issued for this space.
+    issued: BTreeSet<ObjectId>,
+    /// Epochs of the layouts by width, as far as looked up: a layout's row is long.
+    epochs: BTreeMap<u8, Option<Epoch>>,
+}
+
+impl Uploads {
+    pub(crate) fn of(issued: BTreeSet<ObjectId>) -> Self {
+        Uploads { issued, epochs: BTreeMap::new() }
+    }
+}
+
 impl Tx<'_> {
-    /// A new manifest with one reference. `issued`: objects that the author may upload.
-    pub(crate) fn add_manifest(&mut self, id: SpaceId, space: &mut Space, row: &ManifestRow, issued: &BTreeSet<ObjectId>) -> Step<()> {
+    /// A new manifest with one reference.
+    pub(crate) fn add_manifest(&mut self, id: SpaceId, space: &mut Space, row: &ManifestRow, uploads: &mut Uploads) -> Step<()> {
         if row.sealed.is_empty() || row.sealed.len() > SEALED_MANIFEST_MAX || row.objects.len() > RANGES_MAX {
             return Err(Error::invalid("a manifest that is empty or too long").into());
         }
@@ -34,13 +49,13 @@ impl Tx<'_> {
             if !seen.insert(content.object) {
                 return Err(Error::invalid("a manifest names an object twice").into());
             }
-            self.add_reference(id, space, content, issued)?;
+            self.add_reference(id, space, content, uploads)?;
         }
-        space.used += row.sealed.len() as u64;
+        space.take(row.sealed.len() as u64)?;
         self.put(&key, &Manifest { refs: 1, row: row.clone() })
     }
 
-    fn add_reference(&mut self, id: SpaceId, space: &mut Space, content: &ObjectUse, issued: &BTreeSet<ObjectId>) -> Step<()> {
+    fn add_reference(&mut self, id: SpaceId, space: &mut Space, content: &ObjectUse, uploads: &mut Uploads) -> Step<()> {
         let key = key::object(content.object);
         if let Some(mut object) = self.get::<Object>(&key)? {
             if object.space != id {
@@ -55,27 +70,37 @@ impl Tx<'_> {
             object.refs += 1;
             return self.put(&key, &object);
         }
-        if !issued.contains(&content.object) {
+        if !uploads.issued.contains(&content.object) {
             return Err(Error::denied("an object is referred to that was not issued for this space").into());
         }
         if content.object.time_ms().saturating_add(UPLOAD_LIFE_MS) < self.now {
             return Err(Error::conflict("this upload began more than a day ago and has expired").hint("upload the file again").into());
         }
-        let layout: Option<Layout> = self.get(&key::layout(content.policy.width()))?;
-        match layout {
-            Some(layout) if layout.epoch == content.layout => {}
-            Some(layout) if layout.epoch > content.layout => {
-                return Err(Error::conflict(format!("the layout changed to epoch {} during the upload", layout.epoch)).into());
+        match self.layout_epoch(content.policy.width(), uploads)? {
+            Some(epoch) if epoch == content.layout => {}
+            Some(epoch) if epoch > content.layout => {
+                return Err(Error::conflict(format!("the layout changed to epoch {epoch} during the upload")).into());
             }
             _ => return Err(Error::invalid("an object was placed by a layout that does not exist").into()),
         }
         let feed = self.feed(FeedItem::Live(content.clone(), 0))?;
-        space.used += stored_bytes(content);
+        space.take(stored_bytes(content))?;
         let totals = &mut self.counters.totals;
         totals.objects += 1;
-        totals.chunks += chunk_count(content);
-        totals.bytes += stored_bytes(content);
+        totals.chunks = added(totals.chunks, chunk_count(content))?;
+        totals.bytes = added(totals.bytes, stored_bytes(content))?;
         self.put(&key, &Object { space: id, content: content.clone(), refs: 1, generation: 0, feed, dead: false })
+    }
+
+    /// The epoch of the layout of a width.
+    fn layout_epoch(&self, width: u8, uploads: &mut Uploads) -> Step<Option<Epoch>> {
+        if let Some(epoch) = uploads.epochs.get(&width) {
+            return Ok(*epoch);
+        }
+        let row = self.kv.get(&key::layout(width)).map_err(Stop::Failed)?;
+        let epoch = row.map(|bytes| crate::query::layout_epoch(&bytes)).transpose().map_err(Stop::Failed)?.map(|(_, epoch)| epoch);
+        uploads.epochs.insert(width, epoch);
+        Ok(epoch)
     }
 
     fn feed(&mut self, item: FeedItem) -> Step<u64> {
@@ -85,7 +110,7 @@ impl Tx<'_> {
         Ok(number)
     }
 
-    /// One more row names a manifest. `NotFound` when it is not there.
+    /// One more row names a manifest. `Conflict` when it is not there.
     pub(crate) fn hold_manifest(&mut self, space: SpaceId, id: ManifestId) -> Step<()> {
         let key = key::manifest(space, id);
         let mut manifest: Manifest = self.get(&key)?.ok_or_else(|| Error::conflict("the content referred to was removed meanwhile"))?;
@@ -115,7 +140,7 @@ impl Tx<'_> {
                 totals.objects = totals.objects.saturating_sub(1);
                 totals.chunks = totals.chunks.saturating_sub(chunk_count(&object.content));
                 totals.bytes = totals.bytes.saturating_sub(bytes);
-                self.end_at(self.now + GRACE_MS, expiry::OBJECT, &content.object.0)?;
+                self.end_at(self.now.saturating_add(GRACE_MS), expiry::OBJECT, &content.object.0)?;
             }
         }
         Ok(())
@@ -130,7 +155,7 @@ impl Tx<'_> {
         object.dead = true;
         self.put(&key, &object)?;
         // No late commit may revive it: known as dead at least until its upload would have expired.
-        let forget = (self.now + DEAD_LIFE_MS).max(id.time_ms().saturating_add(UPLOAD_LIFE_MS + 1));
+        let forget = self.now.saturating_add(DEAD_LIFE_MS).max(id.time_ms().saturating_add(UPLOAD_LIFE_MS + 1));
         self.end_at(forget, expiry::DEAD, &id.0)
     }
 

@@ -1,15 +1,15 @@
 //! Questions to the catalog. They read one consistent view and change nothing.
 
 use crate::kv::Kv;
-use crate::row::{Commit, Counters, Manifest, Object, Session, Space, Version};
+use crate::row::{Counters, Manifest, Object, Session, Space, Version};
 use crate::{UPLOAD_LIFE_MS, key};
 use minicbor::Decode;
 use model::account::{Account, MemberSetBody, SpaceInfo};
 use model::cluster::{ClusterView, FeedItem, ObjectState};
 use model::command::{Answer, Genesis, Query, Rows};
-use model::tree::EntryRow;
-use model::{AccountId, CommitId, Error, FolderId, NameTag, ObjectId, Result, SpaceId, cbor};
-use std::collections::{BTreeMap, BTreeSet};
+use model::tree::{CommitRecord, EntryRow, ManifestRow, ObjectUse};
+use model::{AccountId, CommitId, Error, FolderId, ManifestId, NameTag, ObjectId, Result, SpaceId, cbor};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// Most places, ids or objects in one question.
@@ -18,6 +18,10 @@ const ASKED_MAX: usize = 1024;
 const PAGE_MAX: usize = 2_000;
 /// Bytes of rows after which a page ends.
 const PAGE_BYTES: usize = 4 << 20;
+/// Bytes of rows, commit records and manifests after which an answer ends.
+const ANSWER_BYTES: usize = 8 << 20;
+/// About how long a row is beside its sealed part, in bytes.
+const ROW_BYTES: usize = 128;
 
 /// Answers a question. `Invalid` for one that asks too much; other errors mean that the store failed.
 pub fn query(kv: &dyn Kv, query: &Query) -> Result<Answer> {
@@ -69,9 +73,10 @@ pub fn query(kv: &dyn Kv, query: &Query) -> Result<Answer> {
         Query::Totals => Answer::Totals(counters(kv)?.totals),
         Query::Genesis => Answer::Genesis(get(kv, &key::genesis())?.map(Box::new)),
         Query::Versions { space, entry } => {
-            let versions: Vec<Version> = rows(kv, &key::versions(*space, *entry))?;
-            let all: Vec<EntryRow> = versions.into_iter().map(|v| v.row).collect();
-            Answer::Rows(with_commits(kv, *space, all, true, false)?)
+            let prefix = key::versions(*space, *entry);
+            let (versions, more) = page::<Version>(kv, &prefix, &key::end_of(&prefix), PAGE_MAX)?;
+            let all: Vec<EntryRow> = versions.into_iter().map(|(_, v)| v.row).collect();
+            Answer::Rows(with_commits(kv, *space, all, true, more)?)
         }
     })
 }
@@ -120,7 +125,9 @@ fn counters(kv: &dyn Kv) -> Result<Counters> {
 fn walk(kv: &dyn Kv, space: SpaceId, steps: &[(FolderId, NameTag)], manifests: bool) -> Result<Rows> {
     check_count(steps.len())?;
     let found: Result<Vec<Option<EntryRow>>> = steps.iter().map(|(folder, tag)| get(kv, &key::entry(space, *folder, *tag))).collect();
-    with_commits(kv, space, found?.into_iter().flatten().collect(), manifests, false)
+    let rows = with_commits(kv, space, found?.into_iter().flatten().collect(), manifests, false)?;
+    // A row left out would read as a name that is free.
+    if rows.more { Err(Error::invalid("too much is asked for at once")) } else { Ok(rows) }
 }
 
 fn list(kv: &dyn Kv, space: SpaceId, folder: FolderId, after: Option<NameTag>, limit: usize, manifests: bool) -> Result<Rows> {
@@ -134,24 +141,40 @@ fn list(kv: &dyn Kv, space: SpaceId, folder: FolderId, after: Option<NameTag>, l
     with_commits(kv, space, rows.into_iter().map(|(_, row)| row).collect(), manifests, more)
 }
 
-/// Rows with the commit records that they name, each once, and their manifests where asked for.
-fn with_commits(kv: &dyn Kv, id: SpaceId, rows: Vec<EntryRow>, manifests: bool, more: bool) -> Result<Rows> {
+/// Rows with the commit records that they name, each once, and their manifests where asked for. Ends
+/// early, with `more`, where all that would be too long for one answer.
+fn with_commits(kv: &dyn Kv, id: SpaceId, mut rows: Vec<EntryRow>, manifests: bool, mut more: bool) -> Result<Rows> {
     let space: Option<Space> = get(kv, &key::space(id))?;
-    let ids: BTreeSet<CommitId> = rows.iter().map(|r| r.commit).collect();
-    let mut commits = Vec::with_capacity(ids.len());
-    for commit in ids {
-        let record: Option<Commit> = get(kv, &key::commit(id, commit))?;
-        commits.push((commit, record.ok_or_else(|| Error::corrupt("a commit record is missing from the catalog"))?));
-    }
-    let mut found = Vec::new();
-    if manifests {
-        let ids: BTreeSet<_> = rows.iter().filter_map(|r| r.manifest).collect();
-        for manifest in ids {
-            let row: Option<Manifest> = get(kv, &key::manifest(id, manifest))?;
-            found.push(row.ok_or_else(|| Error::corrupt("a manifest is missing from the catalog"))?.row);
+    let mut commits: BTreeMap<CommitId, CommitRecord> = BTreeMap::new();
+    let mut found: BTreeMap<ManifestId, ManifestRow> = BTreeMap::new();
+    let mut bytes = 0;
+    for (i, row) in rows.iter().enumerate() {
+        if bytes > ANSWER_BYTES {
+            rows.truncate(i);
+            more = true;
+            break;
+        }
+        bytes += row.row.sealed.len() + ROW_BYTES;
+        if !commits.contains_key(&row.commit) {
+            let record: Option<CommitRecord> = get(kv, &key::commit(id, row.commit))?;
+            let record = record.ok_or_else(|| Error::corrupt("a commit record is missing from the catalog"))?;
+            bytes += record.body.len() + ROW_BYTES;
+            commits.insert(row.commit, record);
+        }
+        if let Some(manifest) = row.manifest.filter(|m| manifests && !found.contains_key(m)) {
+            let held: Option<Manifest> = get(kv, &key::manifest(id, manifest))?;
+            let row = held.ok_or_else(|| Error::corrupt("a manifest is missing from the catalog"))?.row;
+            bytes += row.sealed.len() + row.objects.iter().map(use_bytes).sum::<usize>() + ROW_BYTES;
+            found.insert(manifest, row);
         }
     }
-    Ok(Rows { rows, commits, manifests: found, more, revision: space.map_or(0, |s| s.revision) })
+    let revision = space.map_or(0, |s| s.revision);
+    Ok(Rows { rows, commits: commits.into_iter().collect(), manifests: found.into_values().collect(), more, revision })
+}
+
+/// About how long an object's description is, in bytes.
+fn use_bytes(content: &ObjectUse) -> usize {
+    ROW_BYTES + 10 * content.chunks.len() + 5 * content.partial.len()
 }
 
 fn space_info(kv: &dyn Kv, id: SpaceId, asker: AccountId) -> Result<Option<SpaceInfo>> {
@@ -203,7 +226,7 @@ fn cluster(kv: &dyn Kv) -> Result<ClusterView> {
 }
 
 /// Width and epoch of an encoded layout, without decoding its long table.
-fn layout_epoch(bytes: &[u8]) -> Result<(u8, model::Epoch)> {
+pub(crate) fn layout_epoch(bytes: &[u8]) -> Result<(u8, model::Epoch)> {
     let bad = |e: minicbor::decode::Error| Error::corrupt(format!("undecodable layout: {e}"));
     let mut d = minicbor::Decoder::new(bytes);
     d.array().map_err(bad)?;

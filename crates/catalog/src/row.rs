@@ -4,8 +4,8 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use model::account::Member;
 use model::command::{Applied, Totals};
-use model::tree::{CommitRecord, EntryRow, ManifestRow, ObjectUse};
-use model::{AccountId, EntryId, FolderId, Hash, KeyEpoch, NameTag, Policy, SpaceId};
+use model::tree::{EntryRow, ManifestRow, ObjectUse};
+use model::{AccountId, EntryId, Error, FolderId, Hash, KeyEpoch, NameTag, Policy, Result, SpaceId};
 
 /// Counters and log time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
@@ -65,6 +65,19 @@ pub(crate) struct Space {
     pub revision: u64,
 }
 
+impl Space {
+    /// Counts bytes on disk.
+    pub fn take(&mut self, bytes: u64) -> Result<()> {
+        self.used = added(self.used, bytes)?;
+        Ok(())
+    }
+}
+
+/// The sum of two counts. Sizes are what clients claim: together they may be more than a number holds.
+pub(crate) fn added(count: u64, more: u64) -> Result<u64> {
+    count.checked_add(more).ok_or_else(|| Error::insufficient("more bytes than any cluster can hold"))
+}
+
 /// Where an entry lies.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct Place {
@@ -94,9 +107,6 @@ pub(crate) struct VersionId {
     #[n(2)]
     pub rev: u64,
 }
-
-/// A commit record; how many rows name it stands beside it.
-pub(crate) type Commit = CommitRecord;
 
 /// A manifest and how many rows name it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -6,6 +6,7 @@ use model::cluster::{Device, Node, NodeState, ServerRole, Token};
 use model::command::{Genesis, Outcome};
 use model::layout::DeviceInfo;
 use model::{AccountId, DeviceId, Epoch, Error, Hash, Layout, NodeId, Policy, TokenId};
+use std::collections::BTreeSet;
 
 /// Most devices of a node.
 const DEVICES_MAX: usize = 64;
@@ -60,6 +61,9 @@ impl Tx<'_> {
         let mut node: Node = self.get(&key::node(id))?.ok_or_else(|| Error::not_found(format!("there is no node {id}")))?;
         if devices.len() > DEVICES_MAX || address.len() > 256 || zone.len() > 64 || version.len() > 64 {
             return Err(Error::invalid("a node with impossible fields").into());
+        }
+        if devices.iter().map(|d| d.id).collect::<BTreeSet<_>>().len() < devices.len() {
+            return Err(Error::invalid("a node with one device twice").into());
         }
         for other in self.rows::<Node>(&key::nodes())?.iter().filter(|n| n.id != id) {
             if other.devices.iter().any(|d| devices.iter().any(|mine| mine.id == d.id)) {

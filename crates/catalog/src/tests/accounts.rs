@@ -73,11 +73,17 @@ fn only_admins_invite_and_only_new_names() {
     let guest = world.user(&operator, "guest");
     assert_eq!(kind(&world.propose(Some(guest.id), Command::CreateInvite(invite("other")))), Kind::Denied);
     assert_eq!(kind(&world.propose(None, Command::CreateInvite(invite("other")))), Kind::Denied);
-    assert_eq!(kind(&world.propose(Some(operator.id), Command::CreateInvite(Invite { id: InviteId([1; 16]), ..invite("guest") }))), Kind::Exists);
+    assert_eq!(
+        kind(&world.propose(Some(operator.id), Command::CreateInvite(Invite { id: InviteId([1; 16]), ..invite("guest") }))),
+        Kind::Exists
+    );
     assert_eq!(kind(&world.propose(Some(operator.id), Command::CreateInvite(invite("Other")))), Kind::Invalid);
     assert_eq!(kind(&world.propose(Some(operator.id), Command::CreateInvite(invite("")))), Kind::Invalid);
     world.done(Some(operator.id), Command::CreateInvite(invite("other")));
-    assert_eq!(kind(&world.propose(Some(operator.id), Command::CreateInvite(Invite { name: "third".into(), ..invite("other") }))), Kind::Exists);
+    assert_eq!(
+        kind(&world.propose(Some(operator.id), Command::CreateInvite(Invite { name: "third".into(), ..invite("other") }))),
+        Kind::Exists
+    );
 }
 
 #[test]
@@ -143,13 +149,30 @@ fn a_registration_that_was_tampered_with_is_refused() {
     let long = || vec![0u8; 70_000].into();
     let id = |body| Account { identity: identity(&guest.key, body), ..account.clone() };
     let mut cases: Vec<(&str, Account, NewSpace)> = vec![
-        ("identity signed by another", Account { identity: identity(&other.key, body(public(&guest.key), guest.id, "guest")), ..account.clone() }, home.clone()),
+        (
+            "identity signed by another",
+            Account { identity: identity(&other.key, body(public(&guest.key), guest.id, "guest")), ..account.clone() },
+            home.clone(),
+        ),
         ("identity of another id", id(body(public(&guest.key), other.id, "guest")), home.clone()),
         ("identity of another name", id(body(public(&guest.key), guest.id, "other")), home.clone()),
         ("another's identity", Account { identity: others_account.identity.clone(), ..account.clone() }, home.clone()),
         ("identity with bytes behind it", id([body(public(&guest.key), guest.id, "guest"), vec![0]].concat()), home.clone()),
-        ("identity replaced after the space was made", id(cbor::to_vec(&IdentityBody { account: guest.id, name: "guest".into(), signing: public(&guest.key), kem: vec![6; 1216].into() })), home.clone()),
-        ("identity that is too long", id(cbor::to_vec(&IdentityBody { account: guest.id, name: "guest".into(), signing: public(&guest.key), kem: long() })), home.clone()),
+        (
+            "identity replaced after the space was made",
+            id(cbor::to_vec(&IdentityBody {
+                account: guest.id,
+                name: "guest".into(),
+                signing: public(&guest.key),
+                kem: vec![6; 1216].into(),
+            })),
+            home.clone(),
+        ),
+        (
+            "identity that is too long",
+            id(cbor::to_vec(&IdentityBody { account: guest.id, name: "guest".into(), signing: public(&guest.key), kem: long() })),
+            home.clone(),
+        ),
         ("another home", Account { home: other.space, ..account.clone() }, home.clone()),
         ("another's space", Account { home: other.space, ..account.clone() }, others_home.clone()),
         ("another's genesis", account.clone(), NewSpace { genesis: others_home.genesis.clone(), ..home.clone() }),
@@ -159,14 +182,21 @@ fn a_registration_that_was_tampered_with_is_refused() {
         ("long secrets", Account { secrets: long(), ..account.clone() }, home.clone()),
         ("long notes", Account { state: StateRecord { seq: 1, sealed: long() }, ..account.clone() }, home.clone()),
         ("long login", Account { login: LoginRecord { opaque: long(), ..account.login.clone() }, ..account.clone() }, home.clone()),
-        ("long recovery", Account { recovery: RecoveryRecord { rec_wrap: long(), ..account.recovery.clone() }, ..account.clone() }, home.clone()),
+        (
+            "long recovery",
+            Account { recovery: RecoveryRecord { rec_wrap: long(), ..account.recovery.clone() }, ..account.clone() },
+            home.clone(),
+        ),
         ("login number", Account { login: LoginRecord { n: u64::MAX, ..account.login.clone() }, ..account.clone() }, home.clone()),
         ("recovery number", Account { recovery: RecoveryRecord { n: 2, ..account.recovery.clone() }, ..account.clone() }, home.clone()),
         ("number of the notes", Account { state: StateRecord { seq: u64::MAX, ..account.state.clone() }, ..account.clone() }, home.clone()),
     ];
     let sets: [(&str, MemberSet); 8] = [
         ("set signed by another", set(&|_| {}, &other.key)),
-        ("set with a ghost", set(&|s| s.members.push(Member { account: other.id, fingerprint: Hash([1; 32]), role: Role::Read }), &guest.key)),
+        (
+            "set with a ghost",
+            set(&|s| s.members.push(Member { account: other.id, fingerprint: Hash([1; 32]), role: Role::Read }), &guest.key),
+        ),
         ("set of nobody", set(&|s| s.members.clear(), &guest.key)),
         ("set in which the owner only writes", set(&|s| s.members[0].role = Role::Write, &guest.key)),
         ("set of another space", set(&|s| s.space = other.space, &guest.key)),

@@ -18,8 +18,8 @@ mod trace;
 use crate::kv::{Kv, MemoryKv};
 use ed25519_dalek::{Signer, SigningKey};
 use model::account::{
-    Account, Grant, GrantBody, Identity, IdentityBody, Invite, LoginRecord, Member, MemberSet, MemberSetBody, NewSpace, RecoveryRecord, Role,
-    StateRecord,
+    Account, Grant, GrantBody, Identity, IdentityBody, Invite, LoginRecord, Member, MemberSet, MemberSetBody, NewSpace, RecoveryRecord,
+    Role, StateRecord,
 };
 use model::cluster::{Coordinator, Device, ServerRole, Token, UploadGrant, UploadGrantBody};
 use model::command::{Answer, Applied, Command, Genesis, Outcome, Proposal, Query, Rows, Totals};
@@ -125,7 +125,14 @@ fn tables(kv: &MemoryKv) -> Vec<(u8, usize)> {
 
 fn invite(name: &str) -> Invite {
     let secret_hash = Hash::of(format!("secret of {name}").as_bytes());
-    Invite { id: InviteId(id16(&format!("invite {name}"))), secret_hash, name: name.into(), admin: false, quota: None, expires_ms: START + 7 * DAY }
+    Invite {
+        id: InviteId(id16(&format!("invite {name}"))),
+        secret_hash,
+        name: name.into(),
+        admin: false,
+        quota: None,
+        expires_ms: START + 7 * DAY,
+    }
 }
 
 fn genesis(capability: &SigningKey) -> Genesis {
