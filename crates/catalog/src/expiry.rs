@@ -117,7 +117,11 @@ impl Tx<'_> {
         let mut left = limit;
         while left > 0 {
             let Some(doomed) = self.keys(&prefix, &key::end_of(&prefix), 1)?.pop() else { return Ok(()) };
-            let Some((id, folder)) = key::read_doomed(&doomed) else { return self.delete(&doomed) };
+            let Some((id, folder)) = key::read_doomed(&doomed) else {
+                self.delete(&doomed)?;
+                left -= 1;
+                continue;
+            };
             let entries = key::entries(id, folder);
             let some = self.keys(&entries, &key::end_of(&entries), left)?;
             if some.is_empty() {
