@@ -35,6 +35,8 @@ use transport::{ClientTls, JoinToken, Pool, PoolConfig, ServerKey, TlsIdentity, 
 
 /// How long a start waits for a coordinator to take the first heartbeat before it serves without.
 const FIRST_HEARTBEAT: Duration = Duration::from_secs(5);
+/// Bytes of shards on their way in at a time: a dozen keep disk and network busy.
+const BODIES: usize = 24 << 20;
 
 /// How to start a node.
 #[derive(Debug, Clone)]
@@ -158,7 +160,7 @@ impl Node {
 
         let mut tasks = Tasks::new(&env);
         let service = Arc::new(NodeService(state.clone()));
-        tasks.serve(listener, identity, service, transport::Limits::default());
+        tasks.serve(listener, identity, service, transport::Limits { body_budget: BODIES, ..transport::Limits::default() });
         tasks.background(pulse.run());
         tasks.background(heartbeat::keep_map(state.clone()));
         tasks.background(reconcile::run(state.clone()));
