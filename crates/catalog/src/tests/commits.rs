@@ -353,7 +353,7 @@ fn roles_fingerprints_and_key_epochs_decide_who_writes() {
     let (mut world, user) = World::ready();
     let operator = stranger("operator");
     let fingerprint = account_of(&operator).0.identity.fingerprint();
-    let mut write = |world: &mut World, name: &str, epoch: u64| {
+    let write = |world: &mut World, name: &str, epoch: u64| {
         let (change, _) = world.new_file(&user, user.root, name, 100);
         let body = CommitBody { space: user.space, epoch: KeyEpoch(epoch), commit: CommitId(world.fresh()), rows: vec![change.row.hash()] };
         let record = signed_commit(&operator, &body);

@@ -205,7 +205,7 @@ fn objects_that_cannot_be_are_invalid() {
     let object = world.object();
     let good = used(object);
     let sealed_max = model::chunk::SEALED_CHUNK_MAX as u64;
-    let mut two_ranges = |chunks: Vec<(u32, u32)>| ObjectUse { chunks, ..good.clone() };
+    let two_ranges = |chunks: Vec<(u32, u32)>| ObjectUse { chunks, ..good.clone() };
     let cases = [
         ("no chunks", two_ranges(vec![])),
         ("an empty range", two_ranges(vec![(0, 0), (1, 4)])),
