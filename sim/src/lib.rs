@@ -2,10 +2,11 @@
 //! something at a moment that the seed chooses, and checks that the promises still hold. A seed
 //! that once failed stays in `seeds/` as a regression test.
 
+pub mod cluster;
 pub mod journal_crash;
 
 /// A story: what a seed leads to. The error is a sentence with what was promised and not kept.
 pub type Story = fn(seed: u64) -> Result<(), String>;
 
 /// All stories by name.
-pub const STORIES: &[(&str, Story)] = &[("journal-crash", journal_crash::run)];
+pub const STORIES: &[(&str, Story)] = &[("journal-crash", journal_crash::run), ("cluster", cluster::run)];

@@ -1,32 +1,62 @@
-//! Runs the stories: `sim [--story NAME] [--seeds N] [--from SEED]`.
+//! Runs the stories: `sim [--story NAME] [--seeds N | --seconds S] [--from SEED] [--history]`.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let (mut story, mut seeds, mut from) = (None, 20, 0);
+    let (mut story, mut seeds, mut seconds, mut from, mut history) = (None, 20, None, 0, false);
     while let Some(argument) = arguments.next() {
+        if argument == "--history" {
+            history = true;
+            continue;
+        }
         let value = arguments.next().unwrap_or_default();
         match (argument.as_str(), value.parse::<u64>()) {
             ("--story", _) if sim::STORIES.iter().any(|(name, _)| *name == value) => story = Some(value),
             ("--seeds", Ok(n)) => seeds = n,
+            ("--seconds", Ok(n)) => seconds = Some(Duration::from_secs(n)),
             ("--from", Ok(n)) => from = n,
-            _ => {
-                let names: Vec<&str> = sim::STORIES.iter().map(|(name, _)| *name).collect();
-                eprintln!("usage: sim [--story {}] [--seeds N] [--from SEED]", names.join("|"));
-                return ExitCode::from(2);
-            }
+            _ => return usage(),
         }
     }
+    if history {
+        let outcome = sim::cluster::play(from);
+        print!("{}", outcome.history.tail(usize::MAX));
+        println!("hash {}", outcome.history.hash());
+        return outcome.failure.map_or(ExitCode::SUCCESS, |why| {
+            println!("{why}");
+            ExitCode::FAILURE
+        });
+    }
+    let chosen: Vec<_> = sim::STORIES.iter().filter(|(name, _)| story.as_deref().is_none_or(|s| s == *name)).collect();
     let mut failed = 0;
-    for (name, run) in sim::STORIES.iter().filter(|(name, _)| story.as_deref().is_none_or(|s| s == *name)) {
-        for seed in from..from + seeds {
+    for (name, run) in &chosen {
+        let began = now();
+        let mut done = 0;
+        let share = seconds.map(|s| s / chosen.len() as u32);
+        while share.map_or(done < seeds, |share| began.elapsed() < share) {
+            let seed = from + done;
             if let Err(why) = run(seed) {
                 failed += 1;
-                println!("{name}: seed {seed}: {why}");
+                println!("{name}: seed {seed}: {why}\nagain: cargo run -p sim -- --story {name} --seeds 1 --from {seed}\n");
             }
+            done += 1;
         }
-        println!("{name}: {seeds} seeds from {from}, {failed} failures so far");
+        println!("{name}: {done} seeds from {from} in {:.1} s, {failed} failures so far", began.elapsed().as_secs_f64());
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The real time: how long all this takes is no part of any story.
+#[allow(clippy::disallowed_methods)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn usage() -> ExitCode {
+    let names: Vec<&str> = sim::STORIES.iter().map(|(name, _)| *name).collect();
+    eprintln!("usage: sim [--story {}] [--seeds N | --seconds S] [--from SEED]", names.join("|"));
+    eprintln!("       sim --history --from SEED    all that happens in one cluster");
+    ExitCode::from(2)
 }

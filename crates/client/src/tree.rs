@@ -250,13 +250,13 @@ impl Client {
             let after = listing.after();
             let ask = async { if rows.more { Some(self.cluster().ask(query(after)).await).transpose() } else { Ok(None) } };
             let open = async {
-                let mut by_id: BTreeMap<ManifestId, Arc<ManifestRow>> =
+                let by_id: BTreeMap<ManifestId, Arc<ManifestRow>> =
                     rows.manifests.iter().map(|m| (m.id, Arc::new(m.clone()))).collect();
                 let mut page = Vec::with_capacity(rows.rows.len());
                 for row in verified.rows() {
                     let found = row.open(&folder.keys)?;
                     let manifest = match &found.entry.content {
-                        Content::Manifest { id, .. } if manifests => Some(by_id.remove(id).ok_or_else(missing_manifest)?),
+                        Content::Manifest { id, .. } if manifests => Some(by_id.get(id).cloned().ok_or_else(missing_manifest)?),
                         _ => None,
                     };
                     page.push(Entry::new(folder.path.join(&found.entry.name), found, manifest));

@@ -1,0 +1,109 @@
+//! A whole cluster under faults: one coordinator, four nodes and two users, all of them the real
+//! crates on the simulated world.
+//!
+//! The users put, overwrite, move, copy, remove, read and list, while the seed lets servers and users
+//! crash, lose what they did not sync, and cuts, slows and skews what is between them. Then all is
+//! mended. Promised, and checked: every answer agrees with what was possible then (see [`model`]);
+//! what was acknowledged is there at the end, and nothing is half there; within a bounded time
+//! every chunk is at full redundancy again.
+
+pub mod dice;
+pub mod model;
+mod servers;
+pub mod stage;
+mod user;
+
+use dice::Dice;
+use env::sim::{Config, World};
+use stage::{History, Phase, Stage};
+use std::time::Duration;
+use user::Part;
+
+/// Nodes of the cluster.
+const NODES: usize = 4;
+/// Users.
+const USERS: usize = 2;
+/// Shelves of each user.
+const SHELVES: usize = 2;
+/// Most simulated time that a phase takes before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(1200);
+
+/// How a run ended.
+pub struct Outcome {
+    /// All that was done and happened.
+    pub history: History,
+    /// The first promise that was not kept.
+    pub failure: Option<String>,
+}
+
+/// Runs the story. The error says which promise was broken, with the end of the history.
+pub fn run(seed: u64) -> Result<(), String> {
+    let Outcome { history, failure } = play(seed);
+    match failure {
+        None => Ok(()),
+        Some(why) => Err(format!("{why}\n{}", history.tail(60))),
+    }
+}
+
+/// Plays the story of a seed.
+pub fn play(seed: u64) -> Outcome {
+    let stage = Stage::new(USERS * SHELVES);
+    let ended = direct(seed, &stage);
+    let shared = stage.lock();
+    Outcome { history: shared.history.clone(), failure: shared.failure.clone().or(ended.err()) }
+}
+
+fn direct(seed: u64, stage: &Stage) -> Result<(), String> {
+    let mut dice = Dice::new(seed, "director");
+    let ms = Duration::from_millis;
+    let config =
+        Config { tick: ms(2), latency: (ms(2), ms(2 + dice.below(20))), duration: Duration::from_secs(100_000), ..Config::new(seed) };
+    let mut world = World::with(&config);
+    let on = stage.clone();
+    world.host("coordinator", move |env| servers::coordinator(env, on.clone()));
+    for i in 0..NODES {
+        let on = stage.clone();
+        world.host(&format!("node{i}"), move |env| servers::node(env, on.clone(), i));
+    }
+    for me in 0..USERS {
+        let (on, part) = (stage.clone(), Part { me, users: USERS, each: SHELVES, nodes: NODES, seed });
+        world.host(&format!("user{me}"), move |env| user::user(env, on.clone(), part));
+    }
+    until_ready(&mut world, stage, Phase::Setup)?;
+    enter(&world, stage, Phase::Play);
+    let end = world.elapsed() + Duration::from_secs(dice.between(20, 60));
+    while world.elapsed() < end {
+        step(&mut world, stage)?;
+    }
+    enter(&world, stage, Phase::Mend);
+    until_ready(&mut world, stage, Phase::Mend)?;
+    enter(&world, stage, Phase::Check);
+    until_ready(&mut world, stage, Phase::Check)
+}
+
+fn enter(world: &World, stage: &Stage, phase: Phase) {
+    let mut shared = stage.lock();
+    shared.phase = phase;
+    shared.tell(world.elapsed(), format!("{phase:?}"));
+}
+
+/// One tick. An error as soon as a promise was not kept.
+fn step(world: &mut World, stage: &Stage) -> Result<(), String> {
+    world.step().map_err(|e| e.to_string())?;
+    match &stage.lock().failure {
+        Some(why) => Err(why.clone()),
+        None => Ok(()),
+    }
+}
+
+/// Waits until all users are through a phase.
+fn until_ready(world: &mut World, stage: &Stage, phase: Phase) -> Result<(), String> {
+    let patience = world.elapsed() + PATIENCE;
+    while (0..USERS).any(|me| stage.lock().ready.get(&me).is_none_or(|done| *done < phase)) {
+        step(world, stage)?;
+        if world.elapsed() > patience {
+            return Err(format!("{phase:?} takes more than {PATIENCE:?}"));
+        }
+    }
+    Ok(())
+}
