@@ -104,7 +104,8 @@ impl Report {
         let lost = heartbeats().map(|h| h.repair.lost).max().unwrap_or(0);
         let chunks = chunks(status.totals.chunks, policy.m, &levels, lost);
         let mut report = Report {
-            safe: failures_survivable.is_some_and(|n| n > 0) && lost == 0,
+            // Every chunk at full redundancy, as far as the servers know.
+            safe: worst == Some(0) && policy.m > 0 && lost == 0,
             failures_survivable,
             catalog_survivable: catalog_survivable(status),
             repair,

@@ -91,7 +91,7 @@ fn each_lost_server_takes_one_away() {
     let (mut status, layout) = cluster(4);
     die(&mut status, &[1]);
     let report = look(&status, Some(&layout));
-    assert_eq!((report.safe, report.failures_survivable, count(&report)), (true, Some(1), [0, 100, 0, 0, 0]));
+    assert_eq!((report.safe, report.failures_survivable, count(&report)), (false, Some(1), [0, 100, 0, 0, 0]));
     assert_eq!(report.problems.len(), 1);
     assert_eq!(report.problems[0].what, "does not answer for 12.0 s");
     assert_eq!(report.problems[0].place, "node-2 (192.0.2.2:10000)");

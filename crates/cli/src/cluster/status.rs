@@ -250,8 +250,11 @@ fn headline(cx: &Context, picture: &Picture) -> String {
         Some(_) if report.chunks.lost > 0 => out.red("Data is lost"),
         Some(_) if report.chunks.unavailable > 0 => out.red("Not readable: too few servers answer"),
         Some(0) => out.red("Not safe: nothing more may fail"),
-        Some(1) => format!("{} any one more server may fail", out.green("Safe:")),
-        Some(n) => format!("{} any {n} more servers may fail", out.green("Safe:")),
+        Some(n) => {
+            let word = if report.safe { out.green("Safe:") } else { out.yellow("Degraded:") };
+            let servers = if n == 1 { "one more server".into() } else { format!("{n} more servers") };
+            format!("{word} any {servers} may fail")
+        }
     }
 }
 
