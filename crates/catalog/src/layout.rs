@@ -71,7 +71,8 @@ impl Map {
             let zone = if d.zone.is_empty() { format!("\0{:020}", d.node.0) } else { d.zone.clone() };
             by_zone.entry(zone).or_default().entry(d.node).or_default().push(i);
         }
-        let mut map = Map { partitions, width, nodes: vec![], zones: vec![], node_of: vec![0; devices.len()], zone_of: vec![], zone_cap: 1 };
+        let mut map =
+            Map { partitions, width, nodes: vec![], zones: vec![], node_of: vec![0; devices.len()], zone_of: vec![], zone_cap: 1 };
         for (z, members) in by_zone.into_values().enumerate() {
             let mut zone = Vec::new();
             for list in members.into_values() {

@@ -69,7 +69,8 @@ fn split(total: u64, parts: &[(u128, u64)]) -> Vec<u64> {
     let mut left = total;
     let mut weight: u128 = open.iter().map(|i| parts[*i].0).sum();
     loop {
-        let (full, rest): (Vec<_>, Vec<_>) = open.iter().partition(|i| u128::from(left) * parts[**i].0 >= u128::from(parts[**i].1) * weight);
+        let (full, rest): (Vec<_>, Vec<_>) =
+            open.iter().partition(|i| u128::from(left) * parts[**i].0 >= u128::from(parts[**i].1) * weight);
         open = rest;
         if full.is_empty() {
             break;
