@@ -450,3 +450,19 @@ pub fn messages() -> Vec<Vec<u8>> {
     messages.extend(applied());
     messages
 }
+
+/// A record's head with its meta, a footer's body, a segment's header, a trailer.
+pub fn journal_records() -> Vec<Vec<u8>> {
+    use journal::format::{Head, Listed, segment_header, trailer};
+    let head = Head { kind: 1, meta_len: 5, body_len: 100, in_batch: 0, segment: 1, sequence: 9, body_crc: 7 };
+    let mut record = Vec::new();
+    head.write(&[7; 16], b"hello", &mut record);
+    let mut footer = Vec::new();
+    Listed { offset: 64, kind: 1, body_len: 100, meta: b"hello".to_vec() }.write(&mut footer);
+    vec![record, footer, segment_header(&[7; 16], 1, 1).to_vec(), trailer(4096).to_vec()]
+}
+
+/// Texts of join tokens.
+pub fn join_tokens() -> Vec<Vec<u8>> {
+    vec![b"sk-join-aaaa".to_vec(), b"sk-invite-aaaa".to_vec()]
+}

@@ -72,7 +72,61 @@ pub const TARGETS: &[Target] = &[
     exchange::<node::PutShard>("rpc-put-shard"),
     exchange::<node::GetShard>("rpc-get-shard"),
     exchange::<node::HeadShards>("rpc-head-shards"),
+    Target { name: "journal-record", seeds: samples::journal_records, run: journal_record },
+    Target { name: "join-token-text", seeds: samples::join_tokens, run: join_token_text },
+    Target { name: "catalog-apply", seeds: samples::proposals, run: catalog_apply },
+    Target { name: "catalog-query", seeds: samples::queries, run: catalog_query },
 ];
+
+/// Heads, footers and trailers of journal segments, as they may lie on a damaged disk.
+fn journal_record(bytes: &[u8]) {
+    use journal::format::{Head, Listed, RECORD_HEADER, read_segment_header, read_trailer};
+    let _ = (read_segment_header(bytes), read_trailer(bytes));
+    if let Some(head) = Head::peek(bytes, 1) {
+        assert!(head.len() >= RECORD_HEADER as u64 && head.stride() >= head.len());
+        let meta = bytes.get(RECORD_HEADER..RECORD_HEADER + head.meta_len as usize);
+        let _ = meta.map(|meta| Head::verify(&[7; 16], bytes, meta));
+    }
+    if let Some(listed) = Listed::read_all(bytes) {
+        let mut again = Vec::new();
+        listed.iter().for_each(|l| l.write(&mut again));
+        assert_eq!(again, bytes, "one encoding for one footer");
+    }
+}
+
+fn join_token_text(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(token) = transport::JoinToken::parse(&text) {
+        assert!(transport::JoinToken::parse(&token.to_text()).is_ok());
+    }
+    let _ = transport::InviteText::parse(&text);
+}
+
+/// A cluster's catalog, just made.
+fn young_catalog() -> catalog::kv::MemoryKv {
+    let mut kv = catalog::kv::MemoryKv::default();
+    let mut genesis: Genesis = samples::geneses().iter().find_map(|g| cbor::from_slice(g).ok()).expect("a sample");
+    (genesis.policy, genesis.power) = (Policy::DEFAULT, 4);
+    let init = model::command::Command::Init(Box::new(genesis));
+    let proposal = Proposal { request: model::RequestId::new(1, [0; 10]), account: None, command: init, time_ms: 1 };
+    catalog::apply(&mut kv, &proposal).expect("a store in memory").expect("a new cluster");
+    kv
+}
+
+/// Whatever is proposed, the catalog refuses it or applies it; it never panics, and says the same twice.
+fn catalog_apply(bytes: &[u8]) {
+    let Ok(proposal) = cbor::from_slice::<Proposal>(bytes) else { return };
+    let (mut a, mut b) = (young_catalog(), young_catalog());
+    let first = catalog::apply(&mut a, &proposal).expect("a store in memory does not fail");
+    assert_eq!(catalog::apply(&mut b, &proposal).expect("a store in memory does not fail"), first);
+    assert_eq!(a, b, "two replicas, one state");
+}
+
+fn catalog_query(bytes: &[u8]) {
+    if let Ok(query) = cbor::from_slice::<Query>(bytes) {
+        let _ = catalog::query(&young_catalog(), &query);
+    }
+}
 
 /// A CBOR record: what is accepted encodes to canonical bytes that decode to the same again.
 const fn record<T: Encode<()> + for<'b> Decode<'b, ()>>(name: &'static str, seeds: fn() -> Vec<Vec<u8>>) -> Target {
