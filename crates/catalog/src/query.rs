@@ -10,6 +10,7 @@ use model::command::{Answer, Genesis, Query, Rows};
 use model::tree::{CommitRecord, EntryRow, ManifestRow, ObjectUse};
 use model::{AccountId, CommitId, Error, FolderId, ManifestId, NameTag, ObjectId, Result, SpaceId, cbor};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::ControlFlow;
 
 /// Most places, ids or objects in one question.
@@ -155,11 +156,11 @@ fn with_commits(kv: &dyn Kv, id: SpaceId, mut rows: Vec<EntryRow>, manifests: bo
             break;
         }
         bytes += row.row.sealed.len() + ROW_BYTES;
-        if !commits.contains_key(&row.commit) {
+        if let Entry::Vacant(slot) = commits.entry(row.commit) {
             let record: Option<CommitRecord> = get(kv, &key::commit(id, row.commit))?;
             let record = record.ok_or_else(|| Error::corrupt("a commit record is missing from the catalog"))?;
             bytes += record.body.len() + ROW_BYTES;
-            commits.insert(row.commit, record);
+            slot.insert(record);
         }
         if let Some(manifest) = row.manifest.filter(|m| manifests && !found.contains_key(m)) {
             let held: Option<Manifest> = get(kv, &key::manifest(id, manifest))?;
