@@ -89,7 +89,9 @@ fn everyday_commands_do_what_they_say() {
     assert_eq!(owner.read("/x/again/b.jpg"), noise(1, 5000), "a copy lives on without its original");
     assert_eq!(owner.ok(&["find", "/x"]).lines().len(), 10);
 
-    for (range, bytes) in [("0-0", &long[..1]), ("4194300-4194400", &long[4194300..4194401]), ("-7", &long[long.len() - 7..]), ("4195000-", &long[4195000..])] {
+    for (range, bytes) in
+        [("0-0", &long[..1]), ("4194300-4194400", &long[4194300..4194401]), ("-7", &long[long.len() - 7..]), ("4195000-", &long[4195000..])]
+    {
         assert!(owner.ok(&["cat", "--range", range, "/x/y/src/long"]).bytes == bytes, "range {range}");
     }
     let streamed = owner.run_with_input(&["put", "-", "/x/stream"], &long).ok();

@@ -205,7 +205,17 @@ impl ShardStore {
     /// very end was no good. That is mostly a write that was never acknowledged, but the same is seen
     /// when the last shard written has rotted.
     pub fn is_suspect(&self) -> bool {
-        !self.0.report.corrupt.is_empty() || self.0.report.torn_bytes > 0
+        self.damaged_ranges() > 0 || self.cut_bytes() > 0
+    }
+
+    /// Damaged ranges that were found at open.
+    pub fn damaged_ranges(&self) -> usize {
+        self.0.report.corrupt.len()
+    }
+
+    /// Bytes that were cut off the log's end at open, since they were no whole record.
+    pub fn cut_bytes(&self) -> u64 {
+        self.0.report.torn_bytes
     }
 
     /// Stores a shard; durable on return. Storing the same again changes nothing.
@@ -344,7 +354,8 @@ impl ShardStore {
         let room = self.0.env.blocking(move || inner.room()).await;
         let used = self.0.used();
         let state = self.0.state();
-        let damage = (!self.0.report.corrupt.is_empty()).then(|| "its log was damaged when it was opened: what is missing is rebuilt".to_string());
+        let damage =
+            (!self.0.report.corrupt.is_empty()).then(|| "its log was damaged when it was opened: what is missing is rebuilt".to_string());
         let (capacity, problem) = match room {
             Ok((capacity, left)) => {
                 let full = (left == 0).then(|| "full: it takes no new shards".to_string());

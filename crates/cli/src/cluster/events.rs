@@ -68,7 +68,9 @@ fn show(cx: &Context, event: &Event) {
 
 /// Words of events that somebody should look at.
 fn is_bad(what: &str) -> bool {
-    ["corrupt", "damaged", "missing", "cut", "bad", "down", "out", "lost", "back", "fail", "full"].iter().any(|word| what.split('-').any(|w| w == *word))
+    ["corrupt", "damaged", "missing", "cut", "bad", "down", "out", "lost", "back", "fail", "full"]
+        .iter()
+        .any(|word| what.split('-').any(|w| w == *word))
 }
 
 #[cfg(test)]
@@ -77,7 +79,9 @@ mod tests {
 
     #[test]
     fn damage_stands_out_and_everyday_events_do_not() {
-        assert!(["shard-corrupt", "node-down", "node-out", "catalog-went-back", "shard-bad-answer", "device-damaged"].iter().all(|w| is_bad(w)));
+        assert!(
+            ["shard-corrupt", "node-down", "node-out", "catalog-went-back", "shard-bad-answer", "device-damaged"].iter().all(|w| is_bad(w))
+        );
         assert!(!["node-joined", "account-registered", "node-up", "token-created"].iter().any(|w| is_bad(w)));
     }
 }

@@ -50,7 +50,14 @@ pub fn make_tree(root: &Path, files: u64) {
         std::fs::write(dir.join(format!("file-{i:04}.bin")), noise(i + 1, dice.below(len) as usize)).unwrap();
     }
     std::fs::write(root.join("deep/big"), noise(77, (9 << 20) + 12_345)).unwrap();
-    for name in [&b"with space and 'quote' and \"double\""[..], "Grüße 日本 🎉".as_bytes(), b"-rf", b"line\nbreak", b"back\\slash*?[x]", b"not \xff\xfe text"] {
+    for name in [
+        &b"with space and 'quote' and \"double\""[..],
+        "Grüße 日本 🎉".as_bytes(),
+        b"-rf",
+        b"line\nbreak",
+        b"back\\slash*?[x]",
+        b"not \xff\xfe text",
+    ] {
         std::fs::write(root.join("deep/er").join(std::ffi::OsStr::from_bytes(name)), name).unwrap();
     }
     let run = root.join("run.sh");

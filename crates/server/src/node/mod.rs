@@ -182,7 +182,9 @@ impl Node {
 
 async fn open_device(env: &Env, dir: &Path, capacity: Option<u64>) -> Result<Device> {
     let store = ShardStore::open(env.clone(), &dir.join("shards"), capacity).await?;
-    Ok(Device { id: store.device(), dir: dir.to_path_buf(), store })
+    let device = Device { id: store.device(), dir: dir.to_path_buf(), store };
+    reconcile::mark_suspect(env, &device).await;
+    Ok(device)
 }
 
 /// The node's card: the one on disk, or a new one by joining.

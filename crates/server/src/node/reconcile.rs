@@ -10,14 +10,14 @@
 use super::plan::{RepairStep, shard_bytes, steps};
 use super::rebuild::rebuild;
 use super::state::{Device, State};
-use env::DiskExt;
+use env::{DiskExt, Env};
 use futures::FutureExt;
 use futures::stream::{self, Stream, StreamExt};
 use model::cluster::{FeedItem, ObjectState};
 use model::command::{Answer, Query};
 use model::{DeviceId, Error, Kind, ObjectId, Result, ShardRef};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::coordinator::RepairReport;
@@ -39,8 +39,17 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// Where a device stands in the feed.
 struct Cursor {
     file: PathBuf,
-    /// Everything up to here is done, and durably so.
+    /// Everything up to here is done.
     done: u64,
+    /// What the file says. Behind it while a suspect device is walked through again: a crash begins
+    /// that again, and forgets nothing of how far the feed was ever followed.
+    stored: u64,
+    /// The device lost shards, or perhaps did: its mark, until the walk is through.
+    again: Option<PathBuf>,
+    /// What opening found wrong with the log, until the event log has been told.
+    untold: Vec<(&'static str, String)>,
+    /// That this walk found shards missing has been told.
+    named: bool,
 }
 
 /// Runs until the process stops.
@@ -53,7 +62,7 @@ pub(crate) async fn run(state: Arc<State>) {
     let mut pause = PAUSE;
     loop {
         if std::mem::take(&mut state.memory().rewind) {
-            cursors.iter_mut().for_each(|c| c.done = 0);
+            cursors.iter_mut().for_each(|c| (c.done, c.stored) = (0, 0));
         }
         let target = state.memory().feed;
         let behind = cursors.iter().any(|c| c.done < target);
@@ -137,9 +146,15 @@ async fn round(state: &Arc<State>, device: &Device, cursor: &mut Cursor, target:
             return Err(super::link::confused());
         };
         let items: Vec<(u64, FeedItem)> = items.into_iter().filter(|(number, _)| *number > after && *number <= target).collect();
+        for (what, detail) in std::mem::take(&mut cursor.untold) {
+            state.link.report(what, detail).await;
+        }
         let Some((last, _)) = items.last() else { break };
         let last = *last;
-        whole &= page(state, device, items.into_iter().map(|(_, item)| item)).await?;
+        let suspect = cursor.again.is_some() && !cursor.named;
+        let (all, missing) = page(state, device, suspect, items.into_iter().map(|(_, item)| item)).await?;
+        cursor.named |= missing;
+        whole &= all;
         after = last;
         if whole {
             cursor.advance(state, after).await?;
@@ -151,12 +166,14 @@ async fn round(state: &Arc<State>, device: &Device, cursor: &mut Cursor, target:
     if whole {
         // The feed has nothing between its last item and the target.
         cursor.advance(state, target).await?;
+        cursor.walked(state).await;
     }
     Ok(whole)
 }
 
-/// Does what a page of the feed asks for. Whether all of it succeeded.
-async fn page(state: &Arc<State>, device: &Device, items: impl Iterator<Item = FeedItem>) -> Result<bool> {
+/// Does what a page of the feed asks for. Whether all of it succeeded, and whether shards were
+/// missing. On a suspect device these were perhaps here once: that is told before they are rebuilt.
+async fn page(state: &Arc<State>, device: &Device, suspect: bool, items: impl Iterator<Item = FeedItem>) -> Result<(bool, bool)> {
     let mut wanting = Vec::new();
     for item in items {
         let object = match &item {
@@ -175,7 +192,7 @@ async fn page(state: &Arc<State>, device: &Device, items: impl Iterator<Item = F
         }
     }
     if wanting.is_empty() {
-        return Ok(true);
+        return Ok((true, false));
     }
     // The feed tells history: an object may have died since.
     let ids: Vec<ObjectId> = wanting.iter().map(|(id, ..)| *id).collect();
@@ -183,6 +200,11 @@ async fn page(state: &Arc<State>, device: &Device, items: impl Iterator<Item = F
     let wanting: Vec<_> = wanting.into_iter().zip(states).filter(|(_, s)| *s == ObjectState::Live).map(|(w, _)| w).collect();
     let (shards, bytes) = wanting.iter().fold((0, 0), |sum, (_, _, shards, bytes)| (sum.0 + shards, sum.1 + bytes));
     state.to_do(|report| (report.shards + shards, report.bytes + bytes));
+    let missing = shards > 0;
+    if suspect && missing {
+        let detail = format!("device {}, whose log was not whole, misses at least {shards} shards: they are rebuilt", device.id);
+        state.link.report("shards-missing", detail).await;
+    }
     let outcomes = stream::iter(wanting).map(|(id, item, shards, bytes)| {
         let outcome = async move {
             let outcome = heal_object(state, device, id, item).await;
@@ -194,7 +216,7 @@ async fn page(state: &Arc<State>, device: &Device, items: impl Iterator<Item = F
         };
         outcome.boxed()
     });
-    all(outcomes.buffer_unordered(OBJECTS_AT_ONCE)).await
+    Ok((all(outcomes.buffer_unordered(OBJECTS_AT_ONCE)).await?, missing))
 }
 
 /// Rebuilds what a device misses of an object. Whether all of it succeeded.
@@ -274,26 +296,78 @@ impl State {
 }
 
 impl Cursor {
-    /// From the device's folder. A device whose index lost shards, and one without a cursor, begins
-    /// at the start.
+    /// From the device's folder. A device whose log was not whole, now or at a start whose walk never
+    /// came to its end, and one without a cursor, begins at the start.
     async fn load(state: &State, device: &Device) -> Cursor {
         let file = device.dir.join("feed-cursor");
-        let (disk, path) = (state.env.disk.clone(), file.clone());
-        let read = state.env.blocking(move || disk.read(&path)).await.ok();
+        let (disk, path, mark) = (state.env.disk.clone(), file.clone(), walk_mark(&device.dir));
+        let (read, marked) = state.env.blocking(move || (disk.read(&path).ok(), disk.exists(&mark))).await;
         let stored = read.and_then(|bytes| bytes.try_into().ok().map(u64::from_be_bytes)).unwrap_or(0);
         state.followed(stored);
-        Cursor { file, done: if device.store.is_suspect() { 0 } else { stored } }
+        let again = (marked || device.store.is_suspect()).then(|| walk_mark(&device.dir));
+        Cursor { file, done: if again.is_some() { 0 } else { stored }, stored, again, untold: found_wrong(device), named: false }
     }
 
     async fn advance(&mut self, state: &State, done: u64) -> Result<()> {
         if done <= self.done {
             return Ok(());
         }
-        let (disk, path) = (state.env.disk.clone(), self.file.clone());
-        let written = state.env.blocking(move || disk.replace(&path, &done.to_be_bytes())).await;
-        written.map_err(|e| Error::unavailable(format!("cannot write {}: {e}", self.file.display())))?;
+        if done > self.stored {
+            let (disk, path) = (state.env.disk.clone(), self.file.clone());
+            let written = state.env.blocking(move || disk.replace(&path, &done.to_be_bytes())).await;
+            written.map_err(|e| Error::unavailable(format!("cannot write {}: {e}", self.file.display())))?;
+            self.stored = done;
+        }
         self.done = done;
         state.followed(done);
         Ok(())
     }
+
+    /// All of the feed has been looked at, and nothing is missing.
+    async fn walked(&mut self, state: &State) {
+        let Some(mark) = self.again.take() else { return };
+        let disk = state.env.disk.clone();
+        // A mark that stays costs another walk after the next start.
+        let removed = state.env.blocking(move || if disk.exists(&mark) { disk.remove_file(&mark) } else { Ok(()) }).await;
+        if let Err(e) = removed {
+            tracing::warn!(error = %e, "the mark of a suspect device cannot be removed");
+        }
+    }
+}
+
+/// Where it is marked that a device may have lost shards. Opening the log cuts what is torn, so
+/// without the mark a crash before the walk would make the loss look like a whole log.
+fn walk_mark(dir: &Path) -> PathBuf {
+    dir.join("walk-again")
+}
+
+/// Marks a device whose log was not whole when it was opened. A full disk may not take the mark, and
+/// must be read all the same.
+pub(crate) async fn mark_suspect(env: &Env, device: &Device) {
+    if !device.store.is_suspect() {
+        return;
+    }
+    let (disk, mark) = (env.disk.clone(), walk_mark(&device.dir));
+    if let Err(e) = env.blocking(move || disk.replace(&mark, b"")).await {
+        tracing::warn!(device = %device.id, error = %e, "a suspect device cannot be marked");
+    }
+}
+
+/// What opening a device found wrong, in the words of the event log.
+fn found_wrong(device: &Device) -> Vec<(&'static str, String)> {
+    let (id, ranges, cut) = (device.id, device.store.damaged_ranges(), device.store.cut_bytes());
+    let mut found = Vec::new();
+    if ranges > 0 {
+        found.push((
+            "device-damaged",
+            format!("the log of device {id} was damaged in {ranges} places when it was opened: what was there is rebuilt"),
+        ));
+    }
+    if cut > 0 {
+        let detail = format!(
+            "the last {cut} bytes in the log of device {id} were no whole record, and were cut off: a write that a crash interrupted, or damage"
+        );
+        found.push(("log-cut", detail));
+    }
+    found
 }
