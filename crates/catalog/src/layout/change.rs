@@ -14,11 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 /// Slots of the new layout. `share`: what each device is to hold.
 pub(super) fn change(map: &Map, share: Vec<u64>, old: &Layout, devices: &[DeviceInfo]) -> Vec<u16> {
     let place: BTreeMap<_, _> = devices.iter().enumerate().map(|(i, d)| (d.device, i)).collect();
-    let mut plan = Plan {
-        map,
-        lacks: share.into_iter().map(|s| s as i64).collect(),
-        slots: vec![None; map.partitions * map.width],
-    };
+    let mut plan = Plan { map, lacks: share.into_iter().map(|s| s as i64).collect(), slots: vec![None; map.partitions * map.width] };
     for (slot, index) in old.slot_indexes().into_iter().enumerate() {
         let device = old.devices.get(index as usize).and_then(|d| place.get(&d.device)).copied();
         if let Some(device) = device.filter(|d| plan.fits(slot, *d)) {
@@ -90,7 +86,10 @@ impl Plan<'_> {
     fn steps(&mut self) {
         let mut order: Vec<usize> = (0..self.slots.len()).collect();
         Random(0).shuffle(&mut order);
-        let (vacant, held): (Vec<usize>, Vec<usize>) = order.into_iter().partition(|s| self.slots[*s].is_none());
+        let (mut vacant, held): (Vec<usize>, Vec<usize>) = order.into_iter().partition(|s| self.slots[*s].is_none());
+        // Those first that few may have.
+        let needy: Vec<usize> = (0..self.lacks.len()).filter(|d| self.lacks[*d] > 0).collect();
+        vacant.sort_by_cached_key(|s| needy.iter().filter(|d| self.fits(*s, **d)).count());
         let mut lacking: i64 = self.lacks.iter().filter(|l| **l > 0).sum();
         for slot in vacant.into_iter().chain(held) {
             if lacking > 0

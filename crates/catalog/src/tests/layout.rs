@@ -341,9 +341,9 @@ proptest! {
         balanced(&after, least_cap(&after), 3.0);
         prop_assert!(most_in_a_zone(&after) <= least_cap(&after));
         let (moved, fewest) = (moves(&before, &after), fewest(&before, &after));
-        // Where zones come, partitions are spread further: that moves more than the shares tell.
-        if least_cap(&before) <= least_cap(&after) {
-            prop_assert!(moved <= fewest + fewest / 4 + 20, "{} moved, {} had to", moved, fewest);
+        // Few zones may leave no way but a longer one.
+        if next.iter().all(|d| d.zone.is_empty()) {
+            prop_assert!(moved <= fewest + fewest / 10 + 15, "{} moved, {} had to", moved, fewest);
         }
     }
 }
