@@ -43,12 +43,17 @@ fn main() -> ! {
     let out = out::Out::new(&cli.global);
     logs::start(&cli);
     let code = match tokio::runtime::Builder::new_multi_thread().max_blocking_threads(BLOCKING_THREADS).enable_all().build() {
-        Ok(runtime) => runtime.block_on(async {
-            match cli.run(out.clone()).await {
-                Ok(code) => code,
-                Err(failure) => failure.report(&out),
-            }
-        }),
+        Ok(runtime) => {
+            let code = runtime.block_on(async {
+                match cli.run(out.clone()).await {
+                    Ok(code) => code,
+                    Err(failure) => failure.report(&out),
+                }
+            });
+            // Dropping it would wait for its threads, and one may read standard input for ever.
+            runtime.shutdown_background();
+            code
+        }
         Err(e) => failure::Failure::from(model::Error::unavailable(format!("no threads to run on: {e}"))).report(&out),
     };
     // Not by returning: a read from the terminal that is still under way must not hold the process.
