@@ -1,4 +1,4 @@
-//! Runs the stories: `sim [--story NAME] [--seeds N | --seconds S] [--from SEED] [--history]`.
+//! Runs the stories: `sim [--story NAME] [--seeds N | --seconds S] [--from SEED]`.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -9,6 +9,10 @@ fn main() -> ExitCode {
     while let Some(argument) = arguments.next() {
         if argument == "--history" {
             history = true;
+            continue;
+        }
+        if argument == "--trace" {
+            trace();
             continue;
         }
         let value = arguments.next().unwrap_or_default();
@@ -48,6 +52,16 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Shows on standard error what the programs and the simulated network tell.
+fn trace() {
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::layer::SubscriberExt;
+    let ours = ["server", "client", "transport", "journal", "shards"].map(|name| (name, LevelFilter::DEBUG));
+    let filter = Targets::new().with_targets(ours).with_target("turmoil", LevelFilter::TRACE);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time().with_ansi(false);
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines).with(filter));
+}
+
 /// The real time: how long all this takes is no part of any story.
 #[allow(clippy::disallowed_methods)]
 fn now() -> Instant {
@@ -57,6 +71,6 @@ fn now() -> Instant {
 fn usage() -> ExitCode {
     let names: Vec<&str> = sim::STORIES.iter().map(|(name, _)| *name).collect();
     eprintln!("usage: sim [--story {}] [--seeds N | --seconds S] [--from SEED]", names.join("|"));
-    eprintln!("       sim --history --from SEED    all that happens in one cluster");
+    eprintln!("       sim [--trace] --history --from SEED    all that happens in one cluster");
     ExitCode::from(2)
 }

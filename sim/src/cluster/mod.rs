@@ -11,12 +11,14 @@ pub mod dice;
 pub mod model;
 mod servers;
 pub mod stage;
+mod troubles;
 mod user;
 
 use dice::Dice;
 use env::sim::{Config, World};
 use stage::{History, Phase, Stage};
 use std::time::Duration;
+use troubles::Troubles;
 use user::Part;
 
 /// Nodes of the cluster.
@@ -71,10 +73,13 @@ fn direct(seed: u64, stage: &Stage) -> Result<(), String> {
     }
     until_ready(&mut world, stage, Phase::Setup)?;
     enter(&world, stage, Phase::Play);
-    let end = world.elapsed() + Duration::from_secs(dice.between(20, 60));
+    let end = world.elapsed() + Duration::from_secs(dice.between(20, 90));
+    let mut troubles = Troubles::new(seed, &world);
     while world.elapsed() < end {
         step(&mut world, stage)?;
+        troubles.step(&mut world, stage);
     }
+    troubles.end(&mut world, stage);
     enter(&world, stage, Phase::Mend);
     until_ready(&mut world, stage, Phase::Mend)?;
     enter(&world, stage, Phase::Check);

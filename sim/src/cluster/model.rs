@@ -254,6 +254,9 @@ pub enum Seen {
     Refused(Kind),
 }
 
+/// A read: who reads, and a number of its own.
+pub type Read = (usize, u64);
+
 struct Reading {
     path: String,
     states: BTreeSet<State>,
@@ -267,7 +270,8 @@ pub struct Shelf {
     /// The states without the change under way.
     without: BTreeSet<State>,
     strays: Vec<Stray>,
-    readings: BTreeMap<u64, Reading>,
+    /// By reader and number.
+    readings: BTreeMap<Read, Reading>,
     /// Grows with each change of what is possible.
     turns: u64,
 }
@@ -380,19 +384,24 @@ impl Shelf {
     }
 
     /// A read of a path begins; "" is the shelf itself.
-    pub fn read_begins(&mut self, read: u64, path: &str, now: Duration) {
+    pub fn read_begins(&mut self, read: Read, path: &str, now: Duration) {
         self.retire(now);
         self.readings.insert(read, Reading { path: path.to_owned(), states: self.possible.clone(), turn: self.turns });
     }
 
     /// A read got no answer.
-    pub fn read_failed(&mut self, read: u64) {
+    pub fn read_failed(&mut self, read: Read) {
         self.readings.remove(&read);
+    }
+
+    /// A reader crashed with all its reads.
+    pub fn reader_gone(&mut self, reader: usize) {
+        self.readings.retain(|(who, _), _| *who != reader);
     }
 
     /// A read saw something: it must have been so at some time while it ran. `hash` makes the hash of
     /// a content.
-    pub fn read_saw(&mut self, read: u64, seen: &Seen, hash: impl Fn(u64, u32) -> blake3::Hash) -> Result<(), String> {
+    pub fn read_saw(&mut self, read: Read, seen: &Seen, hash: impl Fn(u64, u32) -> blake3::Hash) -> Result<(), String> {
         let Some(Reading { path, states, turn }) = self.readings.remove(&read) else { return Ok(()) };
         let fits = |state: &State| match (seen, state.find(&path)) {
             (Seen::File(h, n), Ok(Version { what: What::File { content, len }, .. })) => *n == len as usize && *h == hash(content, len),

@@ -82,6 +82,7 @@ pub async fn user(env: Env, stage: Stage, part: Part) -> env::sim::Result {
 /// What this machine had under way when it crashed: nobody got the answers.
 fn left_over(env: &Env, stage: &Stage, part: Part) {
     let mut shared = stage.lock();
+    shared.shelves.iter_mut().for_each(|shelf| shelf.reader_gone(part.me));
     for shelf in part.me * part.each..(part.me + 1) * part.each {
         if let Some((change, act)) = shared.under_way.remove(&shelf) {
             let now = env.clock.monotonic();
@@ -270,17 +271,17 @@ impl Scene {
         }
     }
 
-    async fn get(&self, shelf: usize, file: &str) {
+    async fn get(&self, shelf: usize, file: &str) -> bool {
         let at = path(&format!("/s{shelf}/{file}"));
         let read = async {
             let mut bytes = Vec::new();
             self.client.cat(&at, None, &mut bytes).await?;
             Ok(Seen::File(blake3::hash(&bytes), bytes.len()))
         };
-        self.read("get", shelf, file, read).await;
+        self.read("get", shelf, file, read).await
     }
 
-    async fn list(&self, shelf: usize, folder: &str) {
+    async fn list(&self, shelf: usize, folder: &str) -> bool {
         let at = path(&format!("/s{shelf}/{folder}"));
         let read = async {
             let mut names = BTreeMap::new();
@@ -290,16 +291,17 @@ impl Scene {
             }
             Ok(Seen::Names(names))
         };
-        self.read("list", shelf, folder, read).await;
+        self.read("list", shelf, folder, read).await
     }
 
-    async fn read(&self, verb: &str, shelf: usize, file: &str, read: impl Future<Output = Result<Seen, Error>>) {
+    /// Reads and compares. Whether there was an answer.
+    async fn read(&self, verb: &str, shelf: usize, file: &str, read: impl Future<Output = Result<Seen, Error>>) -> bool {
         let began = self.now();
         let number = {
             let mut shared = self.stage.lock();
             let number = shared.number();
-            shared.shelves[shelf].read_begins(number, file, began);
-            number
+            shared.shelves[shelf].read_begins((self.part.me, number), file, began);
+            (self.part.me, number)
         };
         let what = format!("{verb} s{shelf}/{file}");
         let done = self.bounded(&what, read).await;
@@ -312,6 +314,7 @@ impl Scene {
             Err(e) if matches!(e.kind, Kind::NotFound | Kind::Invalid) => Ok(Seen::Refused(e.kind)),
             Err(e) => Err(e),
         };
+        let answered = seen.is_ok();
         let (text, kept) = match seen {
             Ok(seen) => {
                 let text = match &seen {
@@ -331,6 +334,7 @@ impl Scene {
         if let Err(why) = kept {
             shared.fail(ended, format!("{what}: {why}"));
         }
+        answered
     }
 
     /// Looks until every chunk of every file is there in full.
@@ -372,7 +376,9 @@ impl Scene {
     async fn read_everything(&self) {
         for shelf in 0..self.part.users * self.part.each {
             for folder in [""].iter().chain(FOLDERS) {
-                self.list(shelf, folder).await;
+                while !self.list(shelf, folder).await {
+                    self.env.sleep(Duration::from_secs(5)).await;
+                }
             }
             let tree = self.stage.lock().shelves[shelf]
                 .possible()
@@ -380,7 +386,9 @@ impl Scene {
                 .flat_map(|s| s.tree().into_keys())
                 .collect::<std::collections::BTreeSet<_>>();
             for file in tree.iter().filter(|p| !FOLDERS.contains(&p.as_str())) {
-                self.get(shelf, file).await;
+                while !self.get(shelf, file).await {
+                    self.env.sleep(Duration::from_secs(5)).await;
+                }
             }
         }
     }

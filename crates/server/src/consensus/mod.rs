@@ -7,6 +7,7 @@
 mod log;
 mod machine;
 mod peers;
+mod runtime;
 mod types;
 
 use env::Env;
@@ -57,7 +58,7 @@ impl Consensus {
         };
         let config = config.validate().map_err(|e| Error::invalid(format!("consensus settings: {e}")))?;
         let raft = Raft::new(me.0, Arc::new(config), peers::Peers, log.clone(), machine.clone());
-        let raft = raft.await.map_err(|e| Error::unavailable(format!("consensus does not start: {e}")))?;
+        let raft = runtime::with_rng(env.rand(), raft).await.map_err(|e| Error::unavailable(format!("consensus does not start: {e}")))?;
         let consensus = Consensus { raft, machine, log, me };
         consensus.begin().await?;
         Ok(consensus)

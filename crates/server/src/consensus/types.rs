@@ -17,6 +17,7 @@ openraft::declare_raft_types!(
         R = Reply,
         NodeId = u64,
         Node = openraft::impls::BasicNode,
+        AsyncRuntime = super::runtime::Runtime,
 );
 
 pub(crate) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
