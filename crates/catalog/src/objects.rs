@@ -10,13 +10,13 @@ use crate::tx::{Step, Stop, Tx};
 use crate::{DEAD_LIFE_MS, GRACE_MS, UPLOAD_LIFE_MS, expiry, key};
 use model::chunk::SEALED_CHUNK_MAX;
 use model::cluster::FeedItem;
-use model::tree::{ManifestRow, ObjectUse, SEALED_MANIFEST_MAX};
+use model::tree::{HINTS_MAX, ManifestRow, ObjectUse, SEALED_MANIFEST_MAX};
 use model::{Epoch, Error, ManifestId, ObjectId, Result, SpaceId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most chunks of an object: 64 TiB of them.
 const CHUNKS_MAX: u64 = 1 << 24;
-/// Most ranges of chunk numbers, objects of a manifest, and hints of an object.
+/// Most ranges of chunk numbers of an object, and objects of a manifest.
 const RANGES_MAX: usize = 4096;
 
 /// What a commit may upload.
@@ -174,7 +174,7 @@ impl Tx<'_> {
 fn check_use(content: &ObjectUse) -> Result<()> {
     let bad = |why: &str| Err(Error::invalid(format!("an object is described impossibly: {why}")));
     content.policy.check()?;
-    if content.chunks.is_empty() || content.chunks.len() > RANGES_MAX || content.partial.len() > RANGES_MAX {
+    if content.chunks.is_empty() || content.chunks.len() > RANGES_MAX || content.partial.len() > HINTS_MAX {
         return bad("its ranges");
     }
     let mut end = None;

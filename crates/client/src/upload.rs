@@ -22,7 +22,7 @@ use minicbor::{Decode, Encode};
 use model::chunk::{CHUNK_SIZE, INLINE_MAX};
 use model::cluster::UploadGrant;
 use model::command::{Answer, Query};
-use model::tree::{Change, Expect, ManifestRow, ObjectUse};
+use model::tree::{Change, Expect, HINTS_MAX, ManifestRow, ObjectUse};
 use model::{EntryId, Epoch, Error, Hash, ManifestId, ObjectId, Policy, Result};
 use seal::content::{ChunkRecord, INDEX_FANOUT, Manifest, seal_index};
 use seal::keys::{ContentKey, ManifestKey};
@@ -675,12 +675,19 @@ impl FileUpload {
                 chunks: ranges(mine.clone().map(|s| s.1).collect()),
                 layout: used.layout,
                 bytes: mine.map(|s| u64::from(s.2)).sum(),
-                partial: partial.remove(&i).unwrap_or_default(),
+                partial: partial.remove(&i).map(hints).unwrap_or_default(),
             }
         });
         let grants = self.used.iter().map(|u| u.grant.clone()).collect();
         Ok((manifest, uses.collect(), grants))
     }
+}
+
+/// Chunk numbers as hints for repair: sorted, and no more than the catalog takes.
+fn hints(mut numbers: Vec<u32>) -> Vec<u32> {
+    numbers.sort_unstable();
+    numbers.truncate(HINTS_MAX);
+    numbers
 }
 
 /// Sorted, disjoint ranges `[from, to)` of some numbers.

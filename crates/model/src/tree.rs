@@ -12,6 +12,8 @@ pub const SEALED_ENTRY_MAX: usize = 16 << 10;
 pub const SEALED_MANIFEST_MAX: usize = 24 << 10;
 /// Most changes in one commit.
 pub const COMMIT_MAX: usize = 256;
+/// Most hints for repair in one [`ObjectUse`]. Further ones are left out: reconciliation finds all.
+pub const HINTS_MAX: usize = 4096;
 
 /// The signed part of a row. Its hash covers all fields in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -95,7 +97,8 @@ pub struct ObjectUse {
     /// Sealed bytes of all its chunks (before coding); quota counts these times (k+m)/k.
     #[n(4)]
     pub bytes: u64,
-    /// Chunk numbers of which not all shards were durable at commit: hints for repair.
+    /// Chunk numbers of which not all shards were durable at commit: hints for repair,
+    /// sorted, at most [`HINTS_MAX`].
     #[n(5)]
     pub partial: Vec<u32>,
 }

@@ -267,6 +267,20 @@ fn an_upload_under_an_older_layout_is_told_of_the_new_one() {
     assert!(upload(&mut world, &user, manifest, vec![]).is_ok());
 }
 
+/// 16 GiB and more, written while a server was down: every chunk is a hint, and the client names as
+/// many as are taken.
+#[test]
+fn hints_are_bounded() {
+    let (mut world, user) = World::ready();
+    for (hints, taken) in [(4096, true), (4097, false)] {
+        let object = world.object();
+        let content = ObjectUse { chunks: vec![(0, 5000)], bytes: 5000 * 4_000_000, partial: (0..hints).collect(), ..used(object) };
+        let manifest = world.manifest(vec![content]);
+        let grants = vec![world.grant(&user, &[object])];
+        assert_eq!(upload(&mut world, &user, manifest, grants).is_ok(), taken);
+    }
+}
+
 /// The sizes are what clients claim: 2^50 bytes each, and the counters must not overflow on them.
 #[test]
 fn sizes_beyond_all_measure_are_refused() {
