@@ -399,7 +399,7 @@ fn a_commit_that_fails_at_its_end_leaves_nothing() {
 fn a_request_is_applied_once() {
     let (mut world, user) = World::ready();
     let (a, entry) = world.new_file(&user, user.root, "a", 100);
-    let (record, request) = (world.sign(&user, &[a.clone()]), world.request());
+    let (record, request) = (world.sign(&user, std::slice::from_ref(&a)), world.request());
     let command = Command::Commit { record, changes: vec![a], grants: vec![] };
     let proposal = Proposal { request, account: Some(user.id), command, time_ms: START };
     let first = world.apply(&proposal);

@@ -121,7 +121,7 @@ fn a_damaged_identity_is_a_failure_of_the_store() {
     space.members[0].fingerprint = account.identity.fingerprint();
     world.kv.put(&space_key, &cbor::to_vec(&space)).expect("memory");
     let (change, _) = world.new_file(&user, user.root, "a", 100);
-    let record = world.sign(&user, &[change.clone()]);
+    let record = world.sign(&user, std::slice::from_ref(&change));
     let commit = Command::Commit { record, changes: vec![change], grants: vec![] };
     assert_eq!(propose(&mut world, Some(user.id), commit).map_err(|e| e.kind), Err(Kind::Corrupt));
 }
@@ -194,7 +194,7 @@ proptest! {
     fn garbage_bodies_are_refused(body in prop::collection::vec(any::<u8>(), 0..80), cut in 0usize..200, flip in any::<u8>()) {
         let (mut world, user) = World::ready();
         let (change, _) = world.new_file(&user, user.root, "a", 100);
-        let good = world.sign(&user, &[change.clone()]);
+        let good = world.sign(&user, std::slice::from_ref(&change));
         let mut bent = good.body.to_vec();
         let at = cut % bent.len();
         bent[at] ^= flip | 1;

@@ -21,7 +21,7 @@ fn feed(world: &World) -> Vec<(u64, FeedItem)> {
 fn upload(world: &mut World, user: &User, manifest: ManifestRow, grants: Vec<UploadGrant>) -> Applied {
     let name = format!("file {}", world.number());
     let (change, _) = world.new_large(user, user.root, &name, manifest);
-    let record = world.sign(user, &[change.clone()]);
+    let record = world.sign(user, std::slice::from_ref(&change));
     world.propose(Some(user.id), Command::Commit { record, changes: vec![change], grants })
 }
 

@@ -155,14 +155,14 @@ impl Hands {
     /// One of the last few mostly, seldom any.
     fn entry(&self, n: usize) -> Option<Entry> {
         let len = self.entries.len();
-        let recent = if n % 4 == 0 { len } else { len.min(6) };
+        let recent = if n.is_multiple_of(4) { len } else { len.min(6) };
         (len > 0).then(|| self.entries[len - 1 - n / 4 % recent].clone())
     }
 
     /// The root often, one of the last few mostly, seldom any.
     fn folder(&self, n: usize) -> FolderId {
-        let len = if n % 3 == 0 { 1 } else { self.folders.len() };
-        let recent = if n % 4 == 0 { len } else { len.min(5) };
+        let len = if n.is_multiple_of(3) { 1 } else { self.folders.len() };
+        let recent = if n.is_multiple_of(4) { len } else { len.min(5) };
         self.folders[len - 1 - n / 4 % recent]
     }
 
