@@ -250,8 +250,7 @@ impl Client {
             let after = listing.after();
             let ask = async { if rows.more { Some(self.cluster().ask(query(after)).await).transpose() } else { Ok(None) } };
             let open = async {
-                let by_id: BTreeMap<ManifestId, Arc<ManifestRow>> =
-                    rows.manifests.iter().map(|m| (m.id, Arc::new(m.clone()))).collect();
+                let by_id: BTreeMap<ManifestId, Arc<ManifestRow>> = rows.manifests.iter().map(|m| (m.id, Arc::new(m.clone()))).collect();
                 let mut page = Vec::with_capacity(rows.rows.len());
                 for row in verified.rows() {
                     let found = row.open(&folder.keys)?;

@@ -4,7 +4,7 @@
 
 mod support;
 
-use client::{ClientOptions, PutOptions, Source, Put};
+use client::{ClientOptions, Put, PutOptions, Source};
 use model::Kind;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,15 @@ async fn ranges_are_those_of_the_file() {
     let bytes = noise(7, 2 * CHUNK + 100_000);
     owner.put_bytes("/big", bytes.clone()).await.unwrap();
     let entry = owner.stat(&at("/big")).await.unwrap();
-    let ranges = [0..1, 5..5, 16_383..16_385, CHUNK - 10..CHUNK + 10, CHUNK / 2 - 3..CHUNK / 2 + 70_000, 2 * CHUNK..2 * CHUNK + 100_000, 100..2 * CHUNK + 5];
+    let ranges = [
+        0..1,
+        5..5,
+        16_383..16_385,
+        CHUNK - 10..CHUNK + 10,
+        CHUNK / 2 - 3..CHUNK / 2 + 70_000,
+        2 * CHUNK..2 * CHUNK + 100_000,
+        100..2 * CHUNK + 5,
+    ];
     for down in [None, Some(0), Some(2)] {
         if let Some(i) = down {
             cluster.stop_node(i).await;
@@ -199,9 +207,8 @@ async fn servers_hold_no_plaintext() {
     cluster.coordinator.take().unwrap().shutdown().await;
     let mut looked_at = 0;
     for dir in ["c", "n0", "n1", "n2", "n3"] {
-        let grep = |what: &str| {
-            std::process::Command::new("grep").args(["-rlF", what]).arg(cluster.dir.path().join(dir)).output().unwrap().stdout
-        };
+        let grep =
+            |what: &str| std::process::Command::new("grep").args(["-rlF", what]).arg(cluster.dir.path().join(dir)).output().unwrap().stdout;
         for secret in [canary, support::PASSWORD] {
             assert_eq!(String::from_utf8_lossy(&grep(secret)), "", "'{secret}' is found on a server");
         }
@@ -267,9 +274,16 @@ async fn logging_in_and_out_and_recovering() {
     third.logout().await.unwrap();
     assert_eq!(Client::open(fresh("p2"), ClientOptions::default()).await.err().unwrap().kind, Kind::Denied);
 
-    let (invite, _) = second_session(&cluster, address()).await.create_invite("bea", false, Some(1 << 20), std::time::Duration::from_secs(60)).await.unwrap();
+    let (invite, _) = second_session(&cluster, address())
+        .await
+        .create_invite("bea", false, Some(1 << 20), std::time::Duration::from_secs(60))
+        .await
+        .unwrap();
     let (bea, words) = Client::register(fresh("bea"), &invite, support::PASSWORD, ClientOptions::default()).await.unwrap();
-    assert_eq!(Client::register(fresh("bea2"), &invite, support::PASSWORD, ClientOptions::default()).await.err().unwrap().kind, Kind::Denied);
+    assert_eq!(
+        Client::register(fresh("bea2"), &invite, support::PASSWORD, ClientOptions::default()).await.err().unwrap().kind,
+        Kind::Denied
+    );
     bea.put_bytes("/b", b"hers".to_vec()).await.unwrap();
     assert_eq!(bea.put_bytes("/c", noise(1, 1 << 20)).await.unwrap_err().kind, Kind::Insufficient, "the quota holds");
     let again = Client::recover(fresh("bea3"), "bea", address(), &words, "a fresh start, 1234", ClientOptions::default()).await.unwrap();
@@ -279,5 +293,7 @@ async fn logging_in_and_out_and_recovering() {
 }
 
 async fn second_session(cluster: &Cluster, address: Option<client::Address>) -> client::Client {
-    client::Client::login(cluster.profile("p9"), Some("admin"), address, "another long passphrase 42", ClientOptions::default()).await.unwrap()
+    client::Client::login(cluster.profile("p9"), Some("admin"), address, "another long passphrase 42", ClientOptions::default())
+        .await
+        .unwrap()
 }
