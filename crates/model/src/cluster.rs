@@ -107,7 +107,7 @@ pub struct Token {
     #[n(0)]
     pub id: TokenId,
     /// One-time secret (the joiner proves it by HMAC, so the catalog needs it; it dies with use).
-    #[n(1)]
+    #[cbor(n(1), with = "minicbor::bytes")]
     pub secret: [u8; 32],
     /// What it makes of its holder.
     #[n(2)]

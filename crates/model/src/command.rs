@@ -26,7 +26,7 @@ pub struct Genesis {
     #[n(3)]
     pub root_key: ByteVec,
     /// Ed25519 seed of the capability key.
-    #[n(4)]
+    #[cbor(n(4), with = "minicbor::bytes")]
     pub capability_seed: [u8; 32],
     /// Its public key.
     #[n(5)]

@@ -138,7 +138,7 @@ pub struct LoginStartRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct LoginStartResponse {
     /// Names the login for [`LoginFinish`] (state lives in memory of this coordinator, 60 s).
-    #[n(0)]
+    #[cbor(n(0), with = "minicbor::bytes")]
     pub login: [u8; 16],
     /// OPAQUE KE2.
     #[n(1)]
@@ -149,7 +149,7 @@ pub struct LoginStartResponse {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct LoginFinishRequest {
     /// From [`LoginStartResponse`].
-    #[n(0)]
+    #[cbor(n(0), with = "minicbor::bytes")]
     pub login: [u8; 16],
     /// OPAQUE KE3.
     #[n(1)]
