@@ -8,5 +8,6 @@ pub mod journal_crash;
 /// A story: what a seed leads to. The error is a sentence with what was promised and not kept.
 pub type Story = fn(seed: u64) -> Result<(), String>;
 
-/// All stories by name.
-pub const STORIES: &[(&str, Story)] = &[("journal-crash", journal_crash::run), ("cluster", cluster::run)];
+/// All stories by name; the last runs each seed of the one before twice and compares.
+pub const STORIES: &[(&str, Story)] =
+    &[("journal-crash", journal_crash::run), ("cluster", cluster::run), ("cluster-repeats", cluster::repeats)];

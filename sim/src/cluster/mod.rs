@@ -47,6 +47,18 @@ pub fn run(seed: u64) -> Result<(), String> {
     }
 }
 
+/// Runs a seed twice: both times the same must happen, at the same times.
+pub fn repeats(seed: u64) -> Result<(), String> {
+    let (first, again) = (play(seed), play(seed));
+    if first.history == again.history && first.failure == again.failure {
+        return first.failure.map_or(Ok(()), Err);
+    }
+    let lines = first.history.0.iter().zip(&again.history.0);
+    let common = lines.take_while(|(a, b)| a == b).count();
+    let line = |history: &History| history.0.get(common).map_or("the end".into(), ToString::to_string);
+    Err(format!("another history the second time, after {common} lines:\n{}\n{}", line(&first.history), line(&again.history)))
+}
+
 /// Plays the story of a seed.
 pub fn play(seed: u64) -> Outcome {
     let stage = Stage::new(USERS * SHELVES);
