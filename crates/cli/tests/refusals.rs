@@ -28,7 +28,10 @@ fn who_does_not_belong_here_is_told_so_plainly() {
     // Another cluster answers at this address than the one that was meant.
     let other = "0".repeat(63) + "1";
     let elsewhere = login(&cluster.user("elsewhere"), "admin", &other).exits(4).error();
-    assert!(elsewhere["message"].as_str().unwrap().contains("fingerprint") || elsewhere["message"].as_str().unwrap().contains("cluster"), "{elsewhere}");
+    assert!(
+        elsewhere["message"].as_str().unwrap().contains("fingerprint") || elsewhere["message"].as_str().unwrap().contains("cluster"),
+        "{elsewhere}"
+    );
     login(&cluster.user("second"), "admin", &fingerprint).ok();
 
     // Commands without a session.
@@ -141,7 +144,20 @@ fn exit_codes_say_what_kind_of_failure_it_is() {
     weak.run(&["register", &invite]).exits(1);
     User::new(cluster.dir.path(), "eva").ok(&["register", &invite]);
     // No server at all.
-    let ran = run(&["--json", "--home", text(&cluster.path("none")), "login", "--user", "x", "--coordinator", "127.0.0.1:1", "--fingerprint", &cluster.fingerprint, "--password-file", text(&owner.password_file)]);
+    let ran = run(&[
+        "--json",
+        "--home",
+        text(&cluster.path("none")),
+        "login",
+        "--user",
+        "x",
+        "--coordinator",
+        "127.0.0.1:1",
+        "--fingerprint",
+        &cluster.fingerprint,
+        "--password-file",
+        text(&owner.password_file),
+    ]);
     assert_eq!(ran.exits(5).error()["kind"], "unavailable");
 }
 

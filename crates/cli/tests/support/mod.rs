@@ -102,7 +102,8 @@ pub struct Running {
 }
 
 impl Running {
-    fn start(mut command: Command) -> Running {
+    /// Starts it.
+    pub fn of(mut command: Command) -> Running {
         let file = || tempfile::tempfile().expect("a temporary file");
         let (out, err) = (file(), file());
         command.stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap());
@@ -171,7 +172,7 @@ pub fn program() -> Command {
 pub fn run(args: &[&str]) -> Ran {
     let mut command = program();
     command.args(args);
-    Running::start(command).wait()
+    Running::of(command).wait()
 }
 
 /// Somebody at a terminal of their own: a home folder and a password file.
@@ -199,7 +200,7 @@ impl User {
     }
 
     pub fn start(&self, args: &[&str]) -> Running {
-        Running::start(self.command(args))
+        Running::of(self.command(args))
     }
 
     pub fn run(&self, args: &[&str]) -> Ran {
@@ -212,7 +213,7 @@ impl User {
         file.rewind().unwrap();
         let mut command = self.command(args);
         command.stdin(file);
-        Running::start(command).wait()
+        Running::of(command).wait()
     }
 
     /// What must work.
@@ -473,6 +474,13 @@ impl Cluster {
     /// Somebody else at a machine of their own, with nothing on it.
     pub fn user(&self, name: &str) -> User {
         User::new(self.dir.path(), name)
+    }
+
+    /// The file of the log into which a stopped node wrote last.
+    pub fn last_segment(&self, i: usize) -> PathBuf {
+        let mut files = files::files_below(&self.node_dir(i).join("shards/log"));
+        files.retain(|f| f.extension().is_some_and(|e| e == "seg"));
+        files.pop().expect("it has a segment")
     }
 
     /// Waits until every chunk below a path is at full redundancy.
