@@ -368,16 +368,17 @@ impl Scene {
                 ),
                 Err(e) => (false, format!("{:?}: {e}", e.kind)),
             };
-            let mut shared = self.stage.lock();
-            shared.tell(now, format!("user{} verify: {text}", self.part.me));
-            if whole {
-                return;
+            {
+                let mut shared = self.stage.lock();
+                shared.tell(now, format!("user{} verify: {text}", self.part.me));
+                if whole {
+                    return;
+                }
+                if now > began + WHOLE_WITHIN {
+                    let first: Vec<_> = verified.iter().flat_map(|r| &r.problems).take(5).collect();
+                    return shared.fail(now, format!("not whole {WHOLE_WITHIN:?} after all was mended: {text}; {first:?}"));
+                }
             }
-            if now > began + WHOLE_WITHIN {
-                let first: Vec<_> = verified.iter().flat_map(|r| &r.problems).take(5).collect();
-                return shared.fail(now, format!("not whole {WHOLE_WITHIN:?} after all was mended: {text}; {first:?}"));
-            }
-            drop(shared);
             self.env.sleep(Duration::from_secs(5)).await;
         }
     }
@@ -447,7 +448,7 @@ fn content(change: u64, len: u32) -> Vec<u8> {
     let mut dice = Dice::new(change, "content");
     let mut bytes = Vec::with_capacity(len as usize + 8);
     while bytes.len() < len as usize {
-        bytes.extend_from_slice(&dice.next().to_le_bytes());
+        bytes.extend_from_slice(&dice.throw().to_le_bytes());
     }
     bytes.truncate(len as usize);
     bytes
