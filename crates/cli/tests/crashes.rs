@@ -252,7 +252,7 @@ fn an_interrupted_download_leaves_no_half_file_and_goes_on() {
     assert_eq!(parts.len(), 1, "{parts:?}");
     owner.ok(&["get", "/big", text(&target)]);
     assert!(std::fs::read(&target).unwrap() == bytes);
-    assert_eq!(files_below(&to), [target.clone()], "nothing else is left");
+    assert_eq!(files_below(&to), std::slice::from_ref(&target), "nothing else is left");
     assert_eq!(files_below(&owner.home.join("profiles/default/transfers")), Vec::<PathBuf>::new());
 
     // Told to stop, it says what becomes of it.

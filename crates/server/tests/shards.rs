@@ -30,7 +30,7 @@ async fn story() -> Story {
     let layout = user.layout(4).await;
     let coded = erasure::Coder::new(model::Policy::DEFAULT)
         .unwrap()
-        .encode(chunk, 0, (0..50_000u32).map(|i| (i * i >> 7) as u8).collect())
+        .encode(chunk, 0, (0..50_000u32).map(|i| ((i * i) >> 7) as u8).collect())
         .unwrap();
     let place = layout.holder(&chunk, 1).unwrap();
     let put = PutShardRequest {
