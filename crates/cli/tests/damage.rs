@@ -140,11 +140,9 @@ fn full_devices_are_named_and_the_others_go_on() {
     assert!((1..8).contains(&degraded), "first there was room everywhere, then not: {degraded}");
     let named = || {
         let status = owner.json(&["cluster", "status"]);
-        status["problems"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|p| p["where"].as_str().unwrap().contains(&full) && p["what"].as_str().unwrap().contains("full"))
+        let said = |p: &Value, field: &str| p[field].as_str().unwrap().to_string();
+        let is_full = |p: &Value| said(p, "where").contains(&full) && ["full", "room"].iter().any(|w| said(p, "what").contains(w));
+        status["problems"].as_array().unwrap().iter().any(is_full)
     };
     support::until("the status names the full disk", 10, named);
 
