@@ -42,7 +42,27 @@ struct State {
     coordinators: Vec<String>,
     view: Option<(Duration, Arc<ClusterView>)>,
     layouts: BTreeMap<u8, Arc<Layout>>,
-    reading: Option<(Duration, Arc<BTreeMap<NodeId, Capability>>)>,
+    reading: Option<(Moment, Arc<BTreeMap<NodeId, Capability>>)>,
+}
+
+/// A moment by both clocks: the one stands still while the machine sleeps, the other may be set. What
+/// expires elsewhere counts as old as soon as either of them says so.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    monotonic: Duration,
+    wall_ms: u64,
+}
+
+impl Moment {
+    pub fn now(env: &Env) -> Self {
+        Moment { monotonic: env.clock.monotonic(), wall_ms: env.now_ms() }
+    }
+
+    /// Whether less than `age` has passed since.
+    pub fn is_younger_than(&self, age: Duration, env: &Env) -> bool {
+        let now = Moment::now(env);
+        now.monotonic - self.monotonic < age && u128::from(now.wall_ms.abs_diff(self.wall_ms)) < age.as_millis()
+    }
 }
 
 /// Proves the holder key on each new connection to a node.
@@ -209,8 +229,8 @@ impl Cluster {
 
     /// The capability that allows reading at a node.
     async fn reading(&self, node: NodeId) -> Result<Option<Capability>> {
-        let now = self.env.clock.monotonic();
-        let cached = self.state().reading.clone().filter(|(at, _)| now - *at < CAPABILITY_AGE);
+        let now = Moment::now(&self.env);
+        let cached = self.state().reading.clone().filter(|(at, _)| at.is_younger_than(CAPABILITY_AGE, &self.env));
         let capabilities = match cached {
             Some((_, c)) if c.contains_key(&node) => c,
             _ => {

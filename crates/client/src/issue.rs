@@ -1,6 +1,7 @@
 //! Object ids for uploads: asked for in batches, each batch with the catalog's proof that it was
 //! issued and a capability for every node.
 
+use crate::connection::Moment;
 use crate::session::Client;
 use model::cluster::{Capability, UploadGrant};
 use model::{Error, NodeId, ObjectId, Result};
@@ -23,15 +24,15 @@ pub(crate) struct Issued {
 #[derive(Clone)]
 struct Good {
     capabilities: Arc<BTreeMap<NodeId, Capability>>,
-    until: Duration,
+    since: Moment,
+    valid: Duration,
 }
 
 impl Issued {
     /// The capability for a node; renewed when it is about to expire.
     pub async fn capability(&self, client: &Client, node: NodeId) -> Result<Capability> {
         let good = self.renewable.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let now = client.env().clock.monotonic();
-        let good = if now < good.until && good.capabilities.contains_key(&node) {
+        let good = if good.since.is_younger_than(good.valid, client.env()) && good.capabilities.contains_key(&node) {
             good
         } else {
             let fresh = request(client, 0, Some((*self.grant).clone())).await?.1;
@@ -49,13 +50,13 @@ impl Issued {
 }
 
 async fn request(client: &Client, objects: u32, renew: Option<UploadGrant>) -> Result<((Vec<ObjectId>, UploadGrant), Good)> {
-    let now = client.env().clock.monotonic();
+    let since = Moment::now(client.env());
     let holder = client.cluster().holder_key();
     let request = UploadRequest { space: client.home().id(), objects, holder, byte_limit: BYTE_LIMIT, renew };
     let answer = client.cluster().authed::<Upload, _>(request).await?;
     let capabilities = Arc::new(answer.capabilities.into_iter().collect());
-    let until = now + Duration::from_millis(answer.valid_ms).mul_f64(0.8);
-    Ok(((answer.objects, answer.grant), Good { capabilities, until }))
+    let valid = Duration::from_millis(answer.valid_ms).mul_f64(0.8);
+    Ok(((answer.objects, answer.grant), Good { capabilities, since, valid }))
 }
 
 /// Hands out fresh ids.

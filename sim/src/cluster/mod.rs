@@ -1,4 +1,4 @@
-//! A whole cluster under faults: one coordinator, four nodes and two users, all of them the real
+//! A whole cluster under faults: one coordinator, four to six nodes and two users, all of them the real
 //! crates on the simulated world.
 //!
 //! The users put, overwrite, move, copy, remove, read and list, while the seed lets servers and users
@@ -16,14 +16,13 @@ mod user;
 
 use dice::Dice;
 use env::sim::{Config, World};
+use servers::Build;
 use stage::{History, Phase, Stage};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use troubles::Troubles;
 use user::Part;
 
-/// Nodes of the cluster.
-const NODES: usize = 4;
 /// Users.
 const USERS: usize = 2;
 /// Shelves of each user.
@@ -87,14 +86,19 @@ fn direct(seed: u64, stage: &Stage) -> Result<(), String> {
     let config =
         Config { tick: ms(2), latency: (ms(2), ms(2 + dice.below(20))), duration: Duration::from_secs(100_000), ..Config::new(seed) };
     let mut world = World::with(&config);
-    let on = stage.clone();
-    world.host("coordinator", move |env| servers::coordinator(env, on.clone()));
-    for i in 0..NODES {
-        let on = stage.clone();
-        world.host(&format!("node{i}"), move |env| servers::node(env, on.clone(), i));
+    let build = Build {
+        nodes: [4, 4, 5, 6][dice.below(4) as usize],
+        capacity: [512 << 20, 2 << 30][dice.below(2) as usize],
+        checkpoint_every: [10, 60, 1000][dice.below(3) as usize],
+    };
+    let (on, built) = (stage.clone(), build.clone());
+    world.host("coordinator", move |env| servers::coordinator(env, on.clone(), built.clone()));
+    for i in 0..build.nodes {
+        let (on, built) = (stage.clone(), build.clone());
+        world.host(&format!("node{i}"), move |env| servers::node(env, on.clone(), built.clone(), i));
     }
     for me in 0..USERS {
-        let (on, part) = (stage.clone(), Part { me, users: USERS, each: SHELVES, nodes: NODES, seed });
+        let (on, part) = (stage.clone(), Part { me, users: USERS, each: SHELVES, nodes: build.nodes, seed });
         world.host(&format!("user{me}"), move |env| user::user(env, on.clone(), part));
     }
     until_ready(&mut world, stage, Phase::Setup)?;

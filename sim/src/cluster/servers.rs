@@ -12,13 +12,26 @@ use std::time::Duration;
 
 /// Partition power: few partitions, so that every one of them sees much.
 const POWER: u8 = 5;
-/// Bytes that a node offers.
-const CAPACITY: u64 = 2 << 30;
+/// What the seed decides of the cluster.
+#[derive(Debug, Clone)]
+pub struct Build {
+    /// Nodes.
+    pub nodes: usize,
+    /// Bytes that a node offers; the smaller, the smaller the segments of its log.
+    pub capacity: u64,
+    /// Changes after which the catalog is made durable.
+    pub checkpoint_every: u64,
+}
 
 /// The coordinator's host.
-pub async fn coordinator(env: Env, stage: Stage) -> env::sim::Result {
+pub async fn coordinator(env: Env, stage: Stage, build: Build) -> env::sim::Result {
     let limits = Limits { suspect: Duration::from_secs(2), down: Duration::from_secs(4), out: None };
-    let config = CoordinatorConfig { power: POWER, limits, ..CoordinatorConfig::new("/c", "coordinator:7000") };
+    let config = CoordinatorConfig {
+        power: POWER,
+        limits,
+        checkpoint_every: build.checkpoint_every,
+        ..CoordinatorConfig::new("/c", "coordinator:7000")
+    };
     let running = started(&env, &stage, "coordinator", || Coordinator::start(env.clone(), config.clone())).await;
     if let Some(invite) = &running.invite {
         stage.lock().invite = Some(invite.clone());
@@ -27,7 +40,7 @@ pub async fn coordinator(env: Env, stage: Stage) -> env::sim::Result {
 }
 
 /// A node's host.
-pub async fn node(env: Env, stage: Stage, number: usize) -> env::sim::Result {
+pub async fn node(env: Env, stage: Stage, build: Build, number: usize) -> env::sim::Result {
     let token = loop {
         let token = stage.lock().tokens.get(&number).cloned();
         match token {
@@ -36,7 +49,7 @@ pub async fn node(env: Env, stage: Stage, number: usize) -> env::sim::Result {
         }
     };
     let name = format!("node{number}");
-    let config = NodeConfig { join: Some(token), capacity: Some(CAPACITY), ..NodeConfig::new("/n", format!("{name}:7001")) };
+    let config = NodeConfig { join: Some(token), capacity: Some(build.capacity), ..NodeConfig::new("/n", format!("{name}:7001")) };
     let running = started(&env, &stage, &name, || Node::start(env.clone(), config.clone())).await;
     let _running = running;
     std::future::pending().await

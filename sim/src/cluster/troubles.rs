@@ -36,6 +36,10 @@ pub struct Troubles {
     down: BTreeSet<String>,
     nodes: Vec<String>,
     users: Vec<String>,
+    /// How far all clocks were put forward.
+    passed_ms: i64,
+    /// How far single ones are off.
+    drifts: BTreeMap<String, i64>,
 }
 
 impl Troubles {
@@ -51,6 +55,8 @@ impl Troubles {
             down: BTreeSet::new(),
             nodes: named("node"),
             users: named("user"),
+            passed_ms: 0,
+            drifts: BTreeMap::new(),
             dice,
         }
     }
@@ -65,6 +71,7 @@ impl Troubles {
         if now >= self.next {
             self.next = now + Duration::from_millis(self.dice.below(self.pause));
             self.trouble(world, stage);
+            stage.lock().broken = Some(now);
         }
         if !self.mends.is_empty() {
             stage.lock().broken = Some(now);
@@ -76,11 +83,15 @@ impl Troubles {
         for mend in std::mem::take(&mut self.mends).into_values() {
             self.mend(mend, world, stage);
         }
-        let names: Vec<String> = world.hosts().map(|h| h.name().to_owned()).collect();
-        for name in names {
-            host(world, &name).set_drift_ms(0);
-        }
+        self.drifts.clear();
+        self.set_clocks(world);
         stage.lock().broken = Some(world.elapsed());
+    }
+
+    fn set_clocks(&self, world: &World) {
+        for host in world.hosts() {
+            host.set_drift_ms(self.passed_ms + self.drifts.get(host.name()).copied().unwrap_or(0));
+        }
     }
 
     fn later(&mut self, world: &World, ms: u64, mend: Mend) {
@@ -157,11 +168,19 @@ impl Troubles {
                 let ms = self.dice.below(20_000);
                 self.later(world, ms, Mend::Quick(name));
             }
+            18 => {
+                // Time passes, for all: over the grace of what was removed.
+                let minutes = self.dice.between(10, 90);
+                self.passed_ms += minutes as i64 * 60_000;
+                tell(world, format!("{minutes} minutes pass"));
+                self.set_clocks(world);
+            }
             _ => {
                 let name = self.nodes[self.dice.below(self.nodes.len() as u64) as usize].clone();
                 let drift = self.dice.below(2 * DRIFT_MS) as i64 - DRIFT_MS as i64;
                 tell(world, format!("clock of {name}: {drift} ms"));
-                host(world, &name).set_drift_ms(drift);
+                self.drifts.insert(name, drift);
+                self.set_clocks(world);
             }
         }
     }

@@ -11,8 +11,6 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
-/// Applied entries after which the database is made durable.
-const CHECKPOINT_EVERY: u64 = 1000;
 /// Entries applied in one transaction at most: bounds memory while a long log is applied again.
 const BATCH: usize = 64;
 
@@ -26,6 +24,8 @@ pub(crate) struct Machine {
     state: Arc<Mutex<State>>,
     applied: Arc<watch::Sender<u64>>,
     since_checkpoint: Arc<Mutex<u64>>,
+    /// Applied entries after which the database is made durable.
+    checkpoint_every: u64,
 }
 
 fn other(e: Error) -> io::Error {
@@ -34,7 +34,7 @@ fn other(e: Error) -> io::Error {
 
 impl Machine {
     /// Over an open database. Blocking.
-    pub fn new(env: Env, store: Store) -> Result<Self> {
+    pub fn new(env: Env, store: Store, checkpoint_every: u64) -> Result<Self> {
         let state: State = match store.view()?.applied()? {
             None => Default::default(),
             Some(bytes) => postcard::from_bytes(&bytes).map_err(|_| Error::corrupt("the catalog's applied position cannot be read"))?,
@@ -46,6 +46,7 @@ impl Machine {
             state: Arc::new(Mutex::new(state)),
             applied: Arc::new(watch::Sender::new(index)),
             since_checkpoint: Arc::default(),
+            checkpoint_every,
         })
     }
 
@@ -145,7 +146,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                     responder.send(reply);
                 }
             }
-            if *self.since_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) >= CHECKPOINT_EVERY {
+            if *self.since_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) >= self.checkpoint_every {
                 self.checkpoint().await.map_err(other)?;
             }
         }

@@ -23,8 +23,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use types::{Entered, TypeConfig};
 
-/// Log entries after which the database is made durable and the log before it purged.
-const SNAPSHOT_EVERY: u64 = 5000;
+/// Applied entries after which the database is made durable.
+pub const CHECKPOINT_EVERY: u64 = 1000;
+/// Checkpoints after which the log before them is purged.
+const SNAPSHOT_EVERY: u64 = 5;
 
 /// One coordinator's part in the group. Cheap to clone.
 #[derive(Clone)]
@@ -37,14 +39,15 @@ pub struct Consensus {
 
 impl Consensus {
     /// Opens log and catalog under a folder, and takes part. A fresh folder begins a group of one.
-    /// `Corrupt` when the log is damaged: such a coordinator must not vote.
-    pub async fn start(env: Env, dir: &Path, me: CoordinatorId) -> Result<Self> {
+    /// `checkpoint_every`: see [`CHECKPOINT_EVERY`]. `Corrupt` when the log is damaged: such a
+    /// coordinator must not vote.
+    pub async fn start(env: Env, dir: &Path, me: CoordinatorId, checkpoint_every: u64) -> Result<Self> {
         let io = |e: std::io::Error| Error::unavailable(format!("{}: {e}", dir.display()));
         env.disk.create_dir_all(&dir.join("log")).map_err(io)?;
         let log = LogStore::open(&env, dir.join("log")).await?;
         let machine = {
             let (env, path) = (env.clone(), dir.join("catalog.redb"));
-            env.clone().blocking(move || Machine::new(env.clone(), crate::store::Store::open(&env, &path)?)).await?
+            env.clone().blocking(move || Machine::new(env.clone(), crate::store::Store::open(&env, &path)?, checkpoint_every)).await?
         };
         check_together(&log, &machine, dir)?;
         let config = Config {
@@ -52,8 +55,8 @@ impl Consensus {
             heartbeat_interval: 300,
             election_timeout_min: 1000,
             election_timeout_max: 2000,
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
-            max_in_snapshot_log_to_keep: 1000,
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY * checkpoint_every),
+            max_in_snapshot_log_to_keep: checkpoint_every,
             ..Config::default()
         };
         let config = config.validate().map_err(|e| Error::invalid(format!("consensus settings: {e}")))?;

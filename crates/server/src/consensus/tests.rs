@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods)] // tests damage files themselves
 
-use super::Consensus;
+use super::{CHECKPOINT_EVERY, Consensus};
 use super::log::LogStore;
 use super::machine::Machine;
 use super::types::TypeConfig;
@@ -22,7 +22,7 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, tempfile::TempDir> for Builder 
     async fn build(&self) -> Result<(tempfile::TempDir, LogStore, Machine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
         let log = LogStore::open(&self.0, dir.path().join("log")).await.unwrap();
-        let machine = Machine::new(self.0.clone(), Store::open(&self.0, &dir.path().join("catalog.redb")).unwrap()).unwrap();
+        let machine = Machine::new(self.0.clone(), Store::open(&self.0, &dir.path().join("catalog.redb")).unwrap(), CHECKPOINT_EVERY).unwrap();
         Ok((dir, log, machine))
     }
 }
@@ -63,7 +63,7 @@ fn report(env: &Env, n: u64) -> Proposal {
 }
 
 async fn start(dir: &Path) -> Consensus {
-    Consensus::start(env::real::env(), dir, CoordinatorId(1)).await.unwrap()
+    Consensus::start(env::real::env(), dir, CoordinatorId(1), CHECKPOINT_EVERY).await.unwrap()
 }
 
 async fn events(consensus: &Consensus) -> Vec<Event> {
@@ -157,7 +157,7 @@ async fn a_coordinator_with_half_of_its_state_does_not_vote() {
     let without_log = tempfile::tempdir().unwrap();
     copy(dir.path(), without_log.path());
     std::fs::remove_dir_all(without_log.path().join("log")).unwrap();
-    let refused = Consensus::start(env.clone(), without_log.path(), CoordinatorId(1)).await.err().unwrap();
+    let refused = Consensus::start(env.clone(), without_log.path(), CoordinatorId(1), CHECKPOINT_EVERY).await.err().unwrap();
     assert_eq!(refused.kind, Kind::Corrupt);
 
     let damaged = tempfile::tempdir().unwrap();
@@ -167,6 +167,6 @@ async fn a_coordinator_with_half_of_its_state_does_not_vote() {
     let mut bytes = std::fs::read(&segments[0]).unwrap();
     bytes[200] ^= 1;
     std::fs::write(&segments[0], bytes).unwrap();
-    let refused = Consensus::start(env, damaged.path(), CoordinatorId(1)).await.err().unwrap();
+    let refused = Consensus::start(env, damaged.path(), CoordinatorId(1), CHECKPOINT_EVERY).await.err().unwrap();
     assert_eq!(refused.kind, Kind::Corrupt);
 }

@@ -23,7 +23,7 @@ mod session;
 mod state;
 mod watch;
 
-use crate::consensus::Consensus;
+use crate::consensus::{CHECKPOINT_EVERY, Consensus};
 use crate::running::{Stop, Tasks, lock_dir};
 use detector::Limits;
 use env::{DiskExt, Env};
@@ -62,6 +62,8 @@ pub struct CoordinatorConfig {
     pub root_invite_name: String,
     /// When silent nodes count as suspect, down and out.
     pub limits: Limits,
+    /// Changes after which the catalog is made durable; before that the log has them.
+    pub checkpoint_every: u64,
 }
 
 impl CoordinatorConfig {
@@ -75,6 +77,7 @@ impl CoordinatorConfig {
             policy: Policy::DEFAULT,
             root_invite_name: "admin".into(),
             limits: Limits::default(),
+            checkpoint_every: CHECKPOINT_EVERY,
         }
     }
 }
@@ -116,7 +119,7 @@ impl Coordinator {
         let bound = listener.local_addr().map_err(|e| Error::unavailable(format!("no address: {e}")))?;
         let address = config.advertise.clone().unwrap_or_else(|| bound.to_string());
         let me = CoordinatorId(1);
-        let consensus = Consensus::start(env.clone(), &config.dir, me).await?;
+        let consensus = Consensus::start(env.clone(), &config.dir, me, config.checkpoint_every).await?;
         let genesis = match stored(&consensus).await? {
             Some(genesis) => genesis,
             None => found(&env, &consensus, &config, &address).await?,
