@@ -2,10 +2,10 @@
 
 #![allow(clippy::disallowed_methods)] // tests damage files themselves
 
-use super::{CHECKPOINT_EVERY, Consensus};
 use super::log::LogStore;
 use super::machine::Machine;
 use super::types::TypeConfig;
+use super::{CHECKPOINT_EVERY, Consensus};
 use crate::store::Store;
 use env::Env;
 use model::account::Invite;
@@ -22,7 +22,8 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, tempfile::TempDir> for Builder 
     async fn build(&self) -> Result<(tempfile::TempDir, LogStore, Machine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
         let log = LogStore::open(&self.0, dir.path().join("log")).await.unwrap();
-        let machine = Machine::new(self.0.clone(), Store::open(&self.0, &dir.path().join("catalog.redb")).unwrap(), CHECKPOINT_EVERY).unwrap();
+        let machine =
+            Machine::new(self.0.clone(), Store::open(&self.0, &dir.path().join("catalog.redb")).unwrap(), CHECKPOINT_EVERY).unwrap();
         Ok((dir, log, machine))
     }
 }
