@@ -216,7 +216,7 @@ fn node() -> Node {
 }
 
 fn coordinator() -> Coordinator {
-    Coordinator { id: CoordinatorId(1), address: "127.0.0.1:10000".into() }
+    Coordinator { id: CoordinatorId(1), address: "127.0.0.1:10000".into(), key: Default::default(), version: String::new() }
 }
 
 fn cluster() -> ClusterView {
@@ -252,6 +252,7 @@ fn object_use() -> ObjectUse {
         layout: Epoch(1),
         bytes: 20_000_000,
         partial: vec![3],
+        generation: 0,
     }
 }
 

@@ -76,6 +76,18 @@ fn command(tx: &mut Tx, proposal: &Proposal) -> Step<Outcome> {
             Ok(Outcome::Done)
         }
         Command::Tick => tx.tick(),
+        Command::ChangeLayouts(_)
+        | Command::PauseLayouts(_)
+        | Command::FinishLayout { .. }
+        | Command::UpdateCoordinator { .. }
+        | Command::RemoveNode(_)
+        | Command::RemoveCoordinator(_)
+        | Command::RequestScrub
+        | Command::Thaw
+        | Command::SetSpacePolicy { .. }
+        | Command::Recoded { .. }
+        | Command::NoteBackup
+        | Command::Restored { .. } => Err(Error::invalid("the catalog does not take this command yet").into()),
     }
 }
 

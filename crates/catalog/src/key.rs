@@ -5,6 +5,7 @@
 //! 0x01                              genesis            (once, secret)
 //! 0x02                              counters, log time
 //! 0x03 request 16 account 16        result of a command, 24 h
+//! 0x04                              life of the catalog, wishes to all nodes
 //! 0x10 account 16                   account
 //! 0x11 name                         account id by name
 //! 0x12 invite 16                    invite
@@ -27,12 +28,16 @@
 //! 0x52 token 16                     join token
 //! 0x53 width 1                      layout
 //! 0x54 node 8                       node whose slots a joiner takes over
+//! 0x55 width 1 epoch 8              earlier layout that is still readable
+//! 0x56 width 1                      change of a layout under way
 //! 0x60 number 8                     event
 //! 0x70 time 8 kind 1 key            what ends at a time of the log
 //! 0x71 space 16 folder 16           folder whose contents are to be destroyed
 //! ```
 
-use model::{AccountId, CommitId, CoordinatorId, EntryId, FolderId, Hash, InviteId, KeyEpoch, ManifestId, NameTag, NodeId, ObjectId};
+use model::{
+    AccountId, CommitId, CoordinatorId, EntryId, Epoch, FolderId, Hash, InviteId, KeyEpoch, ManifestId, NameTag, NodeId, ObjectId,
+};
 use model::{RequestId, SpaceId, TokenId};
 
 /// A key.
@@ -69,6 +74,12 @@ pub(crate) fn request(request: RequestId, account: Option<AccountId>) -> Key {
 /// Bounds of the requests issued before a time.
 pub(crate) fn requests_before(time_ms: u64) -> (Key, Key) {
     (join(0x03, &[]), join(0x03, &[&RequestId::new(time_ms, [0; 10]).0]))
+}
+pub(crate) fn life() -> Key {
+    join(0x04, &[])
+}
+pub(crate) fn accounts() -> Key {
+    join(0x10, &[])
 }
 pub(crate) fn account(id: AccountId) -> Key {
     join(0x10, &[&id.0])
@@ -156,6 +167,15 @@ pub(crate) fn layouts() -> Key {
 }
 pub(crate) fn layout(width: u8) -> Key {
     join(0x53, &[&[width]])
+}
+pub(crate) fn earlier_layout(width: u8, epoch: Epoch) -> Key {
+    join(0x55, &[&[width], &epoch.0.to_be_bytes()])
+}
+pub(crate) fn changes() -> Key {
+    join(0x56, &[])
+}
+pub(crate) fn change(width: u8) -> Key {
+    join(0x56, &[&[width]])
 }
 pub(crate) fn heir(node: NodeId) -> Key {
     join(0x54, &[&node.0.to_be_bytes()])

@@ -8,7 +8,7 @@ use model::account::{Account, MemberSetBody, SpaceInfo};
 use model::cluster::{ClusterView, FeedItem, ObjectState};
 use model::command::{Answer, Genesis, Query, Rows};
 use model::tree::{CommitRecord, EntryRow, ManifestRow, ObjectUse};
-use model::{AccountId, CommitId, Error, FolderId, ManifestId, NameTag, ObjectId, Result, SpaceId, cbor};
+use model::{AccountId, CommitId, Error, FolderId, Layout, ManifestId, NameTag, ObjectId, Result, SpaceId, cbor};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::ControlFlow;
@@ -55,6 +55,20 @@ pub fn query(kv: &dyn Kv, query: &Query) -> Result<Answer> {
         }
         Query::Cluster => Answer::Cluster(Box::new(cluster(kv)?)),
         Query::Layout(width) => Answer::Layout(get(kv, &key::layout(*width))?),
+        Query::LayoutAt { width, epoch } => {
+            let current: Option<Layout> = get(kv, &key::layout(*width))?;
+            Answer::Layout(match current.filter(|l| l.epoch == *epoch) {
+                Some(layout) => Some(layout),
+                None => get(kv, &key::earlier_layout(*width, *epoch))?,
+            })
+        }
+        Query::Accounts { after, limit } => {
+            let prefix = key::accounts();
+            let from = after.map_or(prefix.clone(), |a| [key::account(a), vec![0]].concat());
+            let (accounts, more) = page::<Account>(kv, &from, &key::end_of(&prefix), *limit as usize)?;
+            Answer::Accounts(accounts.into_iter().map(|(_, account)| account).collect(), more)
+        }
+        Query::Recode { .. } => Answer::Recode(Vec::new(), false),
         Query::Events { after, limit } => {
             let (from, to) = (key::event(after.saturating_add(1)), key::event(u64::MAX));
             Answer::Events(page(kv, &from, &to, *limit as usize)?.0.into_iter().map(|(_, event)| event).collect())
@@ -223,6 +237,9 @@ fn cluster(kv: &dyn Kv) -> Result<ClusterView> {
         capability_key: genesis.capability_key,
         time_ms: counters(kv)?.time_ms,
         power: genesis.power,
+        revision: counters(kv)?.revision,
+        changes: rows(kv, &key::changes())?,
+        life: get(kv, &key::life())?.unwrap_or_default(),
     })
 }
 

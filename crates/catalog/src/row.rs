@@ -21,6 +21,14 @@ pub(crate) struct Counters {
     /// BLAKE3 of the last event's encoding.
     #[n(3)]
     pub last_event: Option<Hash>,
+    /// See `ClusterView::revision`.
+    #[n(4)]
+    #[cbor(default)]
+    pub revision: u64,
+    /// Highest id of a coordinator that was ever given out; never reused.
+    #[n(5)]
+    #[cbor(default)]
+    pub last_coordinator: u64,
 }
 
 /// The result of a command.

@@ -48,6 +48,7 @@ impl Tx<'_> {
             state: NodeState::Joining,
             key,
             version: String::new(),
+            draining: false,
         };
         self.put(&key::node(node), &row)?;
         if let Some(old) = token.replace {

@@ -676,6 +676,7 @@ impl FileUpload {
                 layout: used.layout,
                 bytes: mine.map(|s| u64::from(s.2)).sum(),
                 partial: partial.remove(&i).map(hints).unwrap_or_default(),
+                generation: 0,
             }
         });
         let grants = self.used.iter().map(|u| u.grant.clone()).collect();

@@ -87,17 +87,29 @@ pub struct Node {
     /// Software and protocol version, "major.minor.patch".
     #[n(7)]
     pub version: String,
+    /// An operator wants it emptied: layouts are planned without it.
+    #[n(8)]
+    #[cbor(default)]
+    pub draining: bool,
 }
 
-/// A coordinator row.
+/// A coordinator row: the coordinators that there should be. The consensus group follows it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Coordinator {
     /// Id; also its id in the consensus group.
     #[n(0)]
     pub id: CoordinatorId,
-    /// Address.
+    /// Address; empty: it has a certificate, and has not said yet where it is.
     #[n(1)]
     pub address: String,
+    /// BLAKE3 of its certificate's public key; zeros for the one that made the cluster.
+    #[n(2)]
+    #[cbor(default)]
+    pub key: crate::Hash,
+    /// Software version, "major.minor.patch".
+    #[n(3)]
+    #[cbor(default)]
+    pub version: String,
 }
 
 /// A join token as kept by the catalog.
@@ -227,6 +239,39 @@ pub struct ClusterView {
     /// Partition power.
     #[n(7)]
     pub power: u8,
+    /// Grows whenever nodes, coordinators, layouts or their changes do: whoever has another one asks again.
+    #[n(8)]
+    #[cbor(default)]
+    pub revision: u64,
+    /// Changes of layouts that are under way, by width.
+    #[n(9)]
+    #[cbor(default)]
+    pub changes: Vec<crate::layout::LayoutChange>,
+    /// Which life of the catalog this is.
+    #[n(10)]
+    #[cbor(default)]
+    pub life: CatalogLife,
+}
+
+/// Which life of the catalog it is, and what operators ask of all nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct CatalogLife {
+    /// Random; drawn when the cluster is made and again with each restore from a backup. Numbers of
+    /// the feed mean something within one incarnation only.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub incarnation: [u8; 16],
+    /// Restored and not yet released: nobody drops anything.
+    #[n(1)]
+    pub frozen: bool,
+    /// How often an operator has released collection: nodes that froze by themselves go on when it grows.
+    #[n(2)]
+    pub thaws: u64,
+    /// Log time at which an operator last asked for a scrub of everything; 0: never.
+    #[n(3)]
+    pub scrub_ms: u64,
+    /// Log time of the last backup; 0: never.
+    #[n(4)]
+    pub backup_ms: u64,
 }
 
 /// An event for operators: hash-chained in the audit log.

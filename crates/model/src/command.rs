@@ -221,6 +221,109 @@ pub enum Command {
     /// Moves log time forward, and with it expiry, grace and trash.
     #[n(14)]
     Tick,
+    /// New layouts, planned by the proposer, of all widths that there are. Each must be one epoch
+    /// further than the one that it replaces, else `Conflict`. While a change is under way only a
+    /// loss supersedes it.
+    #[n(15)]
+    ChangeLayouts(#[n(0)] Box<NewLayouts>),
+    /// Stops or resumes the movement of all changes under way.
+    #[n(16)]
+    PauseLayouts(#[n(0)] bool),
+    /// Everything of a change has arrived: the earlier layouts are forgotten. `Conflict` when that
+    /// is not the epoch being moved to.
+    #[n(17)]
+    FinishLayout {
+        /// Shards of a chunk.
+        #[n(0)]
+        width: u8,
+        /// The epoch moved to.
+        #[n(1)]
+        epoch: Epoch,
+    },
+    /// A coordinator says where it is.
+    #[n(18)]
+    UpdateCoordinator {
+        /// Coordinator.
+        #[n(0)]
+        id: CoordinatorId,
+        /// Address.
+        #[n(1)]
+        address: String,
+        /// Software version.
+        #[n(2)]
+        version: String,
+    },
+    /// Forgets a node that holds no slots (any more).
+    #[n(19)]
+    RemoveNode(#[n(0)] NodeId),
+    /// A coordinator leaves the group for good. Its id is never used again.
+    #[n(20)]
+    RemoveCoordinator(#[n(0)] CoordinatorId),
+    /// Asks all nodes to check every shard now.
+    #[n(21)]
+    RequestScrub,
+    /// Releases collection, after a restore or after nodes froze it themselves.
+    #[n(22)]
+    Thaw,
+    /// The policy of a space; its objects are re-coded to it.
+    #[n(23)]
+    SetSpacePolicy {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// New policy.
+        #[n(1)]
+        policy: Policy,
+    },
+    /// All shards of an object's next coding generation are durable: it counts from now on.
+    #[n(24)]
+    Recoded {
+        /// Object.
+        #[n(0)]
+        object: ObjectId,
+        /// The generation that it replaces.
+        #[n(1)]
+        from: u16,
+        /// How it is coded now.
+        #[n(2)]
+        policy: Policy,
+        /// Epoch of the layout by which its shards were placed.
+        #[n(3)]
+        layout: Epoch,
+    },
+    /// A backup was made, or a snapshot put onto the nodes.
+    #[n(25)]
+    NoteBackup,
+    /// First command after a restore: another incarnation, collection frozen, this coordinator alone.
+    #[n(26)]
+    Restored {
+        /// Drawn for it.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        incarnation: [u8; 16],
+        /// The coordinator that it was restored to; all others are gone.
+        #[n(1)]
+        coordinator: Coordinator,
+    },
+}
+
+/// See [`Command::ChangeLayouts`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NewLayouts {
+    /// The new layouts with the slots that each moves, and the least that it must: `(layout, moved, minimum)`.
+    #[n(0)]
+    pub layouts: Vec<(Layout, u64, u64)>,
+    /// Nodes that an operator wants emptied from now on.
+    #[n(1)]
+    pub drain: Vec<NodeId>,
+    /// Nodes that an operator wants kept (again).
+    #[n(2)]
+    pub keep: Vec<NodeId>,
+    /// Planned because of a loss: supersedes a change that is under way.
+    #[n(3)]
+    pub loss: bool,
+    /// In words, for the log of events.
+    #[n(4)]
+    pub why: String,
 }
 
 /// The answer to a command that was applied.
@@ -390,6 +493,36 @@ pub enum Query {
         #[n(2)]
         manifests: bool,
     },
+    /// A layout by its epoch: the current one, or an earlier one that is still readable.
+    #[n(18)]
+    LayoutAt {
+        /// Shards of a chunk.
+        #[n(0)]
+        width: u8,
+        /// Epoch.
+        #[n(1)]
+        epoch: Epoch,
+    },
+    /// Accounts in order of id.
+    #[n(19)]
+    Accounts {
+        /// Start after.
+        #[n(0)]
+        after: Option<AccountId>,
+        /// At most.
+        #[n(1)]
+        limit: u32,
+    },
+    /// Objects that are to be coded anew, since their space has another policy.
+    #[n(20)]
+    Recode {
+        /// Start after.
+        #[n(0)]
+        after: Option<ObjectId>,
+        /// At most.
+        #[n(1)]
+        limit: u32,
+    },
 }
 
 /// Rows with the commit records that they name.
@@ -486,4 +619,10 @@ pub enum Answer {
     /// Nodes alone.
     #[n(14)]
     Nodes(#[n(0)] Vec<Node>),
+    /// Accounts, and whether there are more.
+    #[n(15)]
+    Accounts(#[n(0)] Vec<Account>, #[n(1)] bool),
+    /// Objects with how they are coded now, their generation, and the policy that they are to have.
+    #[n(16)]
+    Recode(#[n(0)] Vec<(crate::tree::ObjectUse, u16, Policy)>, #[n(1)] bool),
 }

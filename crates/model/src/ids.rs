@@ -125,6 +125,13 @@ byte_id!(
     Signature, 64
 );
 
+impl Default for Hash {
+    /// Zeros: the hash of nothing that there is.
+    fn default() -> Self {
+        Hash([0; 32])
+    }
+}
+
 impl Hash {
     /// BLAKE3-256 of some bytes.
     pub fn of(bytes: &[u8]) -> Self {

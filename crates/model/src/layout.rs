@@ -43,6 +43,37 @@ pub struct Layout {
     pub slots: ByteVec,
 }
 
+/// A change from one layout to the next, from the command that planned it to the moment at which every
+/// shard has arrived. Until then the layouts of the earlier epochs stay readable.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LayoutChange {
+    /// Shards of a chunk.
+    #[n(0)]
+    pub width: u8,
+    /// Epoch of the layout that is being moved to: the current one.
+    #[n(1)]
+    pub to: Epoch,
+    /// Earlier epochs at whose places shards may still lie, oldest first. More than one when a loss
+    /// superseded a change that was under way.
+    #[n(2)]
+    pub from: Vec<Epoch>,
+    /// Log time at which it began, milliseconds since 1970.
+    #[n(3)]
+    pub began_ms: u64,
+    /// An operator has stopped it: nothing is moved, everything stays readable and writable.
+    #[n(4)]
+    pub stopped: bool,
+    /// Slots that have another device than before.
+    #[n(5)]
+    pub moved: u64,
+    /// The least number of slots that such a change must move.
+    #[n(6)]
+    pub minimum: u64,
+    /// In words: `add node-5`, `drain node-2`, `node-3 is out`.
+    #[n(7)]
+    pub why: String,
+}
+
 impl Layout {
     /// The mark of a vacant slot.
     pub const VACANT: u16 = u16::MAX;

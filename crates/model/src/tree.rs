@@ -101,6 +101,11 @@ pub struct ObjectUse {
     /// sorted, at most [`HINTS_MAX`].
     #[n(5)]
     pub partial: Vec<u32>,
+    /// Coding generation: 0 as uploaded, one more with each re-coding. The catalog's to say; commits
+    /// name 0 for new objects and may name any for those that are there.
+    #[n(6)]
+    #[cbor(default)]
+    pub generation: u16,
 }
 
 /// A sealed manifest with what the catalog must know of it.

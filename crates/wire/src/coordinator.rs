@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 use model::account::{Account, LoginRecord, NewSpace, RecoveryRecord};
 use model::cluster::{Capability, Device, NodeState, UploadGrant};
 use model::command::{Answer, Applied, Command, Query, Totals};
-use model::{ClusterId, CoordinatorId, Hash, InviteId, NodeId, ObjectId, PublicKey, RequestId, Signature, SpaceId, TokenId};
+use model::{ClusterId, CoordinatorId, Epoch, Hash, InviteId, NodeId, ObjectId, PublicKey, RequestId, Signature, SpaceId, TokenId};
 
 rpc!(
     /// Anybody: versions and cluster id.
@@ -102,6 +102,134 @@ rpc!(
     /// Node: something for the event log.
     ReportPeer, "/v1/peer/report", ReportPeerRequest => ()
 );
+
+rpc!(
+    /// Admin: what a change of the layouts would do. Changes nothing.
+    PlanLayout, "/v1/layout/plan", Authed<ChangeRequest> => PlanResponse
+);
+rpc!(
+    /// Admin: plans and begins a change of the layouts. `Conflict` while another is under way, or when
+    /// `expect` names other epochs than the current ones.
+    ApplyLayout, "/v1/layout/apply", Authed<ChangeRequest> => PlanResponse
+);
+rpc!(
+    /// Admin: one of the small things that operators ask for.
+    Administer, "/v1/admin", Authed<Administration> => ()
+);
+
+/// See [`PlanLayout`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub struct ChangeRequest {
+    /// Nodes to take in, among those that joined and hold nothing. Empty, with `drain` empty too: all
+    /// of them, at the capacities and zones as they are now.
+    #[n(0)]
+    pub add: Vec<NodeId>,
+    /// Nodes to empty.
+    #[n(1)]
+    pub drain: Vec<NodeId>,
+    /// The epochs from which the change was planned, as shown to whoever said yes; empty: whatever they are.
+    #[n(2)]
+    pub expect: Vec<(u8, Epoch)>,
+}
+
+/// See [`PlanLayout`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct PlanResponse {
+    /// By width.
+    #[n(0)]
+    pub widths: Vec<WidthPlan>,
+    /// Bytes to move: the moved slots' part of what lies in all slots of a width.
+    #[n(1)]
+    pub moved_bytes: u64,
+    /// Bytes that any such change must move.
+    #[n(2)]
+    pub minimum_bytes: u64,
+    /// What changes, in words; empty: nothing.
+    #[n(3)]
+    pub why: String,
+}
+
+/// The plan of one width.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct WidthPlan {
+    /// Shards of a chunk.
+    #[n(0)]
+    pub width: u8,
+    /// Epoch now.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// Slots in all.
+    #[n(2)]
+    pub slots: u64,
+    /// Slots that move.
+    #[n(3)]
+    pub moved: u64,
+    /// Slots that any such change must move.
+    #[n(4)]
+    pub minimum: u64,
+    /// By how much the device that is furthest from its share differs from it, in millionths of the share.
+    #[n(5)]
+    pub balance_ppm: u64,
+    /// What each device gains and gives.
+    #[n(6)]
+    pub devices: Vec<DeviceMove>,
+}
+
+/// Slots that one device gains and gives.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct DeviceMove {
+    /// Device.
+    #[n(0)]
+    pub device: model::DeviceId,
+    /// Its node.
+    #[n(1)]
+    pub node: NodeId,
+    /// Slots before.
+    #[n(2)]
+    pub before: u64,
+    /// Slots that come to it.
+    #[n(3)]
+    pub gains: u64,
+    /// Slots that leave it.
+    #[n(4)]
+    pub gives: u64,
+}
+
+/// See [`Administer`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Administration {
+    /// Stops the movement of changes under way.
+    #[n(0)]
+    StopLayout,
+    /// Goes on with it.
+    #[n(1)]
+    ResumeLayout,
+    /// A node goes for good. One that holds slots counts as lost from now on.
+    #[n(2)]
+    RemoveNode(#[n(0)] NodeId),
+    /// A coordinator goes for good.
+    #[n(3)]
+    RemoveCoordinator(#[n(0)] CoordinatorId),
+    /// Has every shard checked now.
+    #[n(4)]
+    Scrub,
+    /// Releases a frozen collection.
+    #[n(5)]
+    Thaw,
+    /// Gives a space another policy, and its objects with it.
+    #[n(6)]
+    SetPolicy {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// Policy.
+        #[n(1)]
+        policy: model::Policy,
+    },
+    /// A backup was written.
+    #[n(7)]
+    BackedUp,
+}
 
 /// See [`Hello`].
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -512,6 +640,54 @@ pub struct HeartbeatRequest {
     /// The node's public key, when it wants a fresh certificate.
     #[n(6)]
     pub renew: Option<ByteVec>,
+    /// How far it is with each layout.
+    #[n(7)]
+    #[cbor(default)]
+    pub layouts: Vec<LayoutProgress>,
+    /// Its last scrub of everything.
+    #[n(8)]
+    #[cbor(default)]
+    pub scrub: ScrubReport,
+    /// Why it drops nothing any more, where it does not.
+    #[n(9)]
+    #[cbor(default)]
+    pub frozen: Option<String>,
+    /// Its protocol.
+    #[n(10)]
+    #[cbor(default)]
+    pub protocol: Version,
+}
+
+/// How far a node is with the layout of a width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct LayoutProgress {
+    /// Shards of a chunk.
+    #[n(0)]
+    pub width: u8,
+    /// The newest epoch that it knows. From then on it refuses writes placed by an older one.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// Since it knows that epoch, everything that belongs on it has arrived, and everything that does
+    /// not has been handed over.
+    #[n(2)]
+    pub settled: bool,
+}
+
+/// A node's scrubbing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct ScrubReport {
+    /// Shards checked since the scrub that is under way began.
+    #[n(0)]
+    pub checked: u64,
+    /// Shards to be checked in it.
+    #[n(1)]
+    pub total: u64,
+    /// Shards found bad since the node's start.
+    #[n(2)]
+    pub bad: u64,
+    /// Catalog time for which everything was last asked for and has been checked (see `CatalogLife::scrub_ms`).
+    #[n(3)]
+    pub answered_ms: u64,
 }
 
 /// How a node's reconciliation stands.
@@ -532,9 +708,25 @@ pub struct RepairReport {
     /// Shards that could not be rebuilt (fewer than k left).
     #[n(4)]
     pub lost: u64,
-    /// Shards rebuilt since the start.
+    /// Shards copied or rebuilt since the start.
     #[n(5)]
     pub healed: u64,
+    /// Shards here that belong elsewhere and wait to be handed over.
+    #[n(6)]
+    #[cbor(default)]
+    pub surplus: u64,
+    /// Of `healed`: copied from an earlier holder or stand-in, not decoded.
+    #[n(7)]
+    #[cbor(default)]
+    pub copied: u64,
+    /// Bytes written by repair since the start.
+    #[n(8)]
+    #[cbor(default)]
+    pub moved_bytes: u64,
+    /// Shards handed over and dropped here since the start.
+    #[n(9)]
+    #[cbor(default)]
+    pub handed_over: u64,
 }
 
 /// See [`Heartbeat`].
@@ -542,7 +734,7 @@ pub struct RepairReport {
 pub struct HeartbeatResponse {
     /// `(width, epoch)` of the layouts: fetch those that are newer than yours.
     #[n(0)]
-    pub layouts: Vec<(u8, model::Epoch)>,
+    pub layouts: Vec<(u8, Epoch)>,
     /// Last number of the feed.
     #[n(1)]
     pub feed: u64,
@@ -555,6 +747,15 @@ pub struct HeartbeatResponse {
     /// Catalog time, milliseconds since 1970.
     #[n(4)]
     pub time_ms: u64,
+    /// [`ClusterView::revision`](model::cluster::ClusterView): another one means that the map is to be
+    /// fetched again.
+    #[n(5)]
+    #[cbor(default)]
+    pub revision: u64,
+    /// Which life of the catalog this is.
+    #[n(6)]
+    #[cbor(default)]
+    pub life: model::cluster::CatalogLife,
 }
 
 /// See [`ReportPeer`].

@@ -13,7 +13,7 @@ use model::{Error, Result, cbor};
 pub const PROTOCOL: Version = Version { major: 1, minor: 0 };
 
 /// A protocol version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Encode, Decode)]
 pub struct Version {
     /// Differs: they cannot talk.
     #[n(0)]

@@ -26,6 +26,27 @@ rpc!(
     HeadShards, "/v1/shard/head", HeadShardsRequest => Vec<ShardState>
 );
 
+rpc!(
+    /// Node: which of these shards may the asker drop? The answer is `true` only for a shard that is
+    /// durable on the device named, which must be its rightful one by the layout of exactly this
+    /// epoch; `Conflict` when the epoch is not the one that the asked node knows. At most 1,024 shards.
+    ConfirmShards, "/v1/shard/confirm", ConfirmShardsRequest => Vec<bool>
+);
+
+/// See [`ConfirmShards`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ConfirmShardsRequest {
+    /// Width of the layout.
+    #[n(0)]
+    pub width: u8,
+    /// Epoch of the layout by which the asker judges.
+    #[n(1)]
+    pub epoch: Epoch,
+    /// Shards with the descriptor that the asker has, and the device that should hold them.
+    #[n(2)]
+    pub shards: Vec<(ShardRef, DescriptorId, DeviceId)>,
+}
+
 /// See [`Prove`].
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct ProveRequest {

@@ -29,7 +29,10 @@ fn a_cluster_is_initialised_once_and_before_anything_else() {
     assert_eq!(kind(&world.propose(None, init)), Kind::Exists);
     let Answer::Cluster(view) = world.ask(&Query::Cluster) else { panic!() };
     assert_eq!((view.policy, view.power, view.nodes.len(), view.layouts.len()), (Policy::DEFAULT, 4, 0, 0));
-    assert_eq!(view.coordinators, vec![Coordinator { id: CoordinatorId(1), address: "127.0.0.1:7000".into() }]);
+    assert_eq!(
+        view.coordinators,
+        vec![Coordinator { id: CoordinatorId(1), address: "127.0.0.1:7000".into(), key: Default::default(), version: String::new() }]
+    );
     assert_eq!(view.time_ms, START);
 }
 

@@ -145,7 +145,12 @@ fn genesis(capability: &SigningKey) -> Genesis {
         capability_key: public(capability),
         policy: Policy::DEFAULT,
         power: 4,
-        coordinator: Coordinator { id: CoordinatorId(1), address: "127.0.0.1:7000".into() },
+        coordinator: Coordinator {
+            id: CoordinatorId(1),
+            address: "127.0.0.1:7000".into(),
+            key: Default::default(),
+            version: String::new(),
+        },
         invite: Invite { admin: true, ..invite("operator") },
     }
 }
@@ -479,7 +484,7 @@ impl World {
 
 /// An object of 3 chunks, 9,000,001 sealed bytes, on 2+2: 18,000,004 bytes on disk.
 fn used(object: ObjectId) -> ObjectUse {
-    ObjectUse { object, policy: Policy::DEFAULT, chunks: vec![(0, 3)], layout: Epoch(1), bytes: 9_000_001, partial: vec![] }
+    ObjectUse { object, policy: Policy::DEFAULT, chunks: vec![(0, 3)], layout: Epoch(1), bytes: 9_000_001, partial: vec![], generation: 0 }
 }
 
 fn signed_commit(user: &User, body: &CommitBody) -> CommitRecord {

@@ -21,6 +21,7 @@ fn node(n: u64) -> Node {
         state: NodeState::Up,
         key: Hash([0; 32]),
         version: "0.1.0".into(),
+        draining: false,
     }
 }
 
@@ -33,6 +34,10 @@ fn heard(n: u64) -> NodeReport {
         repair: RepairReport { whole_to: 7, ..Default::default() },
         started_ms: NOW - 3_600_000,
         renew: None,
+        layouts: Vec::new(),
+        scrub: Default::default(),
+        frozen: None,
+        protocol: wire::PROTOCOL,
     };
     NodeReport { node: NodeId(n), state: NodeState::Up, silent_ms: Some(300), heartbeat: Some(heartbeat) }
 }
@@ -41,13 +46,21 @@ fn heard(n: u64) -> NodeReport {
 fn cluster(nodes: u64) -> (StatusResponse, Layout) {
     let view = ClusterView {
         nodes: (1..=nodes).map(node).collect(),
-        coordinators: vec![Coordinator { id: CoordinatorId(1), address: "192.0.2.100:10000".into() }],
+        coordinators: vec![Coordinator {
+            id: CoordinatorId(1),
+            address: "192.0.2.100:10000".into(),
+            key: Default::default(),
+            version: String::new(),
+        }],
         leader: Some(CoordinatorId(1)),
         policy: Policy::DEFAULT,
         layouts: vec![(4, Epoch(1))],
         capability_key: PublicKey([0; 32]),
         time_ms: NOW,
         power: 3,
+        revision: 1,
+        changes: Vec::new(),
+        life: Default::default(),
     };
     let totals = Totals { chunks: 100, feed: 7, ..Default::default() };
     let status =

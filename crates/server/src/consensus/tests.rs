@@ -43,7 +43,7 @@ fn genesis() -> Genesis {
         capability_key: PublicKey([5; 32]),
         policy: Policy::DEFAULT,
         power: 4,
-        coordinator: Coordinator { id: CoordinatorId(1), address: "127.0.0.1:1".into() },
+        coordinator: Coordinator { id: CoordinatorId(1), address: "127.0.0.1:1".into(), key: Default::default(), version: String::new() },
         invite: Invite {
             id: InviteId([6; 16]),
             secret_hash: Hash([7; 32]),

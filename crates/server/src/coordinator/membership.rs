@@ -113,6 +113,8 @@ impl State {
             coordinators: view.coordinators.into_iter().map(|c| c.address).collect(),
             certificate,
             time_ms: view.time_ms,
+            revision: view.revision,
+            life: view.life,
         })
     }
 

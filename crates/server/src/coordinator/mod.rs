@@ -186,7 +186,12 @@ async fn found(env: &Env, consensus: &Consensus, config: &CoordinatorConfig, add
         capability_key: PublicKey(capability.verifying_key().to_bytes()),
         policy: config.policy,
         power: config.power,
-        coordinator: model::cluster::Coordinator { id: CoordinatorId(1), address: address.into() },
+        coordinator: model::cluster::Coordinator {
+            id: CoordinatorId(1),
+            address: address.into(),
+            key: model::Hash::default(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        },
         invite,
     };
     let proposal = model::command::Proposal {

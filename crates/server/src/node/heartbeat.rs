@@ -80,6 +80,10 @@ impl Pulse {
             repair: state.memory().report.clone(),
             started_ms: self.started_ms,
             renew,
+            layouts: Vec::new(),
+            scrub: Default::default(),
+            frozen: None,
+            protocol: wire::PROTOCOL,
         };
         let answer = state.link.rpc::<Heartbeat>(&request).await?;
         state.check_brake(answer.feed).await;

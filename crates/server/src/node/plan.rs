@@ -72,6 +72,7 @@ mod tests {
             layout: Epoch(1),
             bytes: 0,
             partial: partial.to_vec(),
+            generation: 0,
         };
         FeedItem::Live(object, 0)
     }

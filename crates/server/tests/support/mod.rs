@@ -291,7 +291,7 @@ impl User {
         };
         let space = OpenSpace::open(&info, &self.unlocked, None)?;
         let layout = self.layout(4).await.epoch;
-        let uses = ObjectUse { object, policy: Policy::DEFAULT, chunks: vec![(0, chunks)], layout, bytes, partial };
+        let uses = ObjectUse { object, policy: Policy::DEFAULT, chunks: vec![(0, chunks)], layout, bytes, partial, generation: 0 };
         let manifest = ManifestRow { id: ManifestId(self.env.random()), sealed: vec![1; 300].into(), objects: vec![uses] };
         let row = Row {
             space: info.space,
