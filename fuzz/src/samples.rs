@@ -7,11 +7,11 @@ use model::account::{
     Role, SpaceInfo, StateRecord,
 };
 use model::cluster::{
-    Capability, CapabilityBody, ClusterView, Coordinator, Device, Event, FeedItem, Node, NodeState, Operation, ServerRole, Token,
-    UploadGrant, UploadGrantBody,
+    Capability, CapabilityBody, CatalogLife, ClusterView, Coordinator, Device, Event, FeedItem, Node, NodeState, Operation, ServerRole,
+    Token, UploadGrant, UploadGrantBody,
 };
 use model::command::{Answer, Applied, Command, Genesis, Outcome, Proposal, Query, Rows, Totals};
-use model::layout::DeviceInfo;
+use model::layout::{DeviceInfo, LayoutChange};
 use model::tree::{Change, CommitBody, CommitRecord, EntryRow, Expect, ManifestRow, ObjectUse, Row};
 use model::{
     AccountId, ChunkRef, ClusterId, CommitId, CoordinatorId, Descriptor, DeviceId, EntryId, Epoch, Error, FolderId, Hash, InviteId,
@@ -212,6 +212,7 @@ fn node() -> Node {
         state: NodeState::Up,
         key: HASH,
         version: "0.1.0".into(),
+        draining: false,
     }
 }
 
@@ -229,6 +230,22 @@ fn cluster() -> ClusterView {
         capability_key: KEY,
         time_ms: 1_700_000_000_000,
         power: 16,
+        revision: 3,
+        changes: vec![change()],
+        life: CatalogLife { incarnation: [7; 16], frozen: true, thaws: 1, scrub_ms: 2, backup_ms: 3 },
+    }
+}
+
+fn change() -> LayoutChange {
+    LayoutChange {
+        width: 4,
+        to: Epoch(3),
+        from: vec![Epoch(1), Epoch(2)],
+        began_ms: 1_700_000_000_000,
+        stopped: false,
+        moved: 20,
+        minimum: 19,
+        why: "add node-5".into(),
     }
 }
 
