@@ -231,12 +231,12 @@ fn cluster() -> ClusterView {
         time_ms: 1_700_000_000_000,
         power: 16,
         revision: 3,
-        changes: vec![change()],
+        changes: vec![layout_change()],
         life: CatalogLife { incarnation: [7; 16], frozen: true, thaws: 1, scrub_ms: 2, backup_ms: 3 },
     }
 }
 
-fn change() -> LayoutChange {
+fn layout_change() -> LayoutChange {
     LayoutChange {
         width: 4,
         to: Epoch(3),
