@@ -130,6 +130,18 @@ impl Descriptor {
         Ok(d)
     }
 
+    /// How the chunk of an encoded descriptor is coded, without decoding the rest; `None` for bytes
+    /// that are none.
+    pub fn peek_policy(bytes: &[u8]) -> Option<Policy> {
+        let mut d = minicbor::Decoder::new(bytes);
+        d.array().ok()?;
+        for _ in 0..3 {
+            d.skip().ok()?; // version, chunk, generation
+        }
+        let policy: Policy = d.decode().ok()?;
+        policy.check().ok().map(|()| policy)
+    }
+
     /// `Corrupt` when the descriptor describes nothing possible.
     pub fn check(&self) -> Result<()> {
         let possible = self.version == Self::VERSION

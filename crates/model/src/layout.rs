@@ -79,6 +79,8 @@ impl Layout {
     pub const VACANT: u16 = u16::MAX;
     /// Largest partition power.
     pub const MAX_POWER: u8 = 20;
+    /// How many devices of a partition's ranking stand in for others.
+    pub const STAND_INS: usize = 4;
 
     /// Builds a layout from slot indexes (partition-major). `Invalid` if lengths do not fit.
     pub fn new(epoch: Epoch, power: u8, width: u8, devices: Vec<DeviceInfo>, slots: &[u16]) -> Result<Self> {
@@ -123,6 +125,31 @@ impl Layout {
     /// All slot indexes, partition-major.
     pub fn slot_indexes(&self) -> Vec<u16> {
         self.slots.chunks_exact(2).map(|b| u16::from_be_bytes([b[0], b[1]])).collect()
+    }
+
+    /// Devices that stand in where a holder of a partition does not answer: those on nodes that hold
+    /// nothing of it, in a ranking that writers, readers and nodes compute alike (highest random
+    /// weight: Thaler and Ravishankar, IEEE/ACM Transactions on Networking 6(1), 1998). At most
+    /// [`Layout::STAND_INS`], each on a node of its own.
+    pub fn stand_ins(&self, partition: Partition) -> Vec<&DeviceInfo> {
+        let holders: Vec<NodeId> =
+            (0..self.width).filter_map(|i| self.slot(partition, i)).filter_map(|s| self.devices.get(s)).map(|d| d.node).collect();
+        let weight = |d: &DeviceInfo| {
+            let mut input = [0u8; 20];
+            input[..16].copy_from_slice(&d.device.0);
+            input[16..].copy_from_slice(&partition.0.to_be_bytes());
+            *blake3::hash(&input).as_bytes()
+        };
+        let free = self.devices.iter().filter(|d| !holders.contains(&d.node));
+        let mut ranked: Vec<_> = free.map(|d| (weight(d), d)).collect();
+        ranked.sort_by(|a, b| b.0.cmp(&a.0));
+        let mut chosen: Vec<&DeviceInfo> = Vec::new();
+        for (_, device) in ranked {
+            if chosen.len() < Self::STAND_INS && chosen.iter().all(|c| c.node != device.node) {
+                chosen.push(device);
+            }
+        }
+        chosen
     }
 
     /// The device that holds shard `index` of a chunk.

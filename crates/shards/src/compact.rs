@@ -9,7 +9,7 @@ use crate::record;
 use crate::store::ShardStore;
 use bytes::Bytes;
 use journal::Record;
-use model::{Error, Result, ShardRef};
+use model::{Error, Policy, Result, ShardRef};
 
 /// A segment is compacted when so much of it is dead, in percent.
 const DEAD_PERCENT: u64 = 40;
@@ -26,10 +26,10 @@ impl ShardStore {
         let Some((id, oldest)) = self.worth_compacting() else { return Ok(false) };
         let s = &self.0;
         let shards = s.state().index.in_segment(id);
-        let mut batch: Vec<ShardRef> = Vec::new();
+        let mut batch: Vec<(ShardRef, Policy)> = Vec::new();
         let mut bytes = 0;
-        for (shard, position) in shards {
-            batch.push(shard);
+        for (shard, position, policy) in shards {
+            batch.push((shard, policy));
             bytes += u64::from(position.len);
             if bytes >= BATCH {
                 self.rewrite(id, &std::mem::take(&mut batch)).await?;
@@ -65,16 +65,16 @@ impl ShardStore {
     }
 
     /// Writes shards again that still lie in a segment.
-    async fn rewrite(&self, id: u64, shards: &[ShardRef]) -> Result<()> {
+    async fn rewrite(&self, id: u64, shards: &[(ShardRef, Policy)]) -> Result<()> {
         let s = &self.0;
         let _order = s.maintenance.lock().await;
         let mut moving = Vec::new();
         let mut records = Vec::new();
-        for shard in shards {
+        for (shard, policy) in shards {
             let Some(position) = s.state().index.get(shard).filter(|p| p.segment == id) else { continue };
             match s.journal.read(position).await {
                 Ok((meta, body)) => {
-                    moving.push(*shard);
+                    moving.push((*shard, *policy));
                     records.push(Record { kind: record::SHARD, meta, body });
                 }
                 Err(e) => {
@@ -92,8 +92,8 @@ impl ShardStore {
         }
         let positions = s.journal.append(records).await.map_err(|e| s.error(e))?;
         let state = &mut *s.state();
-        for (shard, position) in moving.into_iter().zip(positions) {
-            state.index.put(shard, position);
+        for ((shard, policy), position) in moving.into_iter().zip(positions) {
+            state.index.put(shard, position, policy);
         }
         Ok(())
     }

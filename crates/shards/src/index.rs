@@ -2,7 +2,7 @@
 //! what is in the log, in whatever order the acknowledgements come.
 
 use journal::Position;
-use model::{ObjectId, ShardRef};
+use model::{ObjectId, Policy, ShardRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
@@ -18,17 +18,17 @@ pub(crate) struct Segment {
 /// The index.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    shards: BTreeMap<ShardRef, Position>,
+    shards: BTreeMap<ShardRef, (Position, Policy)>,
     segments: BTreeMap<u64, Segment>,
 }
 
 impl Index {
     /// A shard lies here. The later of two copies is kept.
-    pub fn put(&mut self, shard: ShardRef, position: Position) {
-        if self.shards.get(&shard).is_some_and(|p| *p > position) {
+    pub fn put(&mut self, shard: ShardRef, position: Position, policy: Policy) {
+        if self.shards.get(&shard).is_some_and(|(p, _)| *p > position) {
             return;
         }
-        if let Some(old) = self.shards.insert(shard, position) {
+        if let Some((old, _)) = self.shards.insert(shard, (position, policy)) {
             self.retire(old);
         }
         self.segments.entry(position.segment).or_default().live += u64::from(position.len);
@@ -37,7 +37,7 @@ impl Index {
     /// A shard is gone.
     pub fn remove(&mut self, shard: &ShardRef) -> bool {
         match self.shards.remove(shard) {
-            Some(old) => {
+            Some((old, _)) => {
                 self.retire(old);
                 true
             }
@@ -58,7 +58,7 @@ impl Index {
 
     /// Where a shard lies.
     pub fn get(&self, shard: &ShardRef) -> Option<Position> {
-        self.shards.get(shard).copied()
+        self.shards.get(shard).map(|(position, _)| *position)
     }
 
     /// How many shards.
@@ -67,9 +67,9 @@ impl Index {
     }
 
     /// Shards after a key, in order.
-    pub fn list(&self, after: Option<ShardRef>, limit: usize) -> Vec<ShardRef> {
+    pub fn list(&self, after: Option<ShardRef>, limit: usize) -> Vec<(ShardRef, Policy)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.shards.range((from, Bound::Unbounded)).take(limit).map(|(s, _)| *s).collect()
+        self.shards.range((from, Bound::Unbounded)).take(limit).map(|(s, (_, policy))| (*s, *policy)).collect()
     }
 
     /// Shards of an object.
@@ -79,9 +79,9 @@ impl Index {
     }
 
     /// Shards in a segment with their places, in the order in which they lie.
-    pub fn in_segment(&self, id: u64) -> Vec<(ShardRef, Position)> {
-        let mut all: Vec<_> = self.shards.iter().filter(|(_, p)| p.segment == id).map(|(s, p)| (*s, *p)).collect();
-        all.sort_by_key(|(_, p)| *p);
+    pub fn in_segment(&self, id: u64) -> Vec<(ShardRef, Position, Policy)> {
+        let mut all: Vec<_> = self.shards.iter().filter(|(_, (p, _))| p.segment == id).map(|(s, (p, policy))| (*s, *p, *policy)).collect();
+        all.sort_by_key(|(_, p, _)| *p);
         all
     }
 

@@ -5,7 +5,7 @@ use crate::{identity, record};
 use bytes::Bytes;
 use env::Env;
 use journal::{Journal, OpenReport, Position, Record};
-use model::{Descriptor, DescriptorId, DeviceId, Error, Kind, ObjectId, Result, ShardRef};
+use model::{Descriptor, DescriptorId, DeviceId, Error, Kind, ObjectId, Policy, Result, ShardRef};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -246,11 +246,12 @@ impl ShardStore {
             // The same is being written at this moment: two copies do no harm, two answers are needed.
             None => Turn { store: self, shard: None },
         };
+        let policy = descriptor.policy;
         let record = Record { kind: record::SHARD, meta: record::shard_meta(&shard, &descriptor), body };
         match s.journal.append(vec![record]).await {
             Ok(positions) => {
                 let state = &mut *s.state();
-                positions.into_iter().for_each(|p| state.index.put(shard, p));
+                positions.into_iter().for_each(|p| state.index.put(shard, p, policy));
                 state.problem = None;
                 Ok(())
             }
@@ -338,8 +339,15 @@ impl ShardStore {
         self.0.end(record::DROP, shards).await
     }
 
-    /// Shards after a key, in order, at most so many.
-    pub async fn list(&self, after: Option<ShardRef>, limit: usize) -> Result<Vec<ShardRef>> {
+    /// Drops some shards: they have been handed over. Durable on return.
+    pub async fn drop_shards(&self, shards: Vec<ShardRef>) -> Result<()> {
+        let _order = self.0.maintenance.lock().await;
+        let here = shards.into_iter().filter(|s| self.0.position(s).is_ok()).collect();
+        self.0.end(record::DROP, here).await
+    }
+
+    /// Shards after a key with how their chunks are coded, in order, at most so many.
+    pub async fn list(&self, after: Option<ShardRef>, limit: usize) -> Result<Vec<(ShardRef, Policy)>> {
         Ok(self.0.state().index.list(after, limit))
     }
 
@@ -376,7 +384,10 @@ impl ShardStore {
 /// One record of the log, met at open; `None` when it cannot be understood.
 fn replay(index: &mut Index, r: &journal::Replayed<'_>) -> Option<()> {
     match r.kind {
-        record::SHARD => index.put(record::read_shard_meta(r.meta)?.0, r.position),
+        record::SHARD => {
+            let (shard, descriptor) = record::read_shard_meta(r.meta)?;
+            index.put(shard, r.position, Descriptor::peek_policy(descriptor)?);
+        }
         record::DROP | record::QUARANTINE => {
             for shard in record::read_keys_meta(r.meta)? {
                 index.remove(&shard);

@@ -51,7 +51,7 @@ async fn collect_device(state: &State, device: &Device) -> Result<u64> {
         let batch = device.store.list(after, BATCH).await?;
         let now = state.memory().catalog_ms;
         let old = |o: &ObjectId| o.time_ms().saturating_add(YOUNG_MS) < now;
-        let objects: BTreeSet<ObjectId> = batch.iter().map(|s| s.chunk.object).filter(old).collect();
+        let objects: BTreeSet<ObjectId> = batch.iter().map(|(s, _)| s.chunk.object).filter(old).collect();
         let objects: Vec<ObjectId> = objects.into_iter().collect();
         for some in objects.chunks(ASK) {
             let Answer::Objects(states) = state.link.ask(&Query::Objects(some.to_vec())).await? else {
@@ -64,7 +64,7 @@ async fn collect_device(state: &State, device: &Device) -> Result<u64> {
                 }
             }
         }
-        after = batch.last().copied().filter(|_| batch.len() == BATCH);
+        after = batch.last().map(|(shard, _)| *shard).filter(|_| batch.len() == BATCH);
         if after.is_none() {
             return Ok(dropped);
         }

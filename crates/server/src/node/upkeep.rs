@@ -52,14 +52,14 @@ async fn check_batch(state: &State, device: &Device, after: Option<ShardRef>) ->
             return None;
         }
     };
-    for shard in &batch {
+    for (shard, _) in &batch {
         match device.store.verify(shard).await {
             Err(e) if e.kind == Kind::Corrupt => state.damaged(device, *shard, &e).await,
             // Dropped since it was listed, or the disk does not answer: the next time round tells.
             Ok(_) | Err(_) => {}
         }
     }
-    batch.last().copied().filter(|_| batch.len() == BATCH)
+    batch.last().map(|(shard, _)| *shard).filter(|_| batch.len() == BATCH)
 }
 
 /// Compacts segments. Runs until the process stops.
