@@ -213,6 +213,7 @@ fn node() -> Node {
         key: HASH,
         version: "0.1.0".into(),
         draining: false,
+        leaving: false,
     }
 }
 

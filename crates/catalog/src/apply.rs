@@ -76,11 +76,11 @@ fn command(tx: &mut Tx, proposal: &Proposal) -> Step<Outcome> {
             Ok(Outcome::Done)
         }
         Command::Tick => tx.tick(),
-        Command::ChangeLayouts(_)
-        | Command::PauseLayouts(_)
-        | Command::FinishLayout { .. }
-        | Command::UpdateCoordinator { .. }
-        | Command::RemoveNode(_)
+        Command::ChangeLayouts(new) => tx.change_layouts(by, new),
+        Command::PauseLayouts(stop) => tx.pause_layouts(by, *stop),
+        Command::FinishLayout { width, epoch } => tx.finish_layout(*width, *epoch),
+        Command::RemoveNode(node) => tx.remove_node(by, *node),
+        Command::UpdateCoordinator { .. }
         | Command::RemoveCoordinator(_)
         | Command::RequestScrub
         | Command::Thaw

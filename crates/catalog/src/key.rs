@@ -168,6 +168,12 @@ pub(crate) fn layouts() -> Key {
 pub(crate) fn layout(width: u8) -> Key {
     join(0x53, &[&[width]])
 }
+pub(crate) fn earlier_layouts() -> Key {
+    join(0x55, &[])
+}
+pub(crate) fn earlier_layouts_of(width: u8) -> Key {
+    join(0x55, &[&[width]])
+}
 pub(crate) fn earlier_layout(width: u8, epoch: Epoch) -> Key {
     join(0x55, &[&[width], &epoch.0.to_be_bytes()])
 }
@@ -182,6 +188,11 @@ pub(crate) fn heir(node: NodeId) -> Key {
 }
 pub(crate) fn event(number: u64) -> Key {
     join(0x60, &[&number.to_be_bytes()])
+}
+/// Whether a row is part of what everybody keeps a copy of: nodes, coordinators, layouts and their
+/// changes, life. Such rows grow the revision.
+pub(crate) fn is_map(key: &[u8]) -> bool {
+    matches!(key.first(), Some(0x04 | 0x50 | 0x51 | 0x53 | 0x55 | 0x56))
 }
 /// What ends at a time: `kind` says how, `key` which row.
 pub(crate) fn ends(time_ms: u64, kind: u8, key: &[u8]) -> Key {

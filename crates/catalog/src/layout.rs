@@ -12,7 +12,10 @@
 //! from the old one and moves as little as it can ([`change`]).
 
 mod change;
+mod describe;
 mod shares;
+
+pub use describe::{Description, Gain, describe};
 
 use model::layout::DeviceInfo;
 use model::{Epoch, Error, Layout, NodeId, Policy, Result};
@@ -45,6 +48,17 @@ pub fn plan(old: Option<&Layout>, epoch: Epoch, power: u8, width: u8, devices: &
         None => draw(&map, share),
     };
     Layout::new(epoch, power, width, devices, &slots)
+}
+
+/// Nodes that have slots.
+pub fn holders(layout: &Layout) -> BTreeSet<NodeId> {
+    let filled: BTreeSet<u16> = layout.slot_indexes().into_iter().collect();
+    filled.into_iter().filter_map(|slot| layout.devices.get(slot as usize)).map(|d| d.node).collect()
+}
+
+/// Nodes over which a layout was planned, with or without a slot.
+pub fn members(layout: &Layout) -> BTreeSet<NodeId> {
+    layout.devices.iter().map(|d| d.node).collect()
 }
 
 /// The devices by their nodes and zones. Devices, nodes and zones are named by their places in lists.

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod apply;
+mod change;
 mod commit;
 mod expiry;
 mod key;

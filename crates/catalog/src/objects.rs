@@ -76,12 +76,13 @@ impl Tx<'_> {
         if content.object.time_ms().saturating_add(UPLOAD_LIFE_MS) < self.now {
             return Err(Error::conflict("this upload began more than a day ago and has expired").hint("upload the file again").into());
         }
-        match self.layout_epoch(content.policy.width(), uploads)? {
-            Some(epoch) if epoch == content.layout => {}
-            Some(epoch) if epoch > content.layout => {
-                return Err(Error::conflict(format!("the layout changed to epoch {epoch} during the upload")).into());
-            }
-            _ => return Err(Error::invalid("an object was placed by a layout that does not exist").into()),
+        // Shards may have been placed by an older layout than the current one: a node acknowledges a
+        // shard only by an epoch that it has not fenced, and a change of layouts ends only when each old
+        // holder has fenced the older epoch and handed over everything, uncommitted shards too, or is
+        // out. So what was acknowledged under an older epoch has been moved with the rest.
+        let current = self.layout_epoch(content.policy.width(), uploads)?;
+        if content.layout == Epoch(0) || current.is_none_or(|current| content.layout > current) {
+            return Err(Error::invalid("an object was placed by a layout that does not exist").into());
         }
         let feed = self.feed(FeedItem::Live(content.clone(), 0))?;
         space.take(stored_bytes(content))?;

@@ -4,9 +4,9 @@ use crate::tx::{Step, Tx};
 use crate::{key, layout};
 use model::cluster::{Device, Node, NodeState, ServerRole, Token};
 use model::command::{Genesis, Outcome};
-use model::layout::DeviceInfo;
+use model::layout::{DeviceInfo, LayoutChange};
 use model::{AccountId, DeviceId, Epoch, Error, Hash, Layout, NodeId, Policy, TokenId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most devices of a node.
 const DEVICES_MAX: usize = 64;
@@ -49,6 +49,7 @@ impl Tx<'_> {
             key,
             version: String::new(),
             draining: false,
+            leaving: false,
         };
         self.put(&key::node(node), &row)?;
         if let Some(old) = token.replace {
@@ -84,24 +85,41 @@ impl Tx<'_> {
         Ok(Outcome::Done)
     }
 
-    /// A new node takes over the slots of one that it replaces; nothing else moves.
+    /// A new node takes over the slots of one that it replaces; nothing else moves. The slots' devices
+    /// are others now, so each current layout gets its next epoch; the layouts of a change under way go
+    /// on meaning the same places.
     fn inherit(&mut self, old: NodeId, heir: &mut Node) -> Step<()> {
         self.delete(&key::heir(heir.id))?;
-        for mut layout in self.rows::<Layout>(&key::layouts())? {
-            let mut mine = heir.devices.iter().cycle();
+        // Devices are never empty here. With fewer disks than before, one fills several places: never
+        // two of the same chunk, which no node holds.
+        let mut mine = heir.devices.iter().cycle();
+        let mut takes: BTreeMap<DeviceId, DeviceInfo> = BTreeMap::new();
+        let mut take = |layout: &mut Layout| {
             let mut taken = false;
             for device in layout.devices.iter_mut().filter(|d| d.node == old) {
-                // Devices are never empty here. With fewer disks than before, one fills several places:
-                // never two of the same chunk, which no node holds.
-                let Some(new) = mine.next() else { break };
-                *device = DeviceInfo { device: new.id, node: heir.id, zone: heir.zone.clone(), capacity: new.capacity };
+                let fresh = || mine.next().map(|new| device_info(heir, new));
+                let Some(new) = takes.get(&device.device).cloned().or_else(fresh) else { break };
+                takes.insert(device.device, new.clone());
+                *device = new;
                 taken = true;
             }
-            if taken {
-                layout.epoch = Epoch(layout.epoch.0 + 1);
-                self.put(&key::layout(layout.width), &layout)?;
-                heir.state = NodeState::Up;
+            taken
+        };
+        let mut layouts: Vec<Layout> = self.rows(&key::layouts())?;
+        layouts.retain_mut(&mut take);
+        for mut layout in layouts.iter().cloned() {
+            layout.epoch = Epoch(layout.epoch.0 + 1);
+            self.put(&key::layout(layout.width), &layout)?;
+            for mut earlier in self.rows::<Layout>(&key::earlier_layouts_of(layout.width))? {
+                take(&mut earlier);
+                self.put(&key::earlier_layout(earlier.width, earlier.epoch), &earlier)?;
             }
+            if let Some(change) = self.get::<LayoutChange>(&key::change(layout.width))? {
+                self.put(&key::change(layout.width), &LayoutChange { to: layout.epoch, ..change })?;
+            }
+        }
+        if !layouts.is_empty() {
+            heir.state = NodeState::Up;
         }
         self.put(&key::node(heir.id), heir)?;
         let mut name = format!("node {old}");
@@ -133,9 +151,15 @@ impl Tx<'_> {
         }
         let genesis: Genesis = self.must(&key::genesis())?;
         let nodes: Vec<Node> = self.rows(&key::nodes())?;
-        let present = nodes.iter().filter(|n| !n.devices.is_empty() && !matches!(n.state, NodeState::Out | NodeState::Draining));
+        // The first layout takes all that have joined. A further one takes those that hold the others:
+        // who joined since is for an operator to add.
+        let members = self.layout_members()?;
+        let present = nodes.iter().filter(|n| is_usable(n) && (members.is_empty() || members.contains(&n.id)));
         let devices: Vec<DeviceInfo> = present.flat_map(devices_of).collect();
-        let layout = layout::plan(None, Epoch(1), genesis.power, width, &devices)?;
+        let layout = layout::plan(None, Epoch(1), genesis.power, width, &devices).map_err(|e| {
+            let waiting = nodes.iter().any(|n| n.state == NodeState::Joining && is_usable(n) && !members.is_empty());
+            if waiting { e.hint("shardkeep cluster add") } else { e }
+        })?;
         self.put(&key::layout(width), &layout)?;
         for mut node in nodes {
             if node.state == NodeState::Joining && layout.devices.iter().any(|d| d.node == node.id) {
@@ -148,9 +172,17 @@ impl Tx<'_> {
     }
 }
 
+/// Whether layouts may be planned over a node.
+fn is_usable(node: &Node) -> bool {
+    !node.devices.is_empty() && !node.draining && !node.leaving && !matches!(node.state, NodeState::Out | NodeState::Draining)
+}
+
 fn devices_of(node: &Node) -> impl Iterator<Item = DeviceInfo> {
-    let info = |d: &Device| -> (DeviceId, u64) { (d.id, d.capacity) };
-    node.devices.iter().map(info).map(|(device, capacity)| DeviceInfo { device, node: node.id, zone: node.zone.clone(), capacity })
+    node.devices.iter().map(|d| device_info(node, d))
+}
+
+fn device_info(node: &Node, device: &Device) -> DeviceInfo {
+    DeviceInfo { device: device.id, node: node.id, zone: node.zone.clone(), capacity: device.capacity }
 }
 
 fn word(state: NodeState) -> &'static str {

@@ -38,13 +38,15 @@ pub(crate) struct Tx<'a> {
     /// Log time, milliseconds since 1970.
     pub now: u64,
     pub counters: Counters,
+    /// Rows were written of which everybody keeps a copy: see [`key::is_map`].
+    map: bool,
 }
 
 impl<'a> Tx<'a> {
     /// Begins at log time: the greatest of all proposals so far, this one included.
     pub fn begin(below: &'a mut dyn KvMut, time_ms: u64) -> Step<Self> {
         let kv = Staged::new(below);
-        let mut tx = Tx { kv, now: 0, counters: Counters::default() };
+        let mut tx = Tx { kv, now: 0, counters: Counters::default(), map: false };
         tx.load(time_ms)?;
         Ok(tx)
     }
@@ -58,12 +60,14 @@ impl<'a> Tx<'a> {
     /// Forgets what the command did; log time goes on.
     pub fn discard(&mut self) -> Step<()> {
         self.kv.discard();
+        self.map = false;
         self.load(self.now)
     }
 
     /// Writes everything through.
     pub fn finish(mut self) -> Step<()> {
         self.counters.time_ms = self.now;
+        self.counters.revision += u64::from(self.map);
         let counters = self.counters.clone();
         self.put(&key::counters(), &counters)?;
         self.kv.write().map_err(failed)
@@ -84,11 +88,13 @@ impl<'a> Tx<'a> {
 
     /// Writes a row.
     pub fn put<T: Encode<()>>(&mut self, key: &[u8], value: &T) -> Step<()> {
+        self.map |= key::is_map(key);
         self.kv.put(key, &cbor::to_vec(value)).map_err(failed)
     }
 
     /// Removes a row.
     pub fn delete(&mut self, key: &[u8]) -> Step<()> {
+        self.map |= key::is_map(key);
         self.kv.delete(key).map_err(failed)
     }
 

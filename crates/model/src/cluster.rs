@@ -91,6 +91,11 @@ pub struct Node {
     #[n(8)]
     #[cbor(default)]
     pub draining: bool,
+    /// An operator has taken it out for good: it counts as out whatever it says, and is forgotten with
+    /// the end of the change that does without it.
+    #[n(9)]
+    #[cbor(default)]
+    pub leaving: bool,
 }
 
 /// A coordinator row: the coordinators that there should be. The consensus group follows it.

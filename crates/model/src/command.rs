@@ -223,7 +223,7 @@ pub enum Command {
     Tick,
     /// New layouts, planned by the proposer, of all widths that there are. Each must be one epoch
     /// further than the one that it replaces, else `Conflict`. While a change is under way only a
-    /// loss supersedes it.
+    /// loss supersedes it. A loss may leave widths out: those for which too few nodes remain.
     #[n(15)]
     ChangeLayouts(#[n(0)] Box<NewLayouts>),
     /// Stops or resumes the movement of all changes under way.
@@ -307,7 +307,7 @@ pub enum Command {
 }
 
 /// See [`Command::ChangeLayouts`].
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 pub struct NewLayouts {
     /// The new layouts with the slots that each moves, and the least that it must: `(layout, moved, minimum)`.
     #[n(0)]
@@ -324,6 +324,10 @@ pub struct NewLayouts {
     /// In words, for the log of events.
     #[n(4)]
     pub why: String,
+    /// Nodes that are gone for good: out from now on, and forgotten with the end of the change.
+    #[n(5)]
+    #[cbor(default)]
+    pub remove: Vec<NodeId>,
 }
 
 /// The answer to a command that was applied.

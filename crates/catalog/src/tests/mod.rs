@@ -5,6 +5,7 @@
 
 mod accounts;
 mod audit;
+mod change;
 mod commits;
 mod expiry;
 mod garbage;

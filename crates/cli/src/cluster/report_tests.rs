@@ -22,6 +22,7 @@ fn node(n: u64) -> Node {
         key: Hash([0; 32]),
         version: "0.1.0".into(),
         draining: false,
+        leaving: false,
     }
 }
 

@@ -26,6 +26,7 @@ impl State {
             | Query::Walk { space, .. }
             | Query::Manifests { space, .. }
             | Query::Versions { space, .. } => self.check_member(&token, &who, *space).await?,
+            Query::LayoutAt { .. } => {}
             Query::Layout(width) => return self.layout(*width).await.map(Answer::Layout),
             Query::Events { .. } | Query::Totals if who.admin => {}
             Query::Events { .. } | Query::Totals => return Err(Error::denied("only admins of the cluster may ask this")),
@@ -53,7 +54,7 @@ impl State {
     /// A node's or coordinator's question.
     pub async fn ask_as_peer(&self, query: Query) -> Result<Answer> {
         match &query {
-            Query::Cluster | Query::Feed { .. } | Query::Objects(_) => self.ask(query).await,
+            Query::Cluster | Query::Feed { .. } | Query::Objects(_) | Query::LayoutAt { .. } => self.ask(query).await,
             Query::Layout(width) => self.stored_layout(*width).await.map(Answer::Layout),
             _ => Err(Error::denied("servers may not ask this of the catalog")),
         }
