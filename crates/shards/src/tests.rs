@@ -187,7 +187,7 @@ async fn after_compaction_a_reopened_log_says_the_same() {
     let store = open(dir.path()).await;
     assert_eq!(store.list(None, 1000).await.unwrap(), before);
     for at in &before {
-        store.verify(at).await.unwrap();
+        store.verify(&at.0).await.unwrap();
     }
 }
 

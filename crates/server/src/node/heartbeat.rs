@@ -51,7 +51,7 @@ impl Pulse {
     /// Keeps a moving average of the bytes rebuilt a second.
     fn measure(&self, before: u64) -> u64 {
         let memory = &mut *self.state.memory();
-        let now = memory.healed_bytes;
+        let now = memory.report.moved_bytes;
         memory.report.rate = (memory.report.rate * 4 + (now - before)) / 5;
         now
     }
@@ -80,7 +80,7 @@ impl Pulse {
             repair: state.memory().report.clone(),
             started_ms: self.started_ms,
             renew,
-            layouts: Vec::new(),
+            layouts: state.layout_progress(),
             scrub: Default::default(),
             frozen: None,
             protocol: wire::PROTOCOL,
@@ -92,7 +92,7 @@ impl Pulse {
         if feed_moved {
             state.work.notify_one();
         }
-        if state.map.is_behind(&answer.layouts) {
+        if state.map.is_behind(answer.revision) {
             state.refresh_soon();
         }
         if let Some(certificate) = answer.certificate {
@@ -113,8 +113,12 @@ impl Pulse {
 pub(crate) async fn keep_map(state: Arc<State>) {
     loop {
         match state.map.refresh(&state.link).await {
-            Ok(()) => {
+            Ok(changed) => {
                 state.work.notify_one();
+                state.relaid.notify_one();
+                if changed {
+                    state.hand_over.notify_one();
+                }
                 state.env.timeout(Duration::from_secs(30), state.refresh.notified()).await;
             }
             Err(e) => {

@@ -1,24 +1,65 @@
-//! What a node knows of the cluster: layouts by width, addresses of nodes, the key that signs
-//! capabilities. Fetched from the coordinators when a heartbeat says that it changed.
+//! What a node knows of the cluster: layouts by width with the earlier ones that are still readable,
+//! nodes with their addresses and states, the key that signs capabilities. Fetched from the
+//! coordinators when a heartbeat says that something changed.
+//!
+//! Learning a newer layout is also the fence: from then on no write placed by an older one is taken.
+//! Writes hold [`Map::gate`] from that check until they are durable, and a new layout waits for them;
+//! so whoever looks at the shards afterwards sees every one that was acknowledged before.
 
 use super::link::Link;
-use model::cluster::ClusterView;
+use model::cluster::{ClusterView, NodeState};
 use model::command::{Answer, Query};
-use model::{Epoch, Error, Layout, NodeId, PublicKey, Result};
+use model::layout::{DeviceInfo, LayoutChange};
+use model::{ChunkRef, DeviceId, Epoch, Error, Layout, NodeId, PublicKey, Result};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{RwLock, RwLockReadGuard};
+
+/// The layouts of one width.
+#[derive(Debug, Clone)]
+pub(crate) struct Layouts {
+    /// The newest.
+    pub current: Arc<Layout>,
+    /// Those before it at whose places shards may still lie, newest first.
+    pub earlier: Vec<Arc<Layout>>,
+    /// An operator has stopped the movement.
+    pub stopped: bool,
+}
 
 /// What is known now. Cheap to read.
 #[derive(Debug, Default)]
 pub(crate) struct Map {
     known: Mutex<Known>,
+    gate: RwLock<()>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    layouts: BTreeMap<u8, Arc<Layout>>,
-    addresses: BTreeMap<NodeId, String>,
+    layouts: BTreeMap<u8, Layouts>,
+    nodes: BTreeMap<NodeId, (String, NodeState)>,
     capability_key: Option<PublicKey>,
+    revision: u64,
+    incarnation: [u8; 16],
+}
+
+impl Layouts {
+    /// Where a shard may lie: first on its rightful device, then on those of earlier layouts.
+    pub fn holders(&self, chunk: &ChunkRef, index: u8) -> Vec<&DeviceInfo> {
+        let mut all: Vec<&DeviceInfo> = Vec::new();
+        for layout in std::iter::once(&self.current).chain(&self.earlier) {
+            if let Some(device) = layout.holder(chunk, index)
+                && all.iter().all(|d| d.device != device.device)
+            {
+                all.push(device);
+            }
+        }
+        all
+    }
+
+    /// Whether a shard belongs on a device.
+    pub fn is_rightful(&self, chunk: &ChunkRef, index: u8, device: DeviceId) -> bool {
+        self.current.holder(chunk, index).is_some_and(|d| d.device == device)
+    }
 }
 
 impl Map {
@@ -26,17 +67,33 @@ impl Map {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn layout(&self, width: u8) -> Option<Arc<Layout>> {
+    /// The layouts of a width.
+    pub fn layouts(&self, width: u8) -> Option<Layouts> {
         self.known().layouts.get(&width).cloned()
     }
 
-    /// Layouts of all widths.
-    pub fn layouts(&self) -> Vec<Arc<Layout>> {
-        self.known().layouts.values().cloned().collect()
+    /// The newest layout of a width.
+    pub fn layout(&self, width: u8) -> Option<Arc<Layout>> {
+        self.known().layouts.get(&width).map(|l| l.current.clone())
+    }
+
+    /// Widths of which a layout is known, with its epoch.
+    pub fn epochs(&self) -> BTreeMap<u8, Epoch> {
+        self.known().layouts.iter().map(|(width, l)| (*width, l.current.epoch)).collect()
+    }
+
+    /// Widths whose movement an operator has stopped.
+    pub fn is_stopped(&self, width: u8) -> bool {
+        self.known().layouts.get(&width).is_some_and(|l| l.stopped)
     }
 
     pub fn address(&self, node: NodeId) -> Option<String> {
-        self.known().addresses.get(&node).cloned()
+        self.known().nodes.get(&node).map(|(address, _)| address.clone())
+    }
+
+    /// Whether the cluster takes a node for running. One that is not known yet is given a chance.
+    pub fn is_up(&self, node: NodeId) -> bool {
+        self.known().nodes.get(&node).is_none_or(|(_, state)| !matches!(state, NodeState::Down | NodeState::Out))
     }
 
     /// `Unavailable` before the first talk with a coordinator.
@@ -44,8 +101,14 @@ impl Map {
         self.known().capability_key.ok_or_else(|| Error::unavailable("this node has not yet heard from a coordinator"))
     }
 
+    /// Held from the check of an epoch until what it allowed is done: no newer layout comes between.
+    pub async fn gate(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().await
+    }
+
     /// `Conflict` for a write placed by an epoch older than the one known: its writer must fetch the
-    /// layout and place again. Newer epochs pass: the writer knows more than this node.
+    /// layout and place again. Newer epochs pass: the writer knows more than this node. To be asked
+    /// behind [`Map::gate`].
     pub fn fence(&self, width: u8, epoch: Epoch) -> Result<()> {
         match self.layout(width) {
             Some(layout) if epoch < layout.epoch => {
@@ -55,64 +118,129 @@ impl Map {
         }
     }
 
-    /// Whether a heartbeat's answer names layouts that are newer than those known.
-    pub fn is_behind(&self, layouts: &[(u8, Epoch)]) -> bool {
+    /// Whether the catalog's view of servers and layouts is another than the one known.
+    pub fn is_behind(&self, revision: u64) -> bool {
         let known = self.known();
-        known.capability_key.is_none() || layouts.iter().any(|(width, epoch)| known.layouts.get(width).is_none_or(|l| l.epoch < *epoch))
+        known.capability_key.is_none() || known.revision != revision
     }
 
-    /// Fetches nodes, key and newer layouts.
-    pub async fn refresh(&self, link: &Link) -> Result<()> {
+    /// Fetches nodes, key and layouts. Whether a layout or its change is another than before.
+    pub async fn refresh(&self, link: &Link) -> Result<bool> {
         let Answer::Cluster(view) = link.ask(&Query::Cluster).await? else { return Err(super::link::confused()) };
-        let ClusterView { nodes, layouts, capability_key, .. } = *view;
-        {
-            let mut known = self.known();
-            known.addresses = nodes.into_iter().map(|n| (n.id, n.address)).collect();
-            known.capability_key = Some(capability_key);
+        let mut fresh = BTreeMap::new();
+        for (width, epoch) in &view.layouts {
+            if let Some(layouts) = self.fetch(link, *width, *epoch, &view).await? {
+                fresh.insert(*width, layouts);
+            }
         }
-        for (width, epoch) in layouts {
-            if self.layout(width).is_some_and(|l| l.epoch >= epoch) {
+        Ok(self.learn(*view, fresh).await)
+    }
+
+    async fn fetch(&self, link: &Link, width: u8, epoch: Epoch, view: &ClusterView) -> Result<Option<Layouts>> {
+        let known = self.layouts(width);
+        let have =
+            |epoch: Epoch| known.iter().flat_map(|l| std::iter::once(&l.current).chain(&l.earlier)).find(|l| l.epoch == epoch).cloned();
+        let change: Option<&LayoutChange> = view.changes.iter().find(|c| c.width == width);
+        let mut all = Vec::new();
+        let earlier = change.map(|c| c.from.as_slice()).unwrap_or_default().iter().rev().copied();
+        for epoch in std::iter::once(epoch).chain(earlier) {
+            let layout = match have(epoch) {
+                Some(layout) => Some(layout),
+                None => match link.ask(&Query::LayoutAt { width, epoch }).await? {
+                    Answer::Layout(layout) => layout.map(Arc::new),
+                    _ => return Err(super::link::confused()),
+                },
+            };
+            if let Some(layout) = layout {
+                layout.check()?;
+                if layout.width != width {
+                    return Err(super::link::confused());
+                }
+                all.push(layout);
+            }
+        }
+        // One that is gone by now was replaced since: the next heartbeat tells.
+        let mut all = all.into_iter();
+        let Some(current) = all.next().filter(|l| l.epoch == epoch) else { return Ok(None) };
+        Ok(Some(Layouts { current, earlier: all.collect(), stopped: change.is_some_and(|c| c.stopped) }))
+    }
+
+    /// Takes over what was fetched. Waits for the writes that an older layout still allowed.
+    async fn learn(&self, view: ClusterView, fresh: BTreeMap<u8, Layouts>) -> bool {
+        let _gate = self.gate.write().await;
+        let mut known = self.known();
+        let mut changed = false;
+        // After a restore the epochs of the catalog's former life mean nothing any more.
+        if std::mem::replace(&mut known.incarnation, view.life.incarnation) != view.life.incarnation {
+            known.layouts.clear();
+        }
+        let all = view.layouts.len() == fresh.len();
+        for (width, layouts) in fresh {
+            let before = known.layouts.get(&width);
+            // A coordinator that lags behind must not take back a fence.
+            if before.is_some_and(|b| b.current.epoch > layouts.current.epoch) {
                 continue;
             }
-            let Answer::Layout(layout) = link.ask(&Query::Layout(width)).await? else { return Err(super::link::confused()) };
-            let Some(layout) = layout else { continue };
-            layout.check()?;
-            tracing::info!(width, epoch = %layout.epoch, "layout");
-            self.known().layouts.insert(width, Arc::new(layout));
+            let same = before.is_some_and(|b| {
+                b.current.epoch == layouts.current.epoch && b.earlier.len() == layouts.earlier.len() && b.stopped == layouts.stopped
+            });
+            if !same {
+                tracing::info!(width, epoch = %layouts.current.epoch, earlier = layouts.earlier.len(), "layout");
+                changed = true;
+            }
+            known.layouts.insert(width, layouts);
         }
-        Ok(())
+        known.nodes = view.nodes.into_iter().map(|n| (n.id, (n.address, n.state))).collect();
+        known.capability_key = Some(view.capability_key);
+        if all {
+            known.revision = view.revision;
+        }
+        changed
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{DeviceId, layout::DeviceInfo};
+    use model::ObjectId;
 
-    fn with_epoch(epoch: u64) -> Map {
-        let info = DeviceInfo { device: DeviceId([1; 16]), node: NodeId(1), zone: String::new(), capacity: 1 };
-        let layout = Layout::new(Epoch(epoch), 0, 1, vec![info], &[0]).unwrap();
+    fn layout(epoch: u64, devices: [u8; 2]) -> Arc<Layout> {
+        let info = |i: u8| DeviceInfo { device: DeviceId([i; 16]), node: NodeId(i as u64), zone: String::new(), capacity: 1 };
+        Arc::new(Layout::new(Epoch(epoch), 0, 2, devices.map(info).to_vec(), &[0, 1]).unwrap())
+    }
+
+    fn with(current: Arc<Layout>, earlier: Vec<Arc<Layout>>) -> Map {
         let map = Map::default();
-        map.known().layouts.insert(1, Arc::new(layout));
+        map.known().layouts.insert(2, Layouts { current, earlier, stopped: false });
         map.known().capability_key = Some(PublicKey([1; 32]));
+        map.known().revision = 7;
         map
     }
 
+    /// Rule 1: epochs fence.
     #[test]
-    fn an_older_epoch_is_fenced_and_a_newer_one_passes() {
-        let map = with_epoch(5);
-        assert_eq!(map.fence(1, Epoch(4)).unwrap_err().kind, model::Kind::Conflict);
-        assert_eq!(map.fence(1, Epoch(5)), Ok(()));
-        assert_eq!(map.fence(1, Epoch(6)), Ok(()));
-        assert_eq!(map.fence(2, Epoch(1)), Ok(()));
+    fn rule_01_an_older_epoch_is_fenced_and_a_newer_one_passes() {
+        let map = with(layout(5, [1, 2]), Vec::new());
+        assert_eq!(map.fence(2, Epoch(4)).unwrap_err().kind, model::Kind::Conflict);
+        assert_eq!(map.fence(2, Epoch(5)), Ok(()));
+        assert_eq!(map.fence(2, Epoch(6)), Ok(()));
+        assert_eq!(map.fence(3, Epoch(1)), Ok(()));
     }
 
     #[test]
-    fn a_newer_layout_or_a_new_width_means_behind() {
-        let map = with_epoch(5);
-        assert!(!map.is_behind(&[(1, Epoch(5))]));
-        assert!(map.is_behind(&[(1, Epoch(6))]));
-        assert!(map.is_behind(&[(1, Epoch(5)), (4, Epoch(1))]));
-        assert!(Map::default().is_behind(&[]));
+    fn a_shard_is_looked_for_at_its_rightful_place_first_and_then_at_earlier_ones() {
+        let map = with(layout(5, [1, 3]), vec![layout(4, [1, 2]), layout(3, [4, 2])]);
+        let layouts = map.layouts(2).unwrap();
+        let chunk = ChunkRef { object: ObjectId([1; 16]), number: 0 };
+        let nodes = |index| layouts.holders(&chunk, index).iter().map(|d| d.node.0).collect::<Vec<_>>();
+        assert_eq!((nodes(0), nodes(1)), (vec![1, 4], vec![3, 2]));
+        assert!(layouts.is_rightful(&chunk, 1, DeviceId([3; 16])) && !layouts.is_rightful(&chunk, 1, DeviceId([2; 16])));
+    }
+
+    #[test]
+    fn another_revision_means_behind() {
+        let map = with(layout(5, [1, 2]), Vec::new());
+        assert!(!map.is_behind(7) && map.is_behind(8) && map.is_behind(6));
+        assert!(Map::default().is_behind(0));
     }
 }

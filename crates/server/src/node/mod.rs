@@ -9,6 +9,7 @@
 mod admission;
 mod card;
 mod collect;
+mod handover;
 mod heartbeat;
 mod link;
 mod map;
@@ -18,6 +19,7 @@ mod reconcile;
 mod service;
 mod state;
 mod upkeep;
+mod walk;
 
 use crate::running::{Stop, Tasks, lock_dir};
 use card::Card;
@@ -149,7 +151,7 @@ impl Node {
         // Without one it still serves its shards to peers and holders.
         let known = async {
             pulse.beat().await?;
-            state.map.refresh(&state.link).await
+            state.map.refresh(&state.link).await.map(|_| ())
         };
         match env.timeout(FIRST_HEARTBEAT, known).await {
             Some(Err(e)) if e.kind == model::Kind::Denied => return Err(e),
@@ -164,6 +166,7 @@ impl Node {
         tasks.background(pulse.run());
         tasks.background(heartbeat::keep_map(state.clone()));
         tasks.background(reconcile::run(state.clone()));
+        tasks.background(handover::run(state.clone()));
         tasks.background(upkeep::scrub(state.clone()));
         tasks.background(upkeep::compact(state.clone()));
         tasks.background(collect::run(state.clone()));
@@ -183,7 +186,7 @@ impl Node {
 async fn open_device(env: &Env, dir: &Path, capacity: Option<u64>) -> Result<Device> {
     let store = ShardStore::open(env.clone(), &dir.join("shards"), capacity).await?;
     let device = Device { id: store.device(), dir: dir.to_path_buf(), store };
-    reconcile::mark_suspect(env, &device).await;
+    walk::mark_suspect(env, &device).await;
     Ok(device)
 }
 

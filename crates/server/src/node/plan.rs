@@ -1,45 +1,78 @@
-//! What a node must do to be whole: a pure decision over one item of the catalog's feed.
+//! What a node must do to be whole: pure decisions over the catalog's feed, the layouts, and what a
+//! device holds.
 
+use super::map::Layouts;
 use model::chunk::CHUNK_SIZE;
-use model::cluster::FeedItem;
-use model::{ChunkRef, DeviceId, Layout, ObjectId, Policy, ShardRef};
+use model::layout::DeviceInfo;
+use model::tree::ObjectUse;
+use model::{ChunkRef, DeviceId, NodeId, Policy, ShardRef};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-/// A decision, to be carried out by the worker.
+/// A shard that belongs on a device and is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum RepairStep {
-    /// The shard belongs here and is missing: rebuild it from `k` others, onto this device.
-    Rebuild { shard: ShardRef, policy: Policy, device: DeviceId },
-    /// The object is dead: drop its shards.
-    Drop(ObjectId),
+pub(crate) struct Missing {
+    pub shard: ShardRef,
+    pub policy: Policy,
+    /// It was not at its rightful place when its chunk was committed: a stand-in may have it.
+    pub hinted: bool,
+    /// Other shards of its chunk whose holders are away.
+    pub others_away: u8,
 }
 
-/// Steps for one item of the feed, for one device. `layout`: of the item's width. `has`: whether the
-/// device holds a shard. Chunks that were partial when committed come first.
+/// How a missing shard comes here. A decision, to be carried out by the worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RepairStep {
+    /// One of these devices may have it as it is: an earlier holder, or a stand-in.
+    Copy(Vec<DeviceInfo>),
+    /// From `k` others.
+    Rebuild,
+}
+
+/// The shards of an object that belong on a device, in the order in which they are wanted: chunks that
+/// were partial at their commit first. With each, whether it was such a one.
 ///
-/// Lazy: an object may name billions of chunks, and no step of them is held before its turn.
-pub(crate) fn steps<'a>(
-    item: &'a FeedItem,
+/// Lazy: an object may name billions of chunks, and none of them is held before its turn.
+pub(crate) fn belonging<'a>(
+    object: &'a ObjectUse,
+    generation: u16,
     device: DeviceId,
-    layout: impl Fn(u8) -> Option<Arc<Layout>>,
-    has: impl Fn(&ShardRef) -> bool + Send + 'a,
-) -> Box<dyn Iterator<Item = RepairStep> + Send + 'a> {
-    let (object, generation) = match item {
-        FeedItem::Dead(object) => return Box::new(std::iter::once(RepairStep::Drop(*object))),
-        FeedItem::Live(object, generation) => (object, *generation),
-    };
-    let Some(layout) = layout(object.policy.width()) else { return Box::new(std::iter::empty()) };
+    layouts: &'a Layouts,
+) -> impl Iterator<Item = (ShardRef, bool)> + Send + 'a {
     let partial: BTreeSet<u32> = object.partial.iter().copied().collect();
     let first: Vec<u32> = partial.iter().copied().filter(|n| object.chunks.iter().any(|(from, to)| (*from..*to).contains(n))).collect();
     let rest = object.chunks.iter().flat_map(|(from, to)| *from..*to).filter(move |n| !partial.contains(n));
-    let mine = first.into_iter().chain(rest).flat_map(move |number| {
+    let all = first.into_iter().map(|n| (n, true)).chain(rest.map(|n| (n, false)));
+    all.flat_map(move |(number, hinted)| {
         let chunk = ChunkRef { object: object.object, number };
         // A device fills one slot of a partition at most, but for a cluster of one machine.
-        let slots = (0..layout.width).filter(|i| layout.holder(&chunk, *i).is_some_and(|d| d.device == device));
-        slots.map(|index| ShardRef { chunk, generation, index }).collect::<Vec<_>>()
-    });
-    Box::new(mine.filter(move |shard| !has(shard)).map(move |shard| RepairStep::Rebuild { shard, policy: object.policy, device }))
+        let slots = (0..layouts.current.width).filter(move |i| layouts.is_rightful(&chunk, *i, device));
+        slots.map(move |index| (ShardRef { chunk, generation, index }, hinted))
+    })
+}
+
+/// How many other shards of a shard's chunk have their rightful holders away.
+pub(crate) fn others_away(shard: &ShardRef, layouts: &Layouts, is_up: impl Fn(NodeId) -> bool) -> u8 {
+    let away = |i: u8| i != shard.index && layouts.current.holder(&shard.chunk, i).is_none_or(|d| !is_up(d.node));
+    (0..layouts.current.width).filter(|i| away(*i)).count() as u8
+}
+
+/// How a missing shard is to be had. `is_up`: whether the cluster takes a node for running.
+pub(crate) fn decide(missing: &Missing, device: DeviceId, layouts: &Layouts, is_up: impl Fn(NodeId) -> bool) -> RepairStep {
+    let shard = &missing.shard;
+    let mut sources: Vec<DeviceInfo> = layouts.holders(&shard.chunk, shard.index).into_iter().cloned().collect();
+    if missing.hinted {
+        for layout in std::iter::once(&layouts.current).chain(&layouts.earlier) {
+            sources.extend(layout.stand_ins(shard.chunk.partition(layout.power)).into_iter().cloned());
+        }
+    }
+    let mut seen = BTreeSet::from([device]);
+    sources.retain(|d| is_up(d.node) && seen.insert(d.device));
+    if sources.is_empty() { RepairStep::Rebuild } else { RepairStep::Copy(sources) }
+}
+
+/// The order of repair: what was hinted, then what has least redundancy left.
+pub(crate) fn urgency(missing: &Missing) -> (bool, std::cmp::Reverse<u8>) {
+    (!missing.hinted, std::cmp::Reverse(missing.others_away))
 }
 
 /// Bytes of one shard of an object, as far as known before it is there.
@@ -50,22 +83,26 @@ pub(crate) fn shard_bytes(policy: Policy) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::layout::DeviceInfo;
-    use model::tree::ObjectUse;
-    use model::{Epoch, NodeId};
+    use model::{Epoch, Layout, ObjectId};
+    use std::sync::Arc;
 
     fn device(i: u8) -> DeviceId {
         DeviceId([i; 16])
     }
 
-    /// One partition, four devices, slot `i` on device `i`.
-    fn layout() -> Arc<Layout> {
-        let info = |i| DeviceInfo { device: device(i), node: NodeId(i as u64 + 1), zone: String::new(), capacity: 1 << 30 };
-        Arc::new(Layout::new(Epoch(1), 0, 4, (0..4).map(info).collect(), &[0, 1, 2, 3]).unwrap())
+    /// One partition; slot `i` on the i-th of these devices, each on a node of its own.
+    fn layout(epoch: u64, slots: [u16; 4]) -> Arc<Layout> {
+        let info = |i: u8| DeviceInfo { device: device(i), node: NodeId(i as u64), zone: String::new(), capacity: 1 << 30 };
+        Arc::new(Layout::new(Epoch(epoch), 0, 4, (0..6).map(info).collect(), &slots).unwrap())
     }
 
-    fn live(chunks: &[(u32, u32)], partial: &[u32]) -> FeedItem {
-        let object = ObjectUse {
+    fn layouts(current: [u16; 4], earlier: &[[u16; 4]]) -> Layouts {
+        let earlier = earlier.iter().enumerate().map(|(i, s)| layout(8 - i as u64, *s)).collect();
+        Layouts { current: layout(9, current), earlier, stopped: false }
+    }
+
+    fn object(chunks: &[(u32, u32)], partial: &[u32]) -> ObjectUse {
+        ObjectUse {
             object: ObjectId([1; 16]),
             policy: Policy::DEFAULT,
             chunks: chunks.to_vec(),
@@ -73,44 +110,71 @@ mod tests {
             bytes: 0,
             partial: partial.to_vec(),
             generation: 0,
-        };
-        FeedItem::Live(object, 0)
+        }
     }
 
-    fn numbers(steps: impl Iterator<Item = RepairStep>) -> Vec<(u32, u8)> {
-        let number = |s: RepairStep| match s {
-            RepairStep::Rebuild { shard, .. } => (shard.chunk.number, shard.index),
-            RepairStep::Drop(_) => panic!("nothing is dead"),
-        };
-        steps.map(number).collect()
+    fn numbers(shards: impl Iterator<Item = (ShardRef, bool)>) -> Vec<(u32, u8)> {
+        shards.map(|(s, _)| (s.chunk.number, s.index)).collect()
     }
 
-    #[test]
-    fn a_device_rebuilds_what_the_layout_puts_on_it_and_it_does_not_have() {
-        let has = |s: &ShardRef| s.chunk.number == 1;
-        let item = live(&[(0, 2), (5, 6)], &[]);
-        assert_eq!(numbers(steps(&item, device(2), |_| Some(layout()), has)), [(0, 2), (5, 2)]);
+    fn missing(index: u8, hinted: bool) -> Missing {
+        let shard = ShardRef { chunk: ChunkRef { object: ObjectId([1; 16]), number: 0 }, generation: 0, index };
+        Missing { shard, policy: Policy::DEFAULT, hinted, others_away: 0 }
     }
 
-    #[test]
-    fn chunks_that_were_partial_come_first() {
-        let item = live(&[(0, 4)], &[2, 77]);
-        assert_eq!(numbers(steps(&item, device(0), |_| Some(layout()), |_| false)), [(2, 0), (0, 0), (1, 0), (3, 0)]);
+    fn nodes(step: &RepairStep) -> Vec<u64> {
+        match step {
+            RepairStep::Copy(from) => from.iter().map(|d| d.node.0).collect(),
+            RepairStep::Rebuild => Vec::new(),
+        }
     }
 
     #[test]
-    fn a_device_without_slots_has_nothing_to_do_but_drop_the_dead() {
-        let item = live(&[(0, 9)], &[]);
-        assert_eq!(steps(&item, device(9), |_| Some(layout()), |_| false).count(), 0);
-        assert_eq!(steps(&item, device(0), |_| None, |_| false).count(), 0);
-        let dead = FeedItem::Dead(ObjectId([1; 16]));
-        let all: Vec<RepairStep> = steps(&dead, device(9), |_| None, |_| false).collect();
-        assert_eq!(all, [RepairStep::Drop(ObjectId([1; 16]))]);
+    fn a_device_should_have_what_the_layout_puts_on_it_partial_chunks_first() {
+        let layouts = layouts([0, 1, 2, 3], &[]);
+        assert_eq!(numbers(belonging(&object(&[(0, 2), (5, 6)], &[]), 0, device(2), &layouts)), [(0, 2), (1, 2), (5, 2)]);
+        assert_eq!(numbers(belonging(&object(&[(0, 4)], &[2, 77]), 0, device(0), &layouts)), [(2, 0), (0, 0), (1, 0), (3, 0)]);
+        assert_eq!(belonging(&object(&[(0, 9)], &[]), 0, device(5), &layouts).count(), 0);
     }
 
     #[test]
     fn an_object_that_claims_billions_of_chunks_costs_nothing_before_its_turn() {
-        let item = live(&[(0, u32::MAX)], &[]);
-        assert_eq!(numbers(steps(&item, device(3), |_| Some(layout()), |_| false).take(2)), [(0, 3), (1, 3)]);
+        let layouts = layouts([0, 1, 2, 3], &[]);
+        assert_eq!(numbers(belonging(&object(&[(0, u32::MAX)], &[]), 0, device(3), &layouts).take(2)), [(0, 3), (1, 3)]);
+    }
+
+    #[test]
+    fn what_moved_is_copied_from_the_previous_holder_and_what_is_lost_is_rebuilt() {
+        let moved = layouts([0, 1, 2, 4], &[[0, 1, 2, 3]]);
+        assert_eq!(nodes(&decide(&missing(3, false), device(4), &moved, |_| true)), [3]);
+        assert_eq!(decide(&missing(3, false), device(4), &moved, |n| n != NodeId(3)), RepairStep::Rebuild);
+        let still = layouts([0, 1, 2, 3], &[]);
+        assert_eq!(decide(&missing(3, false), device(3), &still, |_| true), RepairStep::Rebuild);
+    }
+
+    #[test]
+    fn stand_ins_are_asked_only_for_what_was_hinted() {
+        let still = layouts([0, 1, 2, 3], &[]);
+        let mut asked = nodes(&decide(&missing(3, true), device(3), &still, |_| true));
+        asked.sort_unstable();
+        assert_eq!(asked, [4, 5]);
+    }
+
+    /// A loss supersedes a running change: a shard may lie at the places of all unfinished epochs.
+    #[test]
+    fn rule_02_sources_are_the_union_over_unfinished_epochs() {
+        let superseded = layouts([0, 1, 2, 5], &[[0, 1, 2, 4], [0, 1, 2, 3]]);
+        assert_eq!(nodes(&decide(&missing(3, false), device(5), &superseded, |_| true)), [4, 3]);
+    }
+
+    #[test]
+    fn hints_come_first_then_what_has_least_redundancy_left() {
+        let still = layouts([0, 1, 2, 3], &[]);
+        let away = |up: &'static [u64]| others_away(&missing(3, false).shard, &still, move |n| up.contains(&n.0));
+        assert_eq!((away(&[0, 1, 2, 3]), away(&[0, 3]), away(&[0, 1, 2])), (0, 2, 0));
+        let at = |hinted, others_away| Missing { others_away, ..missing(0, hinted) };
+        let mut all = vec![at(false, 0), at(false, 1), at(true, 0)];
+        all.sort_by_key(urgency);
+        assert_eq!(all, [at(true, 0), at(false, 1), at(false, 0)]);
     }
 }

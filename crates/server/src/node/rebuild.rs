@@ -1,13 +1,17 @@
-//! One shard rebuilt: `k` others of the same descriptor are fetched from their holders, decoded,
-//! checked against every hash in the descriptor, and the missing one is stored here. No key is
-//! needed, and fewer than `k` lying nodes cannot make a false shard spread.
+//! One shard made to be here: copied from who held it before, or rebuilt. For that `k` others of the
+//! same descriptor are fetched from their holders, decoded, checked against every hash in the
+//! descriptor, and the missing one is stored here. No key is needed, and fewer than `k` lying nodes
+//! cannot make a false shard spread.
 
+use super::map::Layouts;
+use super::plan::{Missing, RepairStep, decide};
 use super::state::{Device, State};
 use bytes::Bytes;
 use erasure::Coder;
 use futures::stream::{FuturesUnordered, StreamExt};
-use model::{Descriptor, DescriptorId, Error, Kind, Layout, Policy, Result, ShardRef};
-use std::collections::BTreeMap;
+use model::layout::DeviceInfo;
+use model::{Descriptor, DescriptorId, Error, Kind, Result, ShardRef};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use transport::{Mode, Target};
@@ -16,34 +20,67 @@ use wire::node::{GetShard, GetShardRequest};
 /// Deadline of fetching one shard.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Rebuilds a shard onto a device; answers its length. `policy`: how the chunk is coded, where known.
+/// How a shard came here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Healed {
+    /// Its length.
+    pub bytes: u64,
+    /// It was copied, not decoded.
+    pub copied: bool,
+}
+
+/// Gets a missing shard onto a device.
 ///
 /// `Unavailable`: holders do not answer, so it may succeed later. `Corrupt`: all answered, and
 /// fewer than `k` shards are left.
-pub(crate) async fn rebuild(state: &Arc<State>, device: &Device, shard: ShardRef, policy: Option<Policy>) -> Result<u64> {
-    let _permit = state.rebuilds.acquire().await.map_err(|_| Error::unavailable("this node stops"))?;
-    let layouts = match policy {
-        Some(policy) => state.map.layout(policy.width()).into_iter().collect(),
-        None => state.map.layouts(),
-    };
-    let mut last = Error::unavailable("this node has no layout for the chunk yet");
-    for layout in layouts {
-        if shard.index >= layout.width {
-            continue;
+pub(crate) async fn heal(state: &Arc<State>, device: &Device, missing: &Missing) -> Result<Healed> {
+    let _turn = state.repair_turn().await?;
+    let layouts = state.map.layouts(missing.policy.width());
+    let layouts = layouts.ok_or_else(|| Error::unavailable("this node has no layout for the chunk yet"))?;
+    if let RepairStep::Copy(sources) = decide(missing, device.id, &layouts, |node| state.map.is_up(node)) {
+        for source in sources {
+            match fetch(state, &source, missing.shard, layouts.current.width).await {
+                Ok((descriptor, body)) => return store(state, device, missing.shard, descriptor, body, true).await,
+                Err(e) if e.kind == Kind::NotFound => {}
+                Err(e) => tracing::debug!(node = %source.node, error = %e, "a shard cannot be copied, and is rebuilt"),
+            }
         }
-        match from_holders(state, device, shard, &layout).await {
-            Err(e) if policy.is_none() => last = e,
-            other => return other,
+    }
+    from_others(state, device, missing.shard, &layouts).await
+}
+
+/// Rebuilds a shard of which only the name is known: it was found damaged.
+pub(crate) async fn heal_damaged(state: &Arc<State>, device: &Device, shard: ShardRef) -> Result<Healed> {
+    let _turn = state.repair_turn().await?;
+    let mut last = Error::unavailable("this node has no layout for the chunk yet");
+    for width in state.map.epochs().into_keys().filter(|width| shard.index < *width) {
+        let Some(layouts) = state.map.layouts(width) else { continue };
+        match from_others(state, device, shard, &layouts).await {
+            Err(e) => last = e,
+            healed => return healed,
         }
     }
     Err(last)
 }
 
-async fn from_holders(state: &Arc<State>, device: &Device, shard: ShardRef, layout: &Layout) -> Result<u64> {
+async fn store(state: &State, device: &Device, shard: ShardRef, descriptor: Descriptor, body: Bytes, copied: bool) -> Result<Healed> {
+    let bytes = body.len() as u64;
+    device.store.put(shard, descriptor, body).await?;
+    let healed = Healed { bytes, copied };
+    state.healed(healed);
+    Ok(healed)
+}
+
+async fn from_others(state: &Arc<State>, device: &Device, shard: ShardRef, layouts: &Layouts) -> Result<Healed> {
     // Beginning at another holder for each chunk spreads the reads over all of them.
-    let width = u32::from(layout.width);
-    let first = shard.chunk.number % width;
-    let mut candidates = (0..width).map(|i| ((first + i) % width) as u8).filter(|i| *i != shard.index);
+    let width = layouts.current.width;
+    let first = shard.chunk.number % u32::from(width);
+    let order = (0..u32::from(width)).map(|i| ((first + i) % u32::from(width)) as u8).filter(|i| *i != shard.index);
+    let mut candidates: VecDeque<(u8, VecDeque<DeviceInfo>)> =
+        order.map(|i| (i, layouts.holders(&shard.chunk, i).into_iter().cloned().collect())).collect();
+    // Who is down is asked last: perhaps it is not.
+    let is_up = |c: &(u8, VecDeque<DeviceInfo>)| c.1.front().is_some_and(|d| state.map.is_up(d.node));
+    candidates.make_contiguous().sort_by_key(|c| !is_up(c));
     let mut fetching = FuturesUnordered::new();
     let mut found: BTreeMap<DescriptorId, Group> = BTreeMap::new();
     let mut unreachable = None;
@@ -51,13 +88,14 @@ async fn from_holders(state: &Arc<State>, device: &Device, shard: ShardRef, layo
     let mut want = 2;
     loop {
         while fetching.len() < want
-            && let Some(index) = candidates.next()
+            && let Some((index, mut holders)) = candidates.pop_front()
         {
-            fetching.push(fetch(state, layout, ShardRef { index, ..shard }));
+            let Some(holder) = holders.pop_front() else { continue };
+            fetching.push(async move { (index, fetch(state, &holder, ShardRef { index, ..shard }, width).await, holders) });
         }
-        let Some(fetched) = fetching.next().await else { break };
+        let Some((index, fetched, earlier)) = fetching.next().await else { break };
         match fetched {
-            Ok((index, descriptor, body)) => {
+            Ok((descriptor, body)) => {
                 let k = descriptor.policy.k as usize;
                 let group = found.entry(descriptor.id()).or_insert_with(|| Group::new(descriptor));
                 group.add(index, body);
@@ -65,9 +103,14 @@ async fn from_holders(state: &Arc<State>, device: &Device, shard: ShardRef, layo
                     return group.finish(state, device, shard).await;
                 }
                 want = k - group.count;
+                continue;
             }
             Err(e) if e.kind == Kind::NotFound => {}
             Err(e) => unreachable = Some(e),
+        }
+        // An earlier holder of the same shard may have it still.
+        if !earlier.is_empty() {
+            candidates.push_front((index, earlier));
         }
     }
     let most = found.values().map(|g| g.count).max().unwrap_or(0);
@@ -99,23 +142,19 @@ impl Group {
         }
     }
 
-    async fn finish(&mut self, state: &State, device: &Device, shard: ShardRef) -> Result<u64> {
+    async fn finish(&mut self, state: &State, device: &Device, shard: ShardRef) -> Result<Healed> {
         let coder = Coder::new(self.descriptor.policy)?;
         let (descriptor, shards) = (self.descriptor.clone(), std::mem::take(&mut self.shards));
         let rebuilt = state.env.blocking(move || coder.rebuild(&descriptor, &shards, shard.index)).await;
         let body = rebuilt.map_err(|e| Error::corrupt(format!("the shards left do not decode: {e}")))?;
-        let len = body.len() as u64;
-        device.store.put(shard, self.descriptor.clone(), body).await?;
-        Ok(len)
+        store(state, device, shard, self.descriptor.clone(), body, false).await
     }
 }
 
-/// A shard from its holder, certified by its own descriptor.
-async fn fetch(state: &State, layout: &Layout, shard: ShardRef) -> Result<(u8, Descriptor, Bytes)> {
-    let vacant = || Error::not_found("no device fills this slot");
-    let holder = layout.holder(&shard.chunk, shard.index).ok_or_else(vacant)?;
+/// A shard from a device that should hold it, certified by its own descriptor.
+pub(crate) async fn fetch(state: &State, holder: &DeviceInfo, shard: ShardRef, width: u8) -> Result<(Descriptor, Bytes)> {
     let (descriptor, body) = if holder.node == state.node {
-        let device = state.device(&holder.device).ok_or_else(vacant)?;
+        let device = state.device(&holder.device).ok_or_else(|| Error::not_found("this node has no such device any more"))?;
         device.store.get(&shard, None).await?
     } else {
         let address =
@@ -125,9 +164,9 @@ async fn fetch(state: &State, layout: &Layout, shard: ShardRef) -> Result<(u8, D
         let (head, body) = state.pool.rpc_body::<GetShard>(&target, &request, Bytes::new(), DEADLINE).await?;
         (Descriptor::from_bytes(&head.descriptor)?, body)
     };
-    let right = descriptor.chunk == shard.chunk && descriptor.generation == shard.generation && descriptor.policy.width() == layout.width;
+    let right = descriptor.chunk == shard.chunk && descriptor.generation == shard.generation && descriptor.policy.width() == width;
     if !right || !descriptor.certifies(shard.index, &body) {
         return Err(Error::corrupt("a holder gave a shard that does not verify").on(holder.node));
     }
-    Ok((shard.index, descriptor, body))
+    Ok((descriptor, body))
 }

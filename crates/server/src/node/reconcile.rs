@@ -1,23 +1,27 @@
 //! Reconciliation: the node makes itself whole. One loop reads the catalog's feed of live and dead
 //! objects from a durable cursor, finds the shards that the layout puts here and that are not here,
-//! and rebuilds each from `k` others; what is dead it drops. Shards that were set aside come first.
+//! and gets each; what is dead it drops. Shards that were set aside come first.
 //!
 //! A round goes from the cursor to the end of the feed as it was [`AGE`] ago: younger chunks may
-//! still be under way. A step that fails does not stop the round; the durable cursor then stays
-//! before it, and the next round, later each time, tries again. So memory is bounded whatever
-//! happens, and a crash costs no more than looking once more.
+//! still be under way. It alternates between a survey, which lists up to [`SURVEYED`] missing shards,
+//! and the work on them, most urgent first. A step that fails does not stop the round; the durable
+//! cursor then stays before it, and the next round, later each time, tries again. So memory is bounded
+//! whatever happens, and a crash costs no more than looking once more.
+//!
+//! A *walk* is a round over the whole feed. A device walks when it may have lost shards, and when it
+//! gained slots by a new layout (see [`super::walk`]).
 
-use super::plan::{RepairStep, shard_bytes, steps};
-use super::rebuild::rebuild;
+use super::plan::{Missing, belonging, others_away, shard_bytes, urgency};
+use super::rebuild::{heal, heal_damaged};
 use super::state::{Device, State};
-use env::{DiskExt, Env};
+use super::walk::Cursor;
 use futures::FutureExt;
-use futures::stream::{self, Stream, StreamExt};
+use futures::stream::{self, StreamExt};
 use model::cluster::{FeedItem, ObjectState};
 use model::command::{Answer, Query};
-use model::{DeviceId, Error, Kind, ObjectId, Result, ShardRef};
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use model::tree::ObjectUse;
+use model::{DeviceId, Kind, ObjectId, Result, ShardRef};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::coordinator::RepairReport;
@@ -26,31 +30,13 @@ use wire::coordinator::RepairReport;
 pub const AGE: Duration = Duration::from_secs(5);
 /// Items of the feed in one question.
 const PAGE: u32 = 512;
-/// Rebuilds at once, of one object and of all (see [`State::rebuilds`]).
+/// Repairs at once.
 pub(crate) const AT_ONCE: usize = 4;
-/// Objects worked on at once.
-const OBJECTS_AT_ONCE: usize = 8;
-/// Missing shards of one object that are counted before the work; more are done, not counted.
-const COUNTED: usize = 100_000;
+/// Missing shards in one survey: about 10 MiB.
+const SURVEYED: usize = 100_000;
 /// Pause after a round with failures: doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(300);
-
-/// Where a device stands in the feed.
-struct Cursor {
-    file: PathBuf,
-    /// Everything up to here is done.
-    done: u64,
-    /// What the file says. Behind it while a suspect device is walked through again: a crash begins
-    /// that again, and forgets nothing of how far the feed was ever followed.
-    stored: u64,
-    /// The device lost shards, or perhaps did: its mark, until the walk is through.
-    again: Option<PathBuf>,
-    /// What opening found wrong with the log, until the event log has been told.
-    untold: Vec<(&'static str, String)>,
-    /// That this walk found shards missing has been told.
-    named: bool,
-}
 
 /// Runs until the process stops.
 pub(crate) async fn run(state: Arc<State>) {
@@ -58,14 +44,17 @@ pub(crate) async fn run(state: Arc<State>) {
     for device in &state.devices {
         cursors.push(Cursor::load(&state, device).await);
     }
-    state.memory().report.whole_to = cursors.iter().map(|c| c.done).min().unwrap_or(0);
+    state.memory().report.whole_to = cursors.iter().map(Cursor::done).min().unwrap_or(0);
     let mut pause = PAUSE;
     loop {
         if std::mem::take(&mut state.memory().rewind) {
-            cursors.iter_mut().for_each(|c| (c.done, c.stored) = (0, 0));
+            cursors.iter_mut().for_each(Cursor::rewind);
+        }
+        for (device, cursor) in state.devices.iter().zip(&mut cursors) {
+            cursor.look_at_layouts(&state, device).await;
         }
         let target = state.memory().feed;
-        let behind = cursors.iter().any(|c| c.done < target);
+        let behind = cursors.iter().any(|c| c.is_behind(target));
         if !behind && state.memory().urgent.is_empty() {
             // A minute is the longest that a lost wake-up can cost.
             state.env.timeout(Duration::from_secs(60), state.work.notified()).await;
@@ -93,18 +82,18 @@ pub(crate) async fn run(state: Arc<State>) {
                 }
             }
         }
-        let done = cursors.iter().map(|c| c.done).min().unwrap_or(0);
-        state.memory().report.whole_to = done;
+        state.memory().report.whole_to = cursors.iter().map(Cursor::done).min().unwrap_or(0);
         if whole {
             pause = PAUSE;
         } else {
-            state.env.sleep(pause).await;
+            // A new layout may be what the failed steps wait for.
+            state.env.timeout(pause, state.relaid.notified()).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 }
 
-/// Rebuilds what was set aside. What fails waits at the end of the queue.
+/// Gets again what was set aside. What fails waits at the end of the queue.
 async fn urgent(state: &Arc<State>) {
     let waiting: Vec<(DeviceId, ShardRef)> = state.memory().urgent.drain(..).collect();
     let left = stream::iter(waiting)
@@ -116,19 +105,16 @@ async fn urgent(state: &Arc<State>) {
     state.memory().urgent.extend(left);
 }
 
-/// Rebuilds one shard that was set aside; gives it back when that must be tried again.
+/// Gets one shard again that was set aside; gives it back when that must be tried again.
 async fn again(state: &Arc<State>, id: DeviceId, shard: ShardRef) -> Option<(DeviceId, ShardRef)> {
     let device = state.device(&id)?;
-    match state.object_state(shard.chunk.object).await {
-        Ok(ObjectState::Live) => {}
-        Ok(ObjectState::Pending) | Err(_) => return Some((id, shard)),
-        Ok(ObjectState::Dead | ObjectState::Expired) => return None,
+    match state.object_states(vec![shard.chunk.object]).await.map(|s| s.first().copied()) {
+        Ok(Some(ObjectState::Live)) => {}
+        Ok(Some(ObjectState::Dead | ObjectState::Expired)) => return None,
+        Ok(_) | Err(_) => return Some((id, shard)),
     }
-    match rebuild(state, device, shard, None).await {
-        Ok(bytes) => {
-            state.healed(bytes);
-            None
-        }
+    match heal_damaged(state, device, shard).await {
+        Ok(_) => None,
         Err(e) => {
             tracing::warn!(object = %shard.chunk.object, chunk = shard.chunk.number, error = %e, "a damaged shard cannot be rebuilt now");
             Some((id, shard))
@@ -139,108 +125,170 @@ async fn again(state: &Arc<State>, id: DeviceId, shard: ShardRef) -> Option<(Dev
 /// One round of one device. Whether all of it succeeded; an error only where going on makes no sense
 /// (no coordinator answers, the disk is full).
 async fn round(state: &Arc<State>, device: &Device, cursor: &mut Cursor, target: u64) -> Result<bool> {
-    let mut after = cursor.done;
+    let mut from = Place { after: cursor.done(), within: None };
     let mut whole = true;
-    while after < target {
-        let Answer::Feed(items, more) = state.link.ask(&Query::Feed { after, limit: PAGE }).await? else {
-            return Err(super::link::confused());
-        };
-        let items: Vec<(u64, FeedItem)> = items.into_iter().filter(|(number, _)| *number > after && *number <= target).collect();
-        for (what, detail) in std::mem::take(&mut cursor.untold) {
-            state.link.report(what, detail).await;
+    loop {
+        let survey = survey(state, device, from, target).await?;
+        cursor.tell(state).await;
+        if !survey.missing.is_empty() && cursor.names_missing() {
+            let (missing, why) = (survey.missing.len(), cursor.why_missing());
+            let detail = format!("device {} misses at least {missing} shards ({why}): they are copied or rebuilt", device.id);
+            state.link.report("shards-missing", detail).await;
         }
-        let Some((last, _)) = items.last() else { break };
-        let last = *last;
-        let suspect = cursor.again.is_some() && !cursor.named;
-        let (all, missing) = page(state, device, suspect, items.into_iter().map(|(_, item)| item)).await?;
-        cursor.named |= missing;
-        whole &= all;
-        after = last;
+        whole &= work(state, device, survey.missing).await?;
+        from = survey.end;
         if whole {
-            cursor.advance(state, after).await?;
+            cursor.advance(state, from.after).await?;
         }
-        if !more {
+        if survey.done {
             break;
+        }
+        if !state.memory().urgent.is_empty() {
+            urgent(state).await;
+        }
+        if cursor.is_outdated(state) {
+            // A newer layout came: the walk begins again, by that one.
+            return Ok(true);
         }
     }
     if whole {
-        // The feed has nothing between its last item and the target.
-        cursor.advance(state, target).await?;
-        cursor.walked(state).await;
+        cursor.arrived(state, device).await?;
     }
     Ok(whole)
 }
 
-/// Does what a page of the feed asks for. Whether all of it succeeded, and whether shards were
-/// missing. On a suspect device these were perhaps here once: that is told before they are rebuilt.
-async fn page(state: &Arc<State>, device: &Device, suspect: bool, items: impl Iterator<Item = FeedItem>) -> Result<(bool, bool)> {
-    let mut wanting = Vec::new();
-    for item in items {
-        let object = match &item {
-            FeedItem::Dead(_) if state.is_frozen() => continue,
-            FeedItem::Dead(object) => {
-                device.store.drop_object(*object).await?;
-                continue;
-            }
-            FeedItem::Live(object, _) => object,
+/// A place in the feed.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Everything up to this number has been looked at.
+    after: u64,
+    /// And of a later item so many of the shards that belong here.
+    within: Option<(u64, usize)>,
+}
+
+/// What a device misses.
+struct Survey {
+    missing: Vec<Missing>,
+    /// Where the next one goes on.
+    end: Place,
+    /// The target is reached.
+    done: bool,
+}
+
+/// Lists what a device misses of the feed's items up to a target, and drops what is dead.
+async fn survey(state: &Arc<State>, device: &Device, mut at: Place, target: u64) -> Result<Survey> {
+    let mut missing = Vec::new();
+    while at.after < target {
+        let Answer::Feed(items, more) = state.link.ask(&Query::Feed { after: at.after, limit: PAGE }).await? else {
+            return Err(super::link::confused());
         };
-        let (id, each) = (object.object, shard_bytes(object.policy));
-        let held = held(device, id).await?;
-        let shards = missing(state, device, &item, &held).take(COUNTED).count() as u64;
-        if shards > 0 {
-            wanting.push((id, item, shards, shards * each));
+        let items: Vec<(u64, FeedItem)> = items.into_iter().filter(|(number, _)| *number > at.after && *number <= target).collect();
+        let Some((last, _)) = items.last() else { break };
+        let last = *last;
+        let (found, full) = page(state, device, items, &mut at, SURVEYED - missing.len()).await?;
+        missing.extend(found);
+        if full {
+            return Ok(Survey { missing, end: at, done: false });
+        }
+        at = Place { after: last, within: None };
+        if !more {
+            break;
         }
     }
-    if wanting.is_empty() {
-        return Ok((true, false));
+    // The feed has nothing between its last item and the target.
+    Ok(Survey { missing, end: Place { after: target.max(at.after), within: None }, done: true })
+}
+
+/// One page of the feed, up to so many missing shards. Whether it is only half read: then `at` says
+/// up to where.
+async fn page(
+    state: &Arc<State>,
+    device: &Device,
+    items: Vec<(u64, FeedItem)>,
+    at: &mut Place,
+    room: usize,
+) -> Result<(Vec<Missing>, bool)> {
+    let mut missing: Vec<Missing> = Vec::new();
+    let mut full = false;
+    for (number, item) in items {
+        let (object, generation) = match item {
+            FeedItem::Dead(_) if state.is_frozen() => continue,
+            FeedItem::Dead(object) => {
+                device.store.drop_object(object).await?;
+                continue;
+            }
+            FeedItem::Live(object, generation) => (object, generation),
+        };
+        let left = room - missing.len();
+        let skip = at.within.filter(|(n, _)| *n == number).map_or(0, |(_, skip)| skip);
+        let (found, looked_at) = missing_of(state, device, &object, generation, skip, left).await?;
+        let is_full = found.len() == left;
+        missing.extend(found);
+        if is_full {
+            *at = Place { after: number - 1, within: Some((number, skip + looked_at)) };
+            full = true;
+            break;
+        }
     }
     // The feed tells history: an object may have died since.
-    let ids: Vec<ObjectId> = wanting.iter().map(|(id, ..)| *id).collect();
-    let Answer::Objects(states) = state.link.ask(&Query::Objects(ids)).await? else { return Err(super::link::confused()) };
-    let wanting: Vec<_> = wanting.into_iter().zip(states).filter(|(_, s)| *s == ObjectState::Live).map(|(w, _)| w).collect();
-    let (shards, bytes) = wanting.iter().fold((0, 0), |sum, (_, _, shards, bytes)| (sum.0 + shards, sum.1 + bytes));
-    state.to_do(|report| (report.shards + shards, report.bytes + bytes));
-    let missing = shards > 0;
-    if suspect && missing {
-        let detail = format!("device {}, whose log was not whole, misses at least {shards} shards: they are rebuilt", device.id);
-        state.link.report("shards-missing", detail).await;
+    let objects: BTreeSet<ObjectId> = missing.iter().map(|m| m.shard.chunk.object).collect();
+    let states = state.states_of(objects).await?;
+    missing.retain(|m| states.get(&m.shard.chunk.object) == Some(&ObjectState::Live));
+    Ok((missing, full))
+}
+
+/// What a device misses of an object, at most so many; and how many of its shards were looked at.
+async fn missing_of(
+    state: &State,
+    device: &Device,
+    object: &ObjectUse,
+    generation: u16,
+    skip: usize,
+    most: usize,
+) -> Result<(Vec<Missing>, usize)> {
+    let Some(layouts) = state.map.layouts(object.policy.width()) else { return Ok((Vec::new(), 0)) };
+    let held: BTreeSet<ShardRef> = device.store.of_object(object.object).await?.into_iter().collect();
+    let (mut missing, mut looked_at) = (Vec::new(), 0);
+    for (shard, hinted) in belonging(object, generation, device.id, &layouts).skip(skip) {
+        if missing.len() == most {
+            break;
+        }
+        looked_at += 1;
+        if !held.contains(&shard) {
+            let others_away = others_away(&shard, &layouts, |node| state.map.is_up(node));
+            missing.push(Missing { shard, policy: object.policy, hinted, others_away });
+        }
     }
-    let outcomes = stream::iter(wanting).map(|(id, item, shards, bytes)| {
-        let outcome = async move {
-            let outcome = heal_object(state, device, id, item).await;
+    Ok((missing, looked_at))
+}
+
+/// Gets what is missing, most urgent first. Whether all of it succeeded.
+async fn work(state: &Arc<State>, device: &Device, mut missing: Vec<Missing>) -> Result<bool> {
+    missing.sort_by_key(urgency);
+    let bytes: u64 = missing.iter().map(|m| shard_bytes(m.policy)).sum();
+    let shards = missing.len() as u64;
+    state.to_do(|report| (report.shards + shards, report.bytes + bytes));
+    let mut outcomes = stream::iter(missing).map(|m| one(state, device, m).boxed()).buffer_unordered(AT_ONCE);
+    let mut all = true;
+    while let Some(outcome) = outcomes.next().await {
+        all &= outcome?;
+    }
+    Ok(all)
+}
+
+/// Gets one missing shard. Whether it succeeded.
+async fn one(state: &Arc<State>, device: &Device, missing: Missing) -> Result<bool> {
+    match heal(state, device, &missing).await {
+        Ok(_) => {
             // What failed is still to do, and is said so until the next round counts again.
-            if matches!(outcome, Ok(true)) {
-                state.to_do(|report| (report.shards.saturating_sub(shards), report.bytes.saturating_sub(bytes)));
-            }
-            outcome
-        };
-        outcome.boxed()
-    });
-    Ok((all(outcomes.buffer_unordered(OBJECTS_AT_ONCE)).await?, missing))
-}
-
-/// Rebuilds what a device misses of an object. Whether all of it succeeded.
-async fn heal_object(state: &Arc<State>, device: &Device, id: ObjectId, item: FeedItem) -> Result<bool> {
-    let held = held(device, id).await?;
-    let outcomes = stream::iter(missing(state, device, &item, &held)).map(|step| heal(state, device, step).boxed());
-    all(outcomes.buffer_unordered(AT_ONCE)).await
-}
-
-/// Carries out a step. Whether it succeeded.
-async fn heal(state: &Arc<State>, device: &Device, step: RepairStep) -> Result<bool> {
-    let (shard, policy) = match step {
-        RepairStep::Rebuild { shard, policy, .. } => (shard, policy),
-        RepairStep::Drop(object) => return device.store.drop_object(object).await.map(|()| true),
-    };
-    match rebuild(state, device, shard, Some(policy)).await {
-        Ok(bytes) => {
-            state.healed(bytes);
+            let bytes = shard_bytes(missing.policy);
+            state.to_do(|report| (report.shards.saturating_sub(1), report.bytes.saturating_sub(bytes)));
             Ok(true)
         }
         Err(e) if e.kind == Kind::Insufficient => Err(e),
         Err(e) => {
-            let chunk = shard.chunk;
-            tracing::warn!(object = %chunk.object, chunk = chunk.number, index = shard.index, error = %e, "a shard cannot be rebuilt now");
+            let ShardRef { chunk, index, .. } = missing.shard;
+            tracing::warn!(object = %chunk.object, chunk = chunk.number, index, error = %e, "a shard cannot be had now");
             if e.kind == Kind::Corrupt {
                 state.memory().report.lost += 1;
             }
@@ -249,37 +297,24 @@ async fn heal(state: &Arc<State>, device: &Device, step: RepairStep) -> Result<b
     }
 }
 
-/// Whether all succeed; the first error ends it.
-async fn all(outcomes: impl Stream<Item = Result<bool>>) -> Result<bool> {
-    let mut outcomes = std::pin::pin!(outcomes);
-    let mut all = true;
-    while let Some(outcome) = outcomes.next().await {
-        all &= outcome?;
-    }
-    Ok(all)
-}
-
-/// What a device misses of an item of the feed.
-fn missing<'a>(
-    state: &Arc<State>,
-    device: &Device,
-    item: &'a FeedItem,
-    held: &'a BTreeSet<ShardRef>,
-) -> Box<dyn Iterator<Item = RepairStep> + Send + 'a> {
-    steps(item, device.id, |width| state.map.layout(width), |shard| held.contains(shard))
-}
-
-/// Shards of an object that a device holds.
-async fn held(device: &Device, object: ObjectId) -> Result<BTreeSet<ShardRef>> {
-    Ok(device.store.of_object(object).await?.into_iter().collect())
-}
-
 impl State {
-    async fn object_state(&self, object: ObjectId) -> Result<ObjectState> {
-        match self.link.ask(&Query::Objects(vec![object])).await? {
-            Answer::Objects(states) => states.first().copied().ok_or_else(super::link::confused),
+    /// States of objects, in their order.
+    pub async fn object_states(&self, objects: Vec<ObjectId>) -> Result<Vec<ObjectState>> {
+        let asked = objects.len();
+        match self.link.ask(&Query::Objects(objects)).await? {
+            Answer::Objects(states) if states.len() == asked => Ok(states),
             _ => Err(super::link::confused()),
         }
+    }
+
+    /// States of objects by their ids.
+    pub async fn states_of(&self, objects: BTreeSet<ObjectId>) -> Result<BTreeMap<ObjectId, ObjectState>> {
+        let objects: Vec<ObjectId> = objects.into_iter().collect();
+        let mut states = BTreeMap::new();
+        for some in objects.chunks(PAGE as usize) {
+            states.extend(some.iter().copied().zip(self.object_states(some.to_vec()).await?));
+        }
+        Ok(states)
     }
 
     /// Sets what is known to be to do: shards and bytes.
@@ -287,87 +322,4 @@ impl State {
         let report = &mut self.memory().report;
         (report.shards, report.bytes) = change(report);
     }
-
-    fn healed(&self, bytes: u64) {
-        let memory = &mut *self.memory();
-        memory.report.healed += 1;
-        memory.healed_bytes += bytes;
-    }
-}
-
-impl Cursor {
-    /// From the device's folder. A device whose log was not whole, now or at a start whose walk never
-    /// came to its end, and one without a cursor, begins at the start.
-    async fn load(state: &State, device: &Device) -> Cursor {
-        let file = device.dir.join("feed-cursor");
-        let (disk, path, mark) = (state.env.disk.clone(), file.clone(), walk_mark(&device.dir));
-        let (read, marked) = state.env.blocking(move || (disk.read(&path).ok(), disk.exists(&mark))).await;
-        let stored = read.and_then(|bytes| bytes.try_into().ok().map(u64::from_be_bytes)).unwrap_or(0);
-        state.followed(stored);
-        let again = (marked || device.store.is_suspect()).then(|| walk_mark(&device.dir));
-        Cursor { file, done: if again.is_some() { 0 } else { stored }, stored, again, untold: found_wrong(device), named: false }
-    }
-
-    async fn advance(&mut self, state: &State, done: u64) -> Result<()> {
-        if done <= self.done {
-            return Ok(());
-        }
-        if done > self.stored {
-            let (disk, path) = (state.env.disk.clone(), self.file.clone());
-            let written = state.env.blocking(move || disk.replace(&path, &done.to_be_bytes())).await;
-            written.map_err(|e| Error::unavailable(format!("cannot write {}: {e}", self.file.display())))?;
-            self.stored = done;
-        }
-        self.done = done;
-        state.followed(done);
-        Ok(())
-    }
-
-    /// All of the feed has been looked at, and nothing is missing.
-    async fn walked(&mut self, state: &State) {
-        let Some(mark) = self.again.take() else { return };
-        let disk = state.env.disk.clone();
-        // A mark that stays costs another walk after the next start.
-        let removed = state.env.blocking(move || if disk.exists(&mark) { disk.remove_file(&mark) } else { Ok(()) }).await;
-        if let Err(e) = removed {
-            tracing::warn!(error = %e, "the mark of a suspect device cannot be removed");
-        }
-    }
-}
-
-/// Where it is marked that a device may have lost shards. Opening the log cuts what is torn, so
-/// without the mark a crash before the walk would make the loss look like a whole log.
-fn walk_mark(dir: &Path) -> PathBuf {
-    dir.join("walk-again")
-}
-
-/// Marks a device whose log was not whole when it was opened. A full disk may not take the mark, and
-/// must be read all the same.
-pub(crate) async fn mark_suspect(env: &Env, device: &Device) {
-    if !device.store.is_suspect() {
-        return;
-    }
-    let (disk, mark) = (env.disk.clone(), walk_mark(&device.dir));
-    if let Err(e) = env.blocking(move || disk.replace(&mark, b"")).await {
-        tracing::warn!(device = %device.id, error = %e, "a suspect device cannot be marked");
-    }
-}
-
-/// What opening a device found wrong, in the words of the event log.
-fn found_wrong(device: &Device) -> Vec<(&'static str, String)> {
-    let (id, ranges, cut) = (device.id, device.store.damaged_ranges(), device.store.cut_bytes());
-    let mut found = Vec::new();
-    if ranges > 0 {
-        found.push((
-            "device-damaged",
-            format!("the log of device {id} was damaged in {ranges} places when it was opened: what was there is rebuilt"),
-        ));
-    }
-    if cut > 0 {
-        let detail = format!(
-            "the last {cut} bytes in the log of device {id} were no whole record, and were cut off: a write that a crash interrupted, or damage"
-        );
-        found.push(("log-cut", detail));
-    }
-    found
 }

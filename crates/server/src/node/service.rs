@@ -13,7 +13,8 @@ use std::sync::Arc;
 use transport::{Connection, Peer, Request, Response, Service};
 use wire::Rpc;
 use wire::node::{
-    GetShard, GetShardRequest, GetShardResponse, HeadShards, HeadShardsRequest, Prove, PutShard, PutShardRequest, ShardState,
+    ConfirmShards, ConfirmShardsRequest, GetShard, GetShardRequest, GetShardResponse, HeadShards, HeadShardsRequest, Prove, PutShard,
+    PutShardRequest, ShardState,
 };
 
 /// Longest message, without a shard beside it.
@@ -65,6 +66,7 @@ impl NodeService {
                 let (head, body) = self.get(message, &request.connection).await?;
                 Ok(Response::new(wire::encode(&head), body))
             }
+            ConfirmShards::PATH => answer::<ConfirmShards, _>(&request, |r| self.confirm(r, &request.connection)).await,
             HeadShards::PATH => answer::<HeadShards, _>(&request, |r| self.heads(r, &request.connection)).await,
             other => Err(unknown(other)),
         }
@@ -77,6 +79,7 @@ impl NodeService {
             None => Err(Error::denied("a capability is needed")),
             Some(capability) => {
                 let s = &self.0;
+                s.client_called();
                 s.admission.admit(&s.map.capability_key()?, s.env.now_ms(), capability, connection.holder.get()).map(Some)
             }
         }
@@ -90,12 +93,45 @@ impl NodeService {
         let descriptor = wire::node::descriptor(&descriptor).map_err(|e| Error::invalid(e.message))?;
         let s = &self.0;
         let width = descriptor.policy.width();
+        // Until the shard is durable no newer layout is learned: whoever hands over finds it.
+        let _gate = s.map.gate().await;
         s.map.fence(width, epoch)?;
-        if s.map.layout(width).is_none_or(|l| l.epoch < epoch) {
+        let layouts = s.map.layouts(width);
+        if layouts.as_ref().is_none_or(|l| l.current.epoch < epoch) {
             s.refresh_soon();
         }
         let device = s.device(&device).ok_or_else(|| Error::not_found(format!("this node has no device {device}")))?;
-        device.store.put(shard, descriptor, body).await
+        device.store.put(shard, descriptor, body).await?;
+        // It stands in for another, or the writer knows a layout that we don't.
+        if layouts.is_none_or(|l| !l.is_rightful(&shard.chunk, shard.index, device.id)) {
+            s.hand_over.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Which shards another node may drop, since they are durable here, where they belong.
+    async fn confirm(&self, request: ConfirmShardsRequest, connection: &Connection) -> Result<Vec<bool>> {
+        if !matches!(connection.peer, Peer::Node(_)) {
+            return Err(Error::denied("only nodes of the cluster may ask this"));
+        }
+        if request.shards.len() > HEADS {
+            return Err(Error::invalid(format!("at most {HEADS} shards can be asked about at once")));
+        }
+        let s = &self.0;
+        let _gate = s.map.gate().await;
+        let Some(layouts) = s.map.layouts(request.width).filter(|l| l.current.epoch == request.epoch) else {
+            s.refresh_soon();
+            return Err(Error::conflict("the layout of that epoch is not the one that this node knows"));
+        };
+        let mut confirmed = Vec::with_capacity(request.shards.len());
+        for (shard, descriptor, device) in request.shards {
+            let device = s.device(&device).filter(|d| layouts.is_rightful(&shard.chunk, shard.index, d.id));
+            confirmed.push(match device {
+                Some(device) => device.store.head(&shard).await? == Some(descriptor),
+                None => false,
+            });
+        }
+        Ok(confirmed)
     }
 
     async fn get(&self, request: GetShardRequest, connection: &Connection) -> Result<(GetShardResponse, Bytes)> {

@@ -3,18 +3,23 @@
 use super::admission::Admission;
 use super::link::Link;
 use super::map::Map;
+use super::rebuild::Healed;
 use env::Env;
-use model::{DeviceId, Error, NodeId, ShardRef};
+use model::{DeviceId, Epoch, Error, NodeId, Result, ShardRef};
 use shards::ShardStore;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, Semaphore};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use transport::Pool;
-use wire::coordinator::RepairReport;
+use wire::coordinator::{LayoutProgress, RepairReport};
 
 /// Most damaged shards that wait for repair; beyond that a full round finds them.
 const URGENT: usize = 10_000;
+
+/// So long after a client's request repair goes slower; and the longest pause between two repairs then.
+const BUSY: Duration = Duration::from_millis(500);
 
 /// One folder of the node.
 pub(crate) struct Device {
@@ -36,8 +41,12 @@ pub(crate) struct State {
     pub refresh: Notify,
     /// There is something for reconciliation to do.
     pub work: Notify,
-    /// One permit a rebuild, which holds about ten MiB.
-    pub rebuilds: Semaphore,
+    /// Layouts, or who is up, have changed.
+    pub relaid: Notify,
+    /// There may be shards to hand over.
+    pub hand_over: Notify,
+    /// One permit a repair, which holds about ten MiB.
+    repairs: Semaphore,
     memory: Mutex<Memory>,
 }
 
@@ -57,10 +66,30 @@ pub(crate) struct Memory {
     /// The feed is to be read again from its start.
     pub rewind: bool,
     pub report: RepairReport,
-    /// Bytes rebuilt since the start.
-    pub healed_bytes: u64,
+    /// By which layouts everything has arrived, by device.
+    pub arrived: BTreeMap<DeviceId, BTreeMap<u8, Epoch>>,
+    /// By which layouts nothing is here any more that belongs elsewhere.
+    pub handed_over: BTreeMap<u8, Epoch>,
+    /// Monotonic time of the last request of a client.
+    last_client: Option<Duration>,
+    /// How long the last repair took.
+    repair_took: Duration,
     /// Shards found bad since the start.
     pub found_bad: u64,
+}
+
+/// See [`State::repair_turn`].
+pub(crate) struct RepairTurn<'a> {
+    state: &'a State,
+    began: Duration,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Drop for RepairTurn<'_> {
+    fn drop(&mut self) {
+        let took = self.state.env.clock.monotonic().saturating_sub(self.began);
+        self.state.memory().repair_took = took.min(BUSY);
+    }
 }
 
 impl State {
@@ -75,7 +104,9 @@ impl State {
             admission: Admission::new(node),
             refresh: Notify::new(),
             work: Notify::new(),
-            rebuilds: Semaphore::new(super::reconcile::AT_ONCE),
+            relaid: Notify::new(),
+            hand_over: Notify::new(),
+            repairs: Semaphore::new(super::reconcile::AT_ONCE),
             memory: Mutex::default(),
         }
     }
@@ -92,6 +123,47 @@ impl State {
     /// Has the map fetched again, without waiting for it.
     pub fn refresh_soon(&self) {
         self.refresh.notify_one();
+    }
+
+    /// How far this node is with each layout.
+    pub fn layout_progress(&self) -> Vec<LayoutProgress> {
+        let epochs = self.map.epochs();
+        let memory = self.memory();
+        let arrived = |width, epoch| self.devices.iter().all(|d| memory.arrived.get(&d.id).and_then(|a| a.get(&width)) == Some(&epoch));
+        let settled = |width, epoch| arrived(width, epoch) && memory.handed_over.get(&width) == Some(&epoch);
+        epochs.into_iter().map(|(width, epoch)| LayoutProgress { width, epoch, settled: settled(width, epoch) }).collect()
+    }
+
+    /// A client is served now: repair goes slower for a while.
+    pub fn client_called(&self) {
+        let now = self.env.clock.monotonic();
+        self.memory().last_client = Some(now);
+    }
+
+    /// The right to one repair. While clients are served there is one at a time, and as long a pause
+    /// after each as it took: they come first.
+    pub async fn repair_turn(&self) -> Result<RepairTurn<'_>> {
+        let stopping = |_| Error::unavailable("this node stops");
+        let busy = self.is_busy();
+        let permit = self.repairs.acquire_many(if busy { super::reconcile::AT_ONCE as u32 } else { 1 }).await.map_err(stopping)?;
+        if busy {
+            let took = self.memory().repair_took;
+            self.env.sleep(took).await;
+        }
+        Ok(RepairTurn { state: self, began: self.env.clock.monotonic(), _permit: permit })
+    }
+
+    fn is_busy(&self) -> bool {
+        let now = self.env.clock.monotonic();
+        self.memory().last_client.is_some_and(|at| now.saturating_sub(at) < BUSY)
+    }
+
+    /// A shard has come here.
+    pub fn healed(&self, healed: Healed) {
+        let report = &mut self.memory().report;
+        report.healed += 1;
+        report.copied += u64::from(healed.copied);
+        report.moved_bytes += healed.bytes;
     }
 
     /// A shard does not verify: sets it aside, names it in the event log, and has it rebuilt.
