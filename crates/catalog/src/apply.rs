@@ -80,14 +80,14 @@ fn command(tx: &mut Tx, proposal: &Proposal) -> Step<Outcome> {
         Command::PauseLayouts(stop) => tx.pause_layouts(by, *stop),
         Command::FinishLayout { width, epoch } => tx.finish_layout(*width, *epoch),
         Command::RemoveNode(node) => tx.remove_node(by, *node),
+        Command::RequestScrub => tx.request_scrub(by),
+        Command::Thaw => tx.thaw(by),
+        Command::NoteBackup => tx.note_backup(by),
+        Command::Restored { incarnation, coordinator } => tx.restored(*incarnation, coordinator),
         Command::UpdateCoordinator { .. }
         | Command::RemoveCoordinator(_)
-        | Command::RequestScrub
-        | Command::Thaw
         | Command::SetSpacePolicy { .. }
-        | Command::Recoded { .. }
-        | Command::NoteBackup
-        | Command::Restored { .. } => Err(Error::invalid("the catalog does not take this command yet").into()),
+        | Command::Recoded { .. } => Err(Error::invalid("the catalog does not take this command yet").into()),
     }
 }
 

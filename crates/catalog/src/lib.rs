@@ -12,6 +12,7 @@ mod expiry;
 mod key;
 pub mod kv;
 pub mod layout;
+mod life;
 mod objects;
 mod query;
 mod row;
@@ -22,6 +23,7 @@ mod tx;
 mod tests;
 
 pub use apply::apply;
+pub use life::RESTORE_GAP;
 pub use query::query;
 
 /// Results of commands are kept so long, in milliseconds of log time; older requests are refused.

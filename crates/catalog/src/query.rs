@@ -96,7 +96,7 @@ pub fn query(kv: &dyn Kv, query: &Query) -> Result<Answer> {
     })
 }
 
-fn get<T: for<'b> Decode<'b, ()>>(kv: &dyn Kv, key: &[u8]) -> Result<Option<T>> {
+pub(crate) fn get<T: for<'b> Decode<'b, ()>>(kv: &dyn Kv, key: &[u8]) -> Result<Option<T>> {
     kv.get(key)?.map(|bytes| cbor::from_slice(&bytes)).transpose()
 }
 
@@ -239,7 +239,7 @@ fn cluster(kv: &dyn Kv) -> Result<ClusterView> {
         power: genesis.power,
         revision: counters(kv)?.revision,
         changes: rows(kv, &key::changes())?,
-        life: get(kv, &key::life())?.unwrap_or_default(),
+        life: crate::life::of(kv, genesis.cluster)?,
     })
 }
 

@@ -8,9 +8,12 @@
 pub mod path;
 pub mod profile;
 
+mod admin;
+mod audit;
 mod connection;
 mod login;
 mod pace;
+mod part;
 mod session;
 
 mod commit;
@@ -25,9 +28,11 @@ mod transfer;
 mod upload;
 mod verify;
 
+pub use audit::{Chain, Verified};
 pub use connection::Cluster;
 pub use download::{Get, GetReport, Reader};
 pub use login::{Address, invite_name};
+pub use part::PartFile;
 pub use path::RemotePath;
 pub use profile::{Profile, ProfileInfo};
 pub use session::{Client, ClientOptions, WhoAmIAnswer};

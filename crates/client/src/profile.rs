@@ -3,6 +3,7 @@
 //! ```text
 //! HOME/profiles/NAME/profile     cluster id, root certificate, coordinators, account name
 //!                    session     secret, 0600: session token and the account's unlocked keys
+//!                    audit       how far the log of events was verified
 //!                    transfers/  journals of interrupted uploads and downloads
 //! ```
 //! Files are CBOR with a version in front, replaced whole, readable by their owner only.
@@ -148,6 +149,11 @@ impl Profile {
         let dir = self.dir.join("transfers");
         self.env.disk.create_dir_all(&dir).map_err(|e| self.io("transfers", &e))?;
         Ok(dir)
+    }
+
+    /// A file of the profile.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {

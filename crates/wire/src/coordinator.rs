@@ -688,6 +688,11 @@ pub struct ScrubReport {
     /// Catalog time for which everything was last asked for and has been checked (see `CatalogLife::scrub_ms`).
     #[n(3)]
     pub answered_ms: u64,
+    /// Shards older than a day of objects that the catalog does not know, as last counted. They are
+    /// kept while collection is frozen.
+    #[n(4)]
+    #[cbor(default)]
+    pub unknown: u64,
 }
 
 /// How a node's reconciliation stands.

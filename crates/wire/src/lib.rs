@@ -3,6 +3,7 @@
 //!
 //! Who may call what stands on each exchange; the servers enforce it.
 
+pub mod admin;
 pub mod coordinator;
 pub mod node;
 

@@ -11,6 +11,7 @@ mod expiry;
 mod garbage;
 mod kv;
 mod layout;
+mod life;
 mod objects;
 mod properties;
 mod servers;

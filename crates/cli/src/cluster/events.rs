@@ -7,7 +7,7 @@ use clap::Args;
 use client::Client;
 use model::Result;
 use model::cluster::Event;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Pause between two looks of `--follow`.
@@ -49,13 +49,7 @@ async fn follow(cx: &Context, client: &Client, mut last: u64, forever: bool) -> 
 fn show(cx: &Context, event: &Event) {
     let out = &cx.out;
     if out.json() {
-        out.object(&json!({
-            "seq": event.seq,
-            "time": units::rfc3339_ms(event.time_ms),
-            "what": event.what,
-            "node": event.node.map(|n| n.to_string()),
-            "detail": event.detail,
-        }));
+        out.object(&object(event));
         return;
     }
     let node = event.node.map(|n| format!("node-{n}")).unwrap_or_default();
@@ -66,9 +60,20 @@ fn show(cx: &Context, event: &Event) {
     out.line(line.trim_end());
 }
 
+/// An event as others rely on it.
+pub fn object(event: &Event) -> Value {
+    json!({
+        "seq": event.seq,
+        "time": units::rfc3339_ms(event.time_ms),
+        "what": event.what,
+        "node": event.node.map(|n| n.to_string()),
+        "detail": event.detail,
+    })
+}
+
 /// Words of events that somebody should look at.
 fn is_bad(what: &str) -> bool {
-    ["corrupt", "damaged", "missing", "cut", "bad", "down", "out", "lost", "back", "fail", "full"]
+    ["corrupt", "damaged", "missing", "cut", "bad", "down", "out", "lost", "back", "fail", "full", "frozen"]
         .iter()
         .any(|word| what.split('-').any(|w| w == *word))
 }

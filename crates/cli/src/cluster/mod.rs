@@ -1,10 +1,14 @@
 //! `cluster`: for those who look after the servers.
 
+mod audit;
 mod events;
 mod invite;
 mod report;
+mod scrub;
 mod status;
+mod thaw;
 mod token;
+mod users;
 
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
@@ -25,6 +29,15 @@ pub enum Cluster {
     Invite(invite::InviteArgs),
     /// What happened: servers joined and lost, damage found, accounts made
     Events(events::EventsArgs),
+    /// Check the log of events, or export it
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Who has an account, and how much it uses
+    Users,
+    /// Check every shard on every node now
+    Scrub(scrub::ScrubArgs),
+    /// Release collection, after a restore or when nodes froze it
+    Thaw(thaw::ThawArgs),
 }
 
 /// Runs it.
@@ -32,7 +45,7 @@ pub async fn run(cx: Context, command: Cluster) -> Result<Done, Failure> {
     let forever = match &command {
         Cluster::Status(args) => args.watch,
         Cluster::Events(args) => args.follow,
-        Cluster::Token(_) | Cluster::Invite(_) => false,
+        _ => false,
     };
     let done = unless_told(async {
         match command {
@@ -40,6 +53,10 @@ pub async fn run(cx: Context, command: Cluster) -> Result<Done, Failure> {
             Cluster::Token(args) => token::run(cx, args).await,
             Cluster::Invite(args) => invite::run(cx, args).await,
             Cluster::Events(args) => events::run(cx, args).await,
+            Cluster::Audit(args) => audit::run(cx, args).await,
+            Cluster::Users => users::run(cx).await,
+            Cluster::Scrub(args) => scrub::run(cx, args).await,
+            Cluster::Thaw(args) => thaw::run(cx, args).await,
         }
     });
     match done.await {

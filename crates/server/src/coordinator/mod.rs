@@ -10,6 +10,7 @@
 pub mod detector;
 
 mod access;
+mod admin;
 mod backoff;
 mod capability;
 mod dummy;

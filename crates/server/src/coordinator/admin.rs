@@ -1,0 +1,52 @@
+//! What operators ask for: the small things, each one command of the log, and who has accounts.
+
+use super::state::{State, confused};
+use model::Result;
+use model::command::{Answer, Command, Query};
+use wire::SessionToken;
+use wire::admin::{User, UsersRequest, UsersResponse};
+use wire::coordinator::Administration;
+
+/// Accounts in one answer.
+const USERS: u32 = 200;
+
+impl State {
+    /// One of the small things, in the name of the admin who asks: the catalog writes the name down.
+    pub async fn administer(&self, session: SessionToken, request: Administration) -> Result<()> {
+        let who = self.admin(&session).await?;
+        let command = match request {
+            Administration::StopLayout => Command::PauseLayouts(true),
+            Administration::ResumeLayout => Command::PauseLayouts(false),
+            Administration::RemoveNode(node) => Command::RemoveNode(node),
+            Administration::RemoveCoordinator(id) => Command::RemoveCoordinator(id),
+            Administration::Scrub => Command::RequestScrub,
+            Administration::Thaw => Command::Thaw,
+            Administration::SetPolicy { space, policy } => Command::SetSpacePolicy { space, policy },
+            Administration::BackedUp => Command::NoteBackup,
+        };
+        self.propose(self.request_id(), Some(who.account), command).await.map(|_| ())
+    }
+
+    /// Accounts, without what is sealed in them and without their login records.
+    pub async fn users(&self, session: SessionToken, request: UsersRequest) -> Result<UsersResponse> {
+        self.admin(&session).await?;
+        let Answer::Accounts(accounts, more) = self.ask(Query::Accounts { after: request.after, limit: USERS }).await? else {
+            return Err(confused());
+        };
+        let mut users = Vec::with_capacity(accounts.len());
+        for account in accounts {
+            // As fresh as the accounts, which were read linearisably just before.
+            let space = self.consensus.query_local(&Query::Space { space: account.home, account: account.id })?;
+            let Answer::Space(space) = space else { return Err(confused()) };
+            users.push(User {
+                id: account.id,
+                name: account.name,
+                admin: account.admin,
+                disabled: account.disabled,
+                quota: account.quota,
+                used: space.map_or(0, |s| s.used),
+            });
+        }
+        Ok(UsersResponse { users, more })
+    }
+}
