@@ -84,10 +84,11 @@ fn command(tx: &mut Tx, proposal: &Proposal) -> Step<Outcome> {
         Command::Thaw => tx.thaw(by),
         Command::NoteBackup => tx.note_backup(by),
         Command::Restored { incarnation, coordinator } => tx.restored(*incarnation, coordinator),
-        Command::UpdateCoordinator { .. }
-        | Command::RemoveCoordinator(_)
-        | Command::SetSpacePolicy { .. }
-        | Command::Recoded { .. } => Err(Error::invalid("the catalog does not take this command yet").into()),
+        Command::UpdateCoordinator { id, address, version } => tx.update_coordinator(*id, address, version),
+        Command::RemoveCoordinator(id) => tx.remove_coordinator(by, *id),
+        Command::SetSpacePolicy { .. } | Command::Recoded { .. } => {
+            Err(Error::invalid("the catalog does not take this command yet").into())
+        }
     }
 }
 
@@ -106,6 +107,7 @@ fn init(tx: &mut Tx, genesis: &Genesis) -> Step<Outcome> {
     tx.put(&key::coordinator(genesis.coordinator.id), &genesis.coordinator)?;
     tx.put_invite(&genesis.invite)?;
     tx.counters.next_node = 1;
+    tx.counters.last_coordinator = genesis.coordinator.id.0;
     tx.event("cluster-created", None, format!("cluster {} with policy {}", genesis.cluster, genesis.policy))?;
     Ok(Outcome::Done)
 }

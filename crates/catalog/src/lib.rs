@@ -8,6 +8,7 @@ mod accounts;
 mod apply;
 mod change;
 mod commit;
+mod coordinators;
 mod expiry;
 mod key;
 pub mod kv;

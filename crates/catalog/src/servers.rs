@@ -32,11 +32,11 @@ impl Tx<'_> {
         let denied = || Error::denied("this join token is not valid: it was used, has expired, or is not for this role");
         let token = self.get::<Token>(&key::token(id))?.filter(|t| !t.used && t.role == role && t.expires_ms > self.now);
         let token = token.ok_or_else(denied)?;
-        if role == ServerRole::Coordinator {
-            return Err(Error::invalid("further coordinators cannot join yet").into());
-        }
         // Used up, and its secret with it.
         self.put(&key::token(id), &Token { used: true, secret: [0; 32], ..token.clone() })?;
+        if role == ServerRole::Coordinator {
+            return self.join_coordinator(key);
+        }
         let node = NodeId(self.counters.next_node);
         self.counters.next_node += 1;
         let row = Node {

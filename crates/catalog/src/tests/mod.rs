@@ -7,6 +7,7 @@ mod accounts;
 mod audit;
 mod change;
 mod commits;
+mod coordinators;
 mod expiry;
 mod garbage;
 mod kv;

@@ -54,9 +54,9 @@ impl CoordinatorService {
             Status::PATH => answer::<Status, _>(&request, |r| s.status(r.session)).await,
             CreateToken::PATH => answer::<CreateToken, _>(&request, |r| s.create_token(r.session, r.request)).await,
             CreateInvite::PATH => answer::<CreateInvite, _>(&request, |r| s.create_invite(r.session, r.request)).await,
-            Administer::PATH => answer::<Administer, _>(&request, |r| s.administer(r.session, r.request)).await,
             ListUsers::PATH => answer::<ListUsers, _>(&request, |r| s.users(r.session, r.request)).await,
             ReportShard::PATH => answer::<ReportShard, _>(&request, |r| s.report_shard(r.session, r.request)).await,
+            Administer::PATH => answer::<Administer, _>(&request, |r| s.administer(r.session, r.request)).await,
             Join::PATH => answer::<Join, _>(&request, |r| s.join(r, &connection.exporter)).await,
             Heartbeat::PATH => {
                 let node = node(&connection.peer)?;
