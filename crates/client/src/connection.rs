@@ -6,6 +6,7 @@ use bytes::Bytes;
 use env::Env;
 use model::cluster::{Capability, ClusterView, Node};
 use model::command::{Answer, Query};
+use model::layout::Layouts;
 use model::{Error, Kind, Layout, NodeId, Result};
 use seal::keys::SigningKey;
 use std::collections::BTreeMap;
@@ -41,7 +42,7 @@ struct State {
     /// Best one first.
     coordinators: Vec<String>,
     view: Option<(Duration, Arc<ClusterView>)>,
-    layouts: BTreeMap<u8, Arc<Layout>>,
+    layouts: BTreeMap<u8, Arc<Layouts>>,
     reading: Option<(Moment, Arc<BTreeMap<NodeId, Capability>>)>,
 }
 
@@ -165,6 +166,8 @@ impl Cluster {
         let Answer::Cluster(view) = self.ask(Query::Cluster).await? else { return Err(unexpected()) };
         let view = Arc::new(*view);
         let mut state = self.state();
+        // Layouts of which the view names another epoch, or another end of their change, are asked for anew.
+        state.layouts.retain(|width, known| fits(&view, *width, known));
         for c in &view.coordinators {
             if !state.coordinators.contains(&c.address) {
                 state.coordinators.push(c.address.clone());
@@ -174,8 +177,8 @@ impl Cluster {
         Ok(view)
     }
 
-    /// The layout for chunks of `width` shards. Waits up to 10 s for the first one, while nodes join.
-    pub(crate) async fn layout(&self, width: u8) -> Result<Arc<Layout>> {
+    /// The layouts for chunks of `width` shards. Waits up to 10 s for the first one, while nodes join.
+    pub(crate) async fn layouts(&self, width: u8) -> Result<Arc<Layouts>> {
         if let Some(layout) = self.state().layouts.get(&width) {
             return Ok(layout.clone());
         }
@@ -187,9 +190,9 @@ impl Cluster {
                     if layout.width != width {
                         return Err(unexpected());
                     }
-                    let layout = Arc::new(layout);
-                    self.state().layouts.insert(width, layout.clone());
-                    return Ok(layout);
+                    let layouts = Arc::new(self.with_earlier(layout).await?);
+                    self.state().layouts.insert(width, layouts.clone());
+                    return Ok(layouts);
                 }
                 Ok(Answer::Layout(None)) => None,
                 Ok(_) => return Err(unexpected()),
@@ -206,6 +209,21 @@ impl Cluster {
             }
             self.env.sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// A layout with those before it at whose places shards may still lie.
+    async fn with_earlier(&self, current: Layout) -> Result<Layouts> {
+        let view = self.view(true).await?;
+        let change = view.changes.iter().find(|c| c.width == current.width && c.to == current.epoch);
+        let mut earlier = Vec::new();
+        for epoch in change.map(|c| c.from.as_slice()).unwrap_or_default().iter().rev() {
+            // One that is gone by now is not needed any more.
+            if let Answer::Layout(Some(layout)) = self.ask(Query::LayoutAt { width: current.width, epoch: *epoch }).await? {
+                layout.check()?;
+                earlier.push(Arc::new(layout));
+            }
+        }
+        Ok(Layouts { current: Arc::new(current), earlier, stopped: change.is_some_and(|c| c.stopped) })
     }
 
     /// Forgets layouts and the view: a server said that they are old.
@@ -278,6 +296,13 @@ impl Cluster {
         let states = self.pool.rpc::<HeadShards>(&target, &HeadShardsRequest { capability, shards, deep }, SHARD_CALL).await?;
         if states.len() == asked { Ok(states) } else { Err(unexpected().on(node)) }
     }
+}
+
+/// Whether layouts are those that a view of the cluster names.
+fn fits(view: &ClusterView, width: u8, known: &Layouts) -> bool {
+    let epoch = view.layouts.iter().find(|(w, _)| *w == width).map(|(_, epoch)| *epoch);
+    let earlier = view.changes.iter().find(|c| c.width == width).map_or(0, |c| c.from.len());
+    epoch == Some(known.current.epoch) && earlier == known.earlier.len()
 }
 
 /// A server answered with something that does not belong to the question.

@@ -78,7 +78,7 @@ impl Client {
                     }
                 };
                 let manifest = Manifest::open(*id, key, hash, entry.size, &row.sealed)?;
-                Body::Chunks(fetch::Content::open(self, manifest, row).await?)
+                Body::Chunks(fetch::Content::open(manifest, row)?)
             }
             Content::Symlink(_) => return Err(Error::invalid(format!("{} is a symlink", entry.path))),
             Content::Folder { .. } | Content::Space(_) => return Err(Error::invalid(format!("{} is a folder", entry.path)).hint("get -r")),

@@ -1,5 +1,8 @@
 //! One chunk from the servers: exactly k shards from the k best of them, one more where one is
 //! late, others where one is bad.
+//!
+//! While a layout changes a shard may still lie at an earlier place: it is looked for there when it is
+//! not at its rightful one, and below k also on the devices that stand in for others.
 
 use crate::session::Client;
 use bytes::Bytes;
@@ -7,12 +10,12 @@ use erasure::{Coder, DecodeError};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use model::layout::DeviceInfo;
+use model::layout::{DeviceInfo, Layouts};
 use model::tree::{ManifestRow, ObjectUse};
-use model::{ChunkRef, Descriptor, Error, Kind, Layout, ObjectId, Result, ShardRef};
+use model::{ChunkRef, Descriptor, Error, Kind, ObjectId, Result, ShardRef};
 use seal::content::{ChunkOpener, ChunkRecord, Manifest, open_chunk, open_index};
 use seal::keys::ContentKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,41 +23,51 @@ use std::time::Duration;
 /// A file's chunks and how to get them.
 pub(crate) struct Content {
     pub manifest: Manifest,
-    objects: BTreeMap<ObjectId, (Coder, Arc<Layout>)>,
+    objects: BTreeMap<ObjectId, (Coder, u16)>,
 }
 
 /// A shard on its way: its index and what came.
-type Arriving<'a> = BoxFuture<'a, (u8, Result<(Bytes, Bytes)>)>;
+type Arriving<'a> = BoxFuture<'a, (Candidate, Result<(Bytes, Bytes)>)>;
 
 /// Where one chunk's shards lie.
 struct Chunk<'a> {
     client: &'a Client,
     chunk: ChunkRef,
+    generation: u16,
     coder: &'a Coder,
-    layout: &'a Layout,
+    layouts: Arc<Layouts>,
 }
+
+/// A shard and the places where it may be, best first.
+type Candidate = (u8, VecDeque<DeviceInfo>);
 
 impl Content {
     /// What a file's manifest names.
-    pub async fn open(client: &Client, manifest: Manifest, row: &ManifestRow) -> Result<Self> {
+    pub fn open(manifest: Manifest, row: &ManifestRow) -> Result<Self> {
         let mut objects = BTreeMap::new();
-        for ObjectUse { object, policy, .. } in &row.objects {
-            let layout = client.cluster().layout(policy.width()).await?;
-            objects.insert(*object, (Coder::new(*policy)?, layout));
+        for ObjectUse { object, policy, generation, .. } in &row.objects {
+            objects.insert(*object, (Coder::new(*policy)?, *generation));
         }
         Ok(Content { manifest, objects })
     }
 
-    fn chunk<'a>(&'a self, client: &'a Client, record: &ChunkRecord) -> Result<(Chunk<'a>, ContentKey)> {
+    async fn chunk<'a>(&'a self, client: &'a Client, record: &ChunkRecord) -> Result<(Chunk<'a>, ContentKey)> {
         let (object, key) = self.manifest.object(record)?;
-        let (coder, layout) = self.objects.get(&object).ok_or_else(|| Error::corrupt("the catalog does not say how an object is coded"))?;
-        Ok((Chunk { client, chunk: ChunkRef { object, number: record.number }, coder, layout }, key.share()))
+        let coded = self.objects.get(&object).ok_or_else(|| Error::corrupt("the catalog does not say how an object is coded"))?;
+        let (coder, generation) = (&coded.0, coded.1);
+        let layouts = client.cluster().layouts(coder.policy().width()).await?;
+        Ok((Chunk { client, chunk: ChunkRef { object, number: record.number }, generation, coder, layouts }, key.share()))
     }
 
     /// The sealed chunk of a record.
     async fn sealed(&self, client: &Client, record: &ChunkRecord) -> Result<(Vec<u8>, ObjectId, ContentKey)> {
-        let (chunk, key) = self.chunk(client, record)?;
-        let sealed = chunk.fetch(record).await?;
+        let (mut chunk, key) = self.chunk(client, record).await?;
+        let sealed = match chunk.fetch(record).await {
+            Err(e) if chunk.look_again().await => {
+                chunk.fetch(record).await.map_err(|again| if again.kind == Kind::Unavailable { again } else { e })?
+            }
+            fetched => fetched?,
+        };
         Ok((sealed, chunk.chunk.object, key))
     }
 
@@ -78,7 +91,7 @@ impl Content {
             let plain = self.plain(client, record, len).await?;
             return Ok(plain.get(range.start as usize..range.end as usize).unwrap_or_default().to_vec());
         }
-        let (chunk, key) = self.chunk(client, record)?;
+        let (chunk, key) = self.chunk(client, record).await?;
         let opener = ChunkOpener::new(&key, chunk.chunk.object, record, len)?;
         let span = opener.span(range.clone())?;
         let cells = chunk.fetch_range(record.sealed_len as usize, span.sealed.start as usize..span.sealed.end as usize).await?;
@@ -115,40 +128,86 @@ impl Content {
 }
 
 impl<'a> Chunk<'a> {
-    /// All shards that have a holder, best first: data shards need no decoding and win ties; a node
+    /// All shards with their places, best first: data shards need no decoding and win ties; a node
     /// that just failed comes last.
-    fn candidates(&self) -> Vec<(u8, &'a DeviceInfo)> {
+    fn candidates(&self) -> VecDeque<Candidate> {
         let k = self.coder.policy().k;
-        let cost = |index: u8, d: &DeviceInfo| {
-            self.client.cluster().paces.cost(d.node) * if index < k { 1.0 } else { 1.3 } + if index < k { 0.0 } else { 0.0005 }
+        let paces = &self.client.cluster().paces;
+        let cost = |c: &Candidate| {
+            let parity = c.0 >= k;
+            let node = c.1.front().map_or(f64::MAX, |d| paces.cost(d.node));
+            node * if parity { 1.3 } else { 1.0 } + if parity { 0.0005 } else { 0.0 }
         };
-        let mut all: Vec<_> = (0..self.coder.policy().width()).filter_map(|i| Some((i, self.layout.holder(&self.chunk, i)?))).collect();
-        all.sort_by(|a, b| cost(a.0, a.1).total_cmp(&cost(b.0, b.1)).then(a.0.cmp(&b.0)));
-        all
+        let mut all: Vec<Candidate> = Vec::new();
+        for index in 0..self.coder.policy().width() {
+            let mut places: VecDeque<DeviceInfo> = self.layouts.holders(&self.chunk, index).into_iter().cloned().collect();
+            places.make_contiguous().sort_by_key(|d| paces.resting(d.node));
+            if !places.is_empty() {
+                all.push((index, places));
+            }
+        }
+        all.sort_by(|a, b| cost(a).total_cmp(&cost(b)).then(a.0.cmp(&b.0)));
+        all.into()
+    }
+
+    /// Shards that have not been had, on the devices that stand in for others.
+    fn on_stand_ins(&self, have: &BTreeMap<u8, (Descriptor, Bytes)>) -> VecDeque<Candidate> {
+        let layouts = std::iter::once(&self.layouts.current).chain(&self.layouts.earlier);
+        let places: VecDeque<DeviceInfo> = layouts.flat_map(|l| l.stand_ins(self.chunk.partition(l.power))).cloned().collect();
+        let wanted = (0..self.coder.policy().width()).filter(|i| !have.contains_key(i) && !places.is_empty());
+        wanted.map(|index| (index, places.clone())).collect()
+    }
+
+    /// Asks for the layouts anew. Whether they are others than those known.
+    async fn look_again(&mut self) -> bool {
+        self.client.cluster().outdated();
+        match self.client.cluster().layouts(self.coder.policy().width()).await {
+            Ok(fresh) if fresh != self.layouts => {
+                self.layouts = fresh;
+                true
+            }
+            _ => false,
+        }
     }
 
     fn shard(&self, index: u8) -> ShardRef {
-        ShardRef { chunk: self.chunk, generation: 0, index }
+        ShardRef { chunk: self.chunk, generation: self.generation, index }
     }
 
-    fn get(&self, index: u8, device: &'a DeviceInfo, range: Option<(u64, u64)>) -> Arriving<'a> {
-        let (client, shard) = (self.client, self.shard(index));
-        Box::pin(async move { (index, client.cluster().get_shard(device.node, shard, device.device, range).await) })
+    /// Asks the first place of a candidate.
+    fn get(&self, mut candidate: Candidate, range: Option<(u64, u64)>) -> Arriving<'a> {
+        let (client, shard) = (self.client, self.shard(candidate.0));
+        Box::pin(async move {
+            let Some(place) = candidate.1.pop_front() else { return (candidate, Err(Error::not_found("no device holds this shard"))) };
+            let got = client.cluster().get_shard(place.node, shard, place.device, range).await;
+            (candidate, got)
+        })
+    }
+
+    /// How long to wait for the first place of a candidate before another is asked.
+    fn patience(&self, candidate: &Candidate) -> Duration {
+        candidate.1.front().map_or(Duration::ZERO, |d| self.client.cluster().paces.late_read(d.node))
     }
 
     /// The sealed chunk: decoded from the first k shards that fit together and give its hash.
     async fn fetch(&self, record: &ChunkRecord) -> Result<Vec<u8>> {
         let k = self.coder.policy().k as usize;
-        let mut rest = self.candidates().into_iter();
+        let mut rest = self.candidates();
         let mut under_way: FuturesUnordered<Arriving<'a>> = FuturesUnordered::new();
         let mut late = Duration::ZERO;
-        for (index, device) in rest.by_ref().take(k) {
-            late = late.max(self.client.cluster().paces.late_read(device.node));
-            under_way.push(self.get(index, device, None));
+        for candidate in rest.drain(..k.min(rest.len())) {
+            late = late.max(self.patience(&candidate));
+            under_way.push(self.get(candidate, None));
         }
         let mut have: BTreeMap<u8, (Descriptor, Bytes)> = BTreeMap::new();
         let mut failed: Vec<Error> = Vec::new();
+        let mut asked_stand_ins = false;
         loop {
+            if under_way.is_empty() && rest.is_empty() && !std::mem::replace(&mut asked_stand_ins, true) {
+                rest = self.on_stand_ins(&have);
+                let next = rest.len().min(k);
+                under_way.extend(rest.drain(..next).map(|c| self.get(c, None)));
+            }
             let hedge = self.client.env().sleep(late);
             let arrived = tokio::select! {
                 biased;
@@ -162,14 +221,21 @@ impl<'a> Chunk<'a> {
                     more = true;
                     late *= 2;
                 }
-                Some((index, Err(e))) => {
-                    if matches!(e.kind, Kind::NotFound | Kind::Corrupt) {
+                Some((candidate, Err(e))) => {
+                    let (index, others) = (candidate.0, !candidate.1.is_empty());
+                    if e.kind == Kind::Corrupt || e.kind == Kind::NotFound && !others && !asked_stand_ins && self.layouts.earlier.is_empty()
+                    {
                         self.report(index, &e.message).await;
                     }
-                    failed.push(e);
+                    if e.kind != Kind::NotFound || !asked_stand_ins {
+                        failed.push(e);
+                    }
+                    if others {
+                        rest.push_front(candidate);
+                    }
                     more = true;
                 }
-                Some((index, Ok((descriptor, body)))) => match self.fits(record, &descriptor, index, &body) {
+                Some(((index, _), Ok((descriptor, body)))) => match self.fits(record, &descriptor, index, &body) {
                     Ok(descriptor) => {
                         have.insert(index, (descriptor, body));
                     }
@@ -180,8 +246,8 @@ impl<'a> Chunk<'a> {
                     }
                 },
             }
-            if more && let Some((index, device)) = rest.next() {
-                under_way.push(self.get(index, device, None));
+            if more && let Some(candidate) = rest.pop_front() {
+                under_way.push(self.get(candidate, None));
             }
             if have.len() >= k {
                 match self.decode(&have, record).await {
@@ -190,8 +256,8 @@ impl<'a> Chunk<'a> {
                         for index in bad {
                             have.remove(&index);
                             self.report(index, "a shard's bytes are not what its descriptor says").await;
-                            if let Some((index, device)) = rest.next() {
-                                under_way.push(self.get(index, device, None));
+                            if let Some(candidate) = rest.pop_front() {
+                                under_way.push(self.get(candidate, None));
                             }
                         }
                         failed.push(e);
@@ -203,7 +269,7 @@ impl<'a> Chunk<'a> {
 
     /// An error with the node on which it happened.
     fn named(&self, index: u8, e: Error) -> Error {
-        match self.layout.holder(&self.chunk, index) {
+        match self.layouts.current.holder(&self.chunk, index) {
             Some(device) => e.on(device.node),
             None => e,
         }
@@ -257,16 +323,26 @@ impl<'a> Chunk<'a> {
         let mut out = Vec::with_capacity(range.len());
         for (index, part) in self.coder.pieces(sealed_len, range) {
             let span = Some((part.start as u64, part.len() as u64));
-            let direct = match self.layout.holder(&self.chunk, index) {
-                Some(device) if !self.client.cluster().paces.resting(device.node) => self.get(index, device, span).await.1,
-                _ => Err(Error::unavailable("no holder")),
-            };
-            match direct {
-                Ok((_, bytes)) if bytes.len() == part.len() => out.extend_from_slice(&bytes),
+            let places = self.layouts.holders(&self.chunk, index).into_iter().cloned();
+            let places = places.filter(|d| !self.client.cluster().paces.resting(d.node)).collect();
+            match self.get_anywhere((index, places), span).await {
+                Ok(bytes) if bytes.len() == part.len() => out.extend_from_slice(&bytes),
                 _ => out.extend(self.decode_range(index, part).await?),
             }
         }
         Ok(out)
+    }
+
+    /// Asks the places of a shard one after another.
+    async fn get_anywhere(&self, mut candidate: Candidate, span: Option<(u64, u64)>) -> Result<Bytes> {
+        loop {
+            let (rest, got) = self.get(candidate, span).await;
+            match got {
+                Ok((_, bytes)) => return Ok(bytes),
+                Err(e) if rest.1.is_empty() => return Err(e),
+                Err(_) => candidate = rest,
+            }
+        }
     }
 
     /// The same range of k other shards gives that of a missing one.
@@ -274,15 +350,16 @@ impl<'a> Chunk<'a> {
         let k = self.coder.policy().k as usize;
         let span = Some((part.start as u64, part.len() as u64));
         let mut rest = self.candidates().into_iter().filter(|(i, _)| *i != missing);
-        let mut under_way: FuturesUnordered<_> = rest.by_ref().take(k).map(|(i, d)| self.get(i, d, span)).collect();
+        let ask = |candidate: Candidate| async move { (candidate.0, self.get_anywhere(candidate, span).await) };
+        let mut under_way: FuturesUnordered<_> = rest.by_ref().take(k).map(ask).collect();
         let (mut have, mut failed) = (Vec::new(), Vec::new());
         while let Some((index, arrived)) = under_way.next().await {
             match arrived {
-                Ok((_, bytes)) if bytes.len() == part.len() => have.push((index, bytes)),
+                Ok(bytes) if bytes.len() == part.len() => have.push((index, bytes)),
                 other => {
                     failed.extend(other.err());
-                    if let Some((i, d)) = rest.next() {
-                        under_way.push(self.get(i, d, span));
+                    if let Some(candidate) = rest.next() {
+                        under_way.push(ask(candidate));
                     }
                 }
             }
@@ -294,7 +371,7 @@ impl<'a> Chunk<'a> {
     }
 
     async fn report(&self, index: u8, detail: &str) {
-        if let Some(device) = self.layout.holder(&self.chunk, index) {
+        if let Some(device) = self.layouts.current.holder(&self.chunk, index) {
             self.client.report_shard(device.node, self.shard(index), detail).await;
         }
     }

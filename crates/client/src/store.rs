@@ -1,19 +1,28 @@
 //! One chunk onto the servers: sealed, coded, all shards sent at once.
 //!
-//! A chunk is stored when **all** its shards are durable. Where a server is down, or late beyond
-//! the straggler deadline, the write quorum suffices and the chunk counts as partial: the commit
-//! says so, and the servers heal it.
+//! A chunk is stored when **all** its shards are durable. Where a server is down and others are free,
+//! one of them stands in for it. Where none is, or one is late beyond the straggler deadline, the
+//! write quorum suffices. Either way the chunk counts as partial: the commit says so, and the servers
+//! bring everything to its place.
+//!
+//! A server that knows a newer layout refuses the shard. Then the whole chunk is sent again by that
+//! one, so that it never rests on places of two layouts that nobody looks at together; what lies where
+//! it should costs its way, and is not written again.
 
 use crate::issue::Issued;
 use crate::session::Client;
 use bytes::Bytes;
 use erasure::{Coder, Encoded};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use model::{ChunkRef, Error, Hash, Kind, Layout, NodeId, ObjectId, Policy, Result, ShardRef};
+use model::layout::DeviceInfo;
+use model::{ChunkRef, Epoch, Error, Hash, Kind, Layout, NodeId, ObjectId, Policy, Result, ShardRef};
 use seal::content::{ChunkRecord, seal_chunk_to};
 use seal::keys::ContentKey;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use wire::node::PutShardRequest;
 
@@ -23,7 +32,8 @@ pub(crate) struct Target {
     pub key: ContentKey,
     pub issued: Arc<Issued>,
     pub coder: Coder,
-    pub layout: Arc<Layout>,
+    /// The newest layout known; later chunks are placed by later ones.
+    pub layout: Mutex<Arc<Layout>>,
     /// Settle for k shards where not even the write quorum answers.
     pub allow_degraded: bool,
 }
@@ -31,9 +41,24 @@ pub(crate) struct Target {
 /// A stored chunk.
 pub(crate) struct Stored {
     pub record: ChunkRecord,
-    /// Not all its shards were durable in time.
+    /// Not all its shards are durable where they belong.
     pub partial: bool,
+    /// Not all its shards are durable anywhere.
+    pub degraded: bool,
 }
+
+/// What came of sending a chunk by one layout.
+enum Sent {
+    Stored(Stored),
+    /// A server knows a newer layout, or may.
+    Refused(Error),
+}
+
+/// A shard that is on its way: its index, whether it went to a stand-in, and what came of it.
+type Sending = BoxFuture<'static, (u8, bool, Result<()>)>;
+
+/// How often a chunk is sent again because the layout changed meanwhile.
+const RELAID: usize = 8;
 
 impl Target {
     pub fn policy(&self) -> Policy {
@@ -73,40 +98,87 @@ impl Target {
         encoded: Encoded,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Result<Stored> {
+        let permit = Arc::new(permit);
+        let mut refused = None;
+        for attempt in 0..RELAID {
+            let layout = self.layout.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            match self.store_by(client, &layout, &record, &encoded, &permit).await? {
+                Sent::Stored(stored) => return Ok(stored),
+                Sent::Refused(e) => refused = Some(e),
+            }
+            client.cluster().outdated();
+            let fresh = client.cluster().layouts(self.policy().width()).await?.current.clone();
+            if fresh.epoch <= layout.epoch {
+                if attempt > 0 {
+                    break;
+                }
+                // The servers hear of a new layout one after another; else it was not about the layout.
+                client.env().sleep(Duration::from_millis(500)).await;
+            }
+            *self.layout.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        }
+        Err(refused.unwrap_or_else(|| Error::conflict("the layout changes faster than a chunk can be stored")))
+    }
+
+    async fn store_by(
+        self: &Arc<Self>,
+        client: &Client,
+        layout: &Arc<Layout>,
+        record: &ChunkRecord,
+        encoded: &Encoded,
+        permit: &Arc<Option<OwnedSemaphorePermit>>,
+    ) -> Result<Sent> {
         let chunk = encoded.descriptor.chunk;
         let descriptor: Bytes = encoded.descriptor.to_bytes().into();
-        let permit = Arc::new(permit);
-        let mut sends = FuturesUnordered::new();
+        let mut sends: FuturesUnordered<Sending> = FuturesUnordered::new();
         let mut failed: Vec<Error> = Vec::new();
         let mut nodes: Vec<NodeId> = Vec::new();
-        for (index, body) in (0u8..).zip(encoded.shards) {
-            let Some(device) = self.layout.holder(&chunk, index).cloned() else {
-                failed.push(Error::unavailable(format!("no device holds shard {index} of this partition now")));
-                continue;
-            };
-            nodes.push(device.node);
+        let mut stand_ins = layout.stand_ins(chunk.partition(layout.power)).into_iter().cloned().collect::<VecDeque<_>>();
+        let send = |index: u8, device: DeviceInfo, stands_in: bool| -> Sending {
+            let body = encoded.shards.get(usize::from(index)).cloned().unwrap_or_default();
             let (target, client, descriptor, permit) = (self.clone(), client.clone(), descriptor.clone(), permit.clone());
-            let shard = ShardRef { chunk, generation: 0, index };
+            let (shard, epoch) = (ShardRef { chunk, generation: 0, index }, layout.epoch);
             // A task of its own, so that a late shard goes on when nobody waits for it any more.
-            let send = client.env().clone().spawn(async move {
-                let done = target.send(&client, shard, device.node, device.device, descriptor, body).await;
+            let task = client.env().clone().spawn(async move {
+                let done = target.send(&client, shard, &device, epoch, descriptor, body).await;
                 drop(permit);
                 done
             });
-            sends.push(async move { send.await.unwrap_or_else(|e| Err(Error::unavailable(format!("a sending task ended: {e}")))) });
+            Box::pin(async move {
+                let sent = task.await.unwrap_or_else(|e| Err(Error::unavailable(format!("a sending task ended: {e}"))));
+                (index, stands_in, sent)
+            })
+        };
+        for index in 0..layout.width {
+            match layout.holder(&chunk, index).cloned().map(|d| (d, false)).or_else(|| Some((stand_ins.pop_front()?, true))) {
+                Some((device, stands_in)) => {
+                    nodes.push(device.node);
+                    sends.push(send(index, device, stands_in));
+                }
+                None => failed.push(Error::unavailable(format!("no device holds shard {index} of this partition now"))),
+            }
         }
         let policy = self.policy();
         let quorum = if self.allow_degraded { policy.k } else { policy.write_quorum() } as usize;
-        let mut done = 0usize;
+        let (mut done, mut stood_in) = (0usize, false);
         let late = client.env().sleep(client.cluster().paces.straggler(&nodes));
         tokio::pin!(late);
         let mut is_late = false;
         while !(sends.is_empty() || is_late && done >= quorum) {
             tokio::select! {
                 biased;
-                Some(sent) = sends.next() => match sent {
-                    Ok(()) => done += 1,
-                    Err(e) => failed.push(e),
+                Some((index, by_stand_in, sent)) = sends.next() => match sent {
+                    Ok(()) => {
+                        done += 1;
+                        stood_in |= by_stand_in;
+                    }
+                    Err(e) if e.kind == Kind::Conflict => return Ok(Sent::Refused(e)),
+                    Err(e) => {
+                        failed.push(e);
+                        if let Some(device) = stand_ins.pop_front() {
+                            sends.push(send(index, device, true));
+                        }
+                    }
                 },
                 () = &mut late, if !is_late => is_late = true,
             }
@@ -114,31 +186,29 @@ impl Target {
         if done < quorum {
             return Err(self.too_few(done, quorum, failed));
         }
-        Ok(Stored { record, partial: done < policy.width() as usize })
+        let degraded = done < policy.width() as usize;
+        Ok(Sent::Stored(Stored { record: record.clone(), partial: degraded || stood_in, degraded }))
     }
 
-    /// One shard to its node. A connection that broke is tried once more; a writer with an old layout
-    /// is told so and stops.
+    /// One shard to its node. A connection that broke is tried once more.
     async fn send(
         &self,
         client: &Client,
         shard: ShardRef,
-        node: NodeId,
-        device: model::DeviceId,
+        device: &DeviceInfo,
+        epoch: Epoch,
         descriptor: Bytes,
         body: Bytes,
     ) -> Result<()> {
+        let node = device.node;
         let mut tries = 0;
         loop {
             let capability = Some(self.issued.capability(client, node).await?);
             let descriptor = descriptor.to_vec().into();
-            let request = PutShardRequest { capability, shard, descriptor, epoch: self.layout.epoch, device };
+            let request = PutShardRequest { capability, shard, descriptor, epoch, device: device.device };
             match client.cluster().put_shard(node, &request, body.clone()).await {
                 Err(e) if e.kind == Kind::Unavailable && tries == 0 && !client.cluster().paces.resting(node) => tries += 1,
                 Err(e) => {
-                    if e.kind == Kind::Conflict {
-                        client.cluster().outdated();
-                    }
                     tracing::warn!(%node, error = %e, "a shard was not stored");
                     return Err(e);
                 }

@@ -29,7 +29,7 @@ use seal::keys::{ContentKey, ManifestKey};
 use seal::tree::{Attributes, Content, Entry as Sealed, Name, RowVerifier};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Files of at least this many bytes keep a journal, to be resumed after an interruption.
@@ -399,7 +399,7 @@ impl Upload {
         let key = ManifestKey::generate(&mut rng);
         let sealed = manifest.seal(id, &key, &mut rng)?;
         let content = Content::Manifest { key, hash: Hash::of(&sealed), id };
-        let degraded = uses.iter().any(|u| !u.partial.is_empty());
+        let degraded = session.degraded;
         let row = ManifestRow { id, sealed: sealed.into(), objects: uses };
         let change = place.change(client, content, total, attributes, Some(row))?;
         self.commit(Pending::with_content(change, grants, session.journal), &place, Sent { bytes: total, degraded }).await
@@ -459,12 +459,15 @@ struct FileUpload {
     journal: Option<Transfer>,
     /// Next free chunk number of the current object.
     next: u32,
+    /// Some chunk has not all its shards yet.
+    degraded: bool,
 }
 
 impl FileUpload {
     async fn begin(upload: &Upload, size: Option<u64>, mtime_ns: i64, local: Option<&Path>, remote: &RemotePath) -> Result<Self> {
         let client = &upload.client;
-        let mut file = FileUpload { used: Vec::new(), done: BTreeMap::new(), target: None, index: 0, journal: None, next: 0 };
+        let mut file =
+            FileUpload { used: Vec::new(), done: BTreeMap::new(), target: None, index: 0, journal: None, next: 0, degraded: false };
         if let (Some(local), Some(size)) = (local, size.filter(|s| *s >= JOURNAL_MIN)) {
             let id = model::signed::hash_parts(&[local.as_os_str().as_encoded_bytes(), &[0], remote.to_string().as_bytes()]);
             let mut journal = Transfer::open(client.env(), &client.profile().transfers()?, &id)?;
@@ -499,7 +502,8 @@ impl FileUpload {
                     if record.object as usize >= self.used.len() {
                         return false;
                     }
-                    self.done.insert(u64::from(record.number), Stored { record, partial });
+                    self.degraded |= partial;
+                    self.done.insert(u64::from(record.number), Stored { record, partial, degraded: partial });
                 }
             }
         }
@@ -532,7 +536,7 @@ impl FileUpload {
         }
         let client = &upload.client;
         let policy = upload.options.policy.unwrap_or_else(|| client.default_policy());
-        let layout = client.cluster().layout(policy.width()).await?;
+        let layout = client.cluster().layouts(policy.width()).await?.current.clone();
         let (object, issued) = upload.issuer.next(client).await?;
         let mut rng = client.env().rand();
         let key = ContentKey::generate(&mut rng);
@@ -542,10 +546,11 @@ impl FileUpload {
             let begun = BegunObject { object, key: sealed.into(), grant: (*issued.grant).clone(), policy, layout: layout.epoch };
             journal.append(&Step::Object(begun))?;
         }
+        // The first epoch by which any of its shards are placed.
         self.used.push(Used { object, key: kept, grant: issued.grant.clone(), policy, layout: layout.epoch });
         self.index = (self.used.len() - 1) as u32;
         let allow_degraded = upload.options.allow_degraded;
-        let target = Arc::new(Target { object, key, issued, coder: Coder::new(policy)?, layout, allow_degraded });
+        let target = Arc::new(Target { object, key, issued, coder: Coder::new(policy)?, layout: Mutex::new(layout), allow_degraded });
         self.target = Some(target.clone());
         Ok(target)
     }
@@ -625,6 +630,7 @@ impl FileUpload {
         if let Some(journal) = &self.journal {
             journal.append(&Step::Chunk(stored.record.clone(), stored.partial))?;
         }
+        self.degraded |= stored.degraded;
         self.done.insert(index, stored);
         upload.progress.bytes(len as u64);
         Ok(())
@@ -658,6 +664,7 @@ impl FileUpload {
                 let sealed = seal_index(&target.key, target.object, number, part, &mut upload.client.env().rand())?;
                 let (record, encoded) = target.code(number, sealed, self.index)?;
                 let s = target.store(&upload.client, record, encoded, None).await?;
+                self.degraded |= s.degraded;
                 if s.partial {
                     partial.entry(self.index).or_default().push(number);
                 }

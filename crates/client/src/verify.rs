@@ -6,7 +6,8 @@ use crate::session::Client;
 use crate::tree::{Entry, EntryKind};
 use model::chunk::CHUNK_SIZE;
 use model::cluster::ClusterView;
-use model::{ChunkRef, DescriptorId, DeviceId, Kind, NodeId, Partition, Result, ShardRef};
+use model::layout::Layouts;
+use model::{ChunkRef, DescriptorId, DeviceId, Kind, NodeId, Partition, Policy, Result, ShardRef};
 use seal::content::Manifest;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub enum ShardPlaceState {
     Missing,
     /// Its server has something that does not verify.
     Corrupt,
-    /// On another device of its server than the layout says.
+    /// On another device than the layout says: on its way there.
     Misplaced,
     /// Its server does not answer.
     Unreachable,
@@ -101,48 +102,63 @@ impl Client {
         for batch in chunks.chunks(BATCH) {
             let mut asked: BTreeMap<NodeId, Vec<ShardRef>> = BTreeMap::new();
             for (_, chunk) in batch {
-                let Some((policy, layout)) = by_object.get(&chunk.object) else { continue };
-                for index in 0..policy.width() {
-                    if let Some(d) = layout.holder(chunk, index) {
-                        asked.entry(d.node).or_default().push(ShardRef { chunk: *chunk, generation: 0, index });
+                let Some(coded) = by_object.get(&chunk.object) else { continue };
+                for shard in coded.shards(*chunk) {
+                    for d in coded.layouts.holders(chunk, shard.index) {
+                        asked.entry(d.node).or_default().push(shard);
                     }
                 }
             }
-            let answers = futures::future::join_all(asked.into_iter().map(|(node, shards)| async move {
-                let mut states = Vec::with_capacity(shards.len());
-                for part in shards.chunks(if deep { 64 } else { 1024 }) {
-                    match self.cluster().head_shards(node, part.to_vec(), deep).await {
-                        Ok(s) => states.extend(s.into_iter().map(Some)),
-                        Err(e) => {
-                            tracing::debug!(%node, error = %e, "a server does not say what it has");
-                            states.extend(part.iter().map(|_| None));
-                        }
+            let mut states = self.heads(asked, deep).await;
+            // What is nowhere where it should be, others may hold for its holder.
+            let mut asked: BTreeMap<NodeId, Vec<ShardRef>> = BTreeMap::new();
+            for (_, chunk) in batch {
+                let Some(coded) = by_object.get(&chunk.object) else { continue };
+                let layout = &coded.layouts.current;
+                for shard in
+                    coded.shards(*chunk).filter(|s| !coded.layouts.holders(chunk, s.index).iter().any(|d| is_held(&states, s, d.node)))
+                {
+                    for d in layout.stand_ins(chunk.partition(layout.power)) {
+                        asked.entry(d.node).or_default().push(shard);
                     }
                 }
-                shards.into_iter().zip(states).collect::<Vec<_>>()
-            }))
-            .await;
-            let states: BTreeMap<ShardRef, Option<ShardState>> = answers.into_iter().flatten().collect();
+            }
+            states.extend(self.heads(asked, deep).await);
             for (number, chunk) in batch {
-                if let Some((policy, layout)) = by_object.get(&chunk.object) {
-                    places.push(one_chunk(*number, chunk, *policy, layout, &states));
+                if let Some(coded) = by_object.get(&chunk.object) {
+                    places.push(one_chunk(*number, chunk, coded, &states));
                 }
             }
         }
         Ok(places)
     }
 
+    /// What servers say of shards.
+    async fn heads(&self, asked: BTreeMap<NodeId, Vec<ShardRef>>, deep: bool) -> States {
+        let answers = asked.into_iter().map(|(node, shards)| async move {
+            let mut states = Vec::with_capacity(shards.len());
+            for part in shards.chunks(if deep { 64 } else { 1024 }) {
+                match self.cluster().head_shards(node, part.to_vec(), deep).await {
+                    Ok(s) => states.extend(s.into_iter().map(Some)),
+                    Err(e) => {
+                        tracing::debug!(%node, error = %e, "a server does not say what it has");
+                        states.extend(part.iter().map(|_| None));
+                    }
+                }
+            }
+            shards.into_iter().map(|s| (s, node)).zip(states).collect::<Vec<_>>()
+        });
+        futures::future::join_all(answers).await.into_iter().flatten().collect()
+    }
+
     /// The chunks of a file (and of its index) with how each object is coded.
-    async fn chunk_refs(
-        &self,
-        entry: &Entry,
-    ) -> Result<(Vec<(u64, ChunkRef)>, BTreeMap<model::ObjectId, (model::Policy, Arc<model::Layout>)>)> {
+    async fn chunk_refs(&self, entry: &Entry) -> Result<(Vec<(u64, ChunkRef)>, BTreeMap<model::ObjectId, Coded>)> {
         let mut by_object = BTreeMap::new();
         let mut chunks = Vec::new();
         let mut number = 0u64;
         for object in entry.manifest.iter().flat_map(|m| &m.objects) {
-            let layout = self.cluster().layout(object.policy.width()).await?;
-            by_object.insert(object.object, (object.policy, layout));
+            let layouts = self.cluster().layouts(object.policy.width()).await?;
+            by_object.insert(object.object, Coded { policy: object.policy, generation: object.generation, layouts });
             for n in object.chunks.iter().flat_map(|(from, to)| *from..*to) {
                 chunks.push((number, ChunkRef { object: object.object, number: n }));
                 number += 1;
@@ -245,36 +261,57 @@ impl Client {
     }
 }
 
+/// How an object is coded, and where its shards may lie.
+struct Coded {
+    policy: Policy,
+    generation: u16,
+    layouts: Arc<Layouts>,
+}
+
+impl Coded {
+    /// All shards of a chunk.
+    fn shards(&self, chunk: ChunkRef) -> impl Iterator<Item = ShardRef> + use<> {
+        let generation = self.generation;
+        (0..self.policy.width()).map(move |index| ShardRef { chunk, generation, index })
+    }
+}
+
+/// What servers said of shards; `None`: nothing.
+type States = BTreeMap<(ShardRef, NodeId), Option<ShardState>>;
+
+fn is_held(states: &States, shard: &ShardRef, node: NodeId) -> bool {
+    matches!(states.get(&(*shard, node)), Some(Some(ShardState::Held(..))))
+}
+
 /// What the answers say of one chunk. The descriptor that most shards carry is taken for the right
 /// one; opening the chunk tells for certain.
-fn one_chunk(
-    number: u64,
-    chunk: &ChunkRef,
-    policy: model::Policy,
-    layout: &model::Layout,
-    states: &BTreeMap<ShardRef, Option<ShardState>>,
-) -> ChunkPlaces {
-    let state = |index| states.get(&ShardRef { chunk: *chunk, generation: 0, index });
+fn one_chunk(number: u64, chunk: &ChunkRef, coded: &Coded, states: &States) -> ChunkPlaces {
+    let all = || coded.shards(*chunk);
+    let first = (ShardRef { chunk: *chunk, generation: 0, index: 0 }, NodeId(0));
+    let last = (ShardRef { chunk: *chunk, generation: u16::MAX, index: u8::MAX }, NodeId(u64::MAX));
     let mut votes: BTreeMap<DescriptorId, usize> = BTreeMap::new();
-    for index in 0..policy.width() {
-        if let Some(Some(ShardState::Held(id, _))) = state(index) {
+    for state in states.range(first..=last).map(|(_, s)| s) {
+        if let Some(ShardState::Held(id, _)) = state {
             *votes.entry(*id).or_default() += 1;
         }
     }
     let right = votes.into_iter().max_by_key(|(_, n)| *n).map(|(id, _)| id);
-    let judge = |index: u8, device: DeviceId| match state(index) {
+    let elsewhere = |shard: ShardRef| {
+        let answers = states.range((shard, NodeId(0))..=(shard, NodeId(u64::MAX)));
+        answers.into_iter().any(|(_, s)| matches!(s, Some(ShardState::Held(id, _)) if Some(*id) == right))
+    };
+    let judge = |shard: ShardRef, node: NodeId, device: DeviceId| match states.get(&(shard, node)) {
+        Some(Some(ShardState::Held(id, on))) if Some(*id) == right && *on == device => ShardPlaceState::Ok,
+        _ if elsewhere(shard) => ShardPlaceState::Misplaced,
         None | Some(None) => ShardPlaceState::Unreachable,
         Some(Some(ShardState::Missing)) => ShardPlaceState::Missing,
-        Some(Some(ShardState::Corrupt(_))) => ShardPlaceState::Corrupt,
-        Some(Some(ShardState::Held(id, _))) if Some(*id) != right => ShardPlaceState::Corrupt,
-        Some(Some(ShardState::Held(_, on))) if *on != device => ShardPlaceState::Misplaced,
-        Some(Some(ShardState::Held(..))) => ShardPlaceState::Ok,
+        Some(Some(ShardState::Corrupt(_) | ShardState::Held(..))) => ShardPlaceState::Corrupt,
     };
-    let shards = (0..policy.width())
-        .map(|index| match layout.holder(chunk, index) {
-            Some(d) => ShardPlace { index, node: Some(d.node), state: judge(index, d.device) },
-            None => ShardPlace { index, node: None, state: ShardPlaceState::Missing },
-        })
-        .collect();
-    ChunkPlaces { number, partition: chunk.partition(layout.power), k: policy.k, shards }
+    let place = |shard: ShardRef| match coded.layouts.current.holder(chunk, shard.index) {
+        Some(d) => ShardPlace { index: shard.index, node: Some(d.node), state: judge(shard, d.node, d.device) },
+        None if elsewhere(shard) => ShardPlace { index: shard.index, node: None, state: ShardPlaceState::Misplaced },
+        None => ShardPlace { index: shard.index, node: None, state: ShardPlaceState::Missing },
+    };
+    let power = coded.layouts.current.power;
+    ChunkPlaces { number, partition: chunk.partition(power), k: coded.policy.k, shards: all().map(place).collect() }
 }

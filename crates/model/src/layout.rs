@@ -3,6 +3,7 @@
 use crate::{ChunkRef, DeviceId, Epoch, Error, NodeId, Partition, Result};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
+use std::sync::Arc;
 
 /// A device as the planner sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -41,6 +42,42 @@ pub struct Layout {
     /// [`Layout::VACANT`] marks a slot that no device may fill now.
     #[n(4)]
     pub slots: ByteVec,
+}
+
+/// The layouts of one width by which shards may lie now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layouts {
+    /// The newest: where shards belong.
+    pub current: Arc<Layout>,
+    /// Those before it at whose places shards may still lie, newest first.
+    pub earlier: Vec<Arc<Layout>>,
+    /// An operator has stopped the movement.
+    pub stopped: bool,
+}
+
+impl Layouts {
+    /// Where a shard may lie: first its rightful device, then those of earlier layouts.
+    pub fn holders(&self, chunk: &ChunkRef, index: u8) -> Vec<&DeviceInfo> {
+        let mut all: Vec<&DeviceInfo> = Vec::new();
+        for layout in std::iter::once(&self.current).chain(&self.earlier) {
+            if let Some(device) = layout.holder(chunk, index)
+                && all.iter().all(|d| d.device != device.device)
+            {
+                all.push(device);
+            }
+        }
+        all
+    }
+
+    /// Whether a shard belongs on a device.
+    pub fn is_rightful(&self, chunk: &ChunkRef, index: u8, device: DeviceId) -> bool {
+        self.current.holder(chunk, index).is_some_and(|d| d.device == device)
+    }
+
+    /// The layout of an epoch, if it is one of these.
+    pub fn at(&self, epoch: Epoch) -> Option<&Arc<Layout>> {
+        std::iter::once(&self.current).chain(&self.earlier).find(|l| l.epoch == epoch)
+    }
 }
 
 /// A change from one layout to the next, from the command that planned it to the moment at which every

@@ -54,7 +54,7 @@ rpc!(
 );
 rpc!(
     /// Logged-in client: a question to the catalog. Allowed: `Space`, `Lookup`, `List`, `Walk`,
-    /// `Manifests`, `Versions` of spaces of which it is a member; `Cluster`, `Layout`; and for
+    /// `Manifests`, `Versions` of spaces of which it is a member; `Cluster`, `Layout`, `LayoutAt`; and for
     /// admins `Events`, `Totals`.
     Ask, "/v1/query", Authed<Query> => Answer
 );
@@ -95,7 +95,7 @@ rpc!(
     Heartbeat, "/v1/heartbeat", HeartbeatRequest => HeartbeatResponse
 );
 rpc!(
-    /// Node or coordinator: a question (`Cluster`, `Layout`, `Feed`, `Objects`).
+    /// Node or coordinator: a question (`Cluster`, `Layout`, `LayoutAt`, `Feed`, `Objects`).
     AskPeer, "/v1/peer/query", Query => Answer
 );
 rpc!(

@@ -20,13 +20,12 @@ impl State {
                 return Err(Error::denied("only your own view of a space is yours to ask for"));
             }
             // The answer itself says nothing to those who are no members.
-            Query::Space { .. } | Query::Cluster => {}
+            Query::Space { .. } | Query::Cluster | Query::LayoutAt { .. } => {}
             Query::Lookup { space, .. }
             | Query::List { space, .. }
             | Query::Walk { space, .. }
             | Query::Manifests { space, .. }
             | Query::Versions { space, .. } => self.check_member(&token, &who, *space).await?,
-            Query::LayoutAt { .. } => {}
             Query::Layout(width) => return self.layout(*width).await.map(Answer::Layout),
             Query::Events { .. } | Query::Totals if who.admin => {}
             Query::Events { .. } | Query::Totals => return Err(Error::denied("only admins of the cluster may ask this")),

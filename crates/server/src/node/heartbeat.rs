@@ -72,15 +72,18 @@ impl Pulse {
         }
         let ends = self.identity.not_after_ms().saturating_sub(RENEW_BEFORE.as_millis() as u64);
         let renew = (ends <= state.env.now_ms()).then(|| self.key.spki().to_vec().into());
+        // One look at the memory after another: they must not nest.
+        let layouts = state.layout_progress();
+        let repair = state.memory().report.clone();
         let request = HeartbeatRequest {
             address: self.address.clone(),
             zone: self.zone.clone(),
             devices,
             version: env!("CARGO_PKG_VERSION").into(),
-            repair: state.memory().report.clone(),
+            repair,
             started_ms: self.started_ms,
             renew,
-            layouts: state.layout_progress(),
+            layouts,
             scrub: Default::default(),
             frozen: None,
             protocol: wire::PROTOCOL,

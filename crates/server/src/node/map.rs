@@ -9,22 +9,11 @@
 use super::link::Link;
 use model::cluster::{ClusterView, NodeState};
 use model::command::{Answer, Query};
-use model::layout::{DeviceInfo, LayoutChange};
-use model::{ChunkRef, DeviceId, Epoch, Error, Layout, NodeId, PublicKey, Result};
+use model::layout::{LayoutChange, Layouts};
+use model::{Epoch, Error, Layout, NodeId, PublicKey, Result};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{RwLock, RwLockReadGuard};
-
-/// The layouts of one width.
-#[derive(Debug, Clone)]
-pub(crate) struct Layouts {
-    /// The newest.
-    pub current: Arc<Layout>,
-    /// Those before it at whose places shards may still lie, newest first.
-    pub earlier: Vec<Arc<Layout>>,
-    /// An operator has stopped the movement.
-    pub stopped: bool,
-}
 
 /// What is known now. Cheap to read.
 #[derive(Debug, Default)]
@@ -40,26 +29,6 @@ struct Known {
     capability_key: Option<PublicKey>,
     revision: u64,
     incarnation: [u8; 16],
-}
-
-impl Layouts {
-    /// Where a shard may lie: first on its rightful device, then on those of earlier layouts.
-    pub fn holders(&self, chunk: &ChunkRef, index: u8) -> Vec<&DeviceInfo> {
-        let mut all: Vec<&DeviceInfo> = Vec::new();
-        for layout in std::iter::once(&self.current).chain(&self.earlier) {
-            if let Some(device) = layout.holder(chunk, index)
-                && all.iter().all(|d| d.device != device.device)
-            {
-                all.push(device);
-            }
-        }
-        all
-    }
-
-    /// Whether a shard belongs on a device.
-    pub fn is_rightful(&self, chunk: &ChunkRef, index: u8, device: DeviceId) -> bool {
-        self.current.holder(chunk, index).is_some_and(|d| d.device == device)
-    }
 }
 
 impl Map {
@@ -202,7 +171,8 @@ impl Map {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::ObjectId;
+    use model::layout::DeviceInfo;
+    use model::{ChunkRef, DeviceId, ObjectId};
 
     fn layout(epoch: u64, devices: [u8; 2]) -> Arc<Layout> {
         let info = |i: u8| DeviceInfo { device: DeviceId([i; 16]), node: NodeId(i as u64), zone: String::new(), capacity: 1 };

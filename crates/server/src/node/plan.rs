@@ -1,9 +1,8 @@
 //! What a node must do to be whole: pure decisions over the catalog's feed, the layouts, and what a
 //! device holds.
 
-use super::map::Layouts;
 use model::chunk::CHUNK_SIZE;
-use model::layout::DeviceInfo;
+use model::layout::{DeviceInfo, Layouts};
 use model::tree::ObjectUse;
 use model::{ChunkRef, DeviceId, NodeId, Policy, ShardRef};
 use std::collections::BTreeSet;

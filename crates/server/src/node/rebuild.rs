@@ -3,13 +3,12 @@
 //! descriptor, and the missing one is stored here. No key is needed, and fewer than `k` lying nodes
 //! cannot make a false shard spread.
 
-use super::map::Layouts;
 use super::plan::{Missing, RepairStep, decide};
 use super::state::{Device, State};
 use bytes::Bytes;
 use erasure::Coder;
 use futures::stream::{FuturesUnordered, StreamExt};
-use model::layout::DeviceInfo;
+use model::layout::{DeviceInfo, Layouts};
 use model::{Descriptor, DescriptorId, Error, Kind, Result, ShardRef};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
