@@ -119,24 +119,6 @@ async fn an_upload_that_was_never_committed_is_collected_after_a_day() {
     assert!(is_whole(&user, &upload, &stored).await);
 }
 
-/// The brake: a catalog that was rolled back must not be able to erase data.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_catalog_that_went_back_freezes_collection() {
-    let (mut cluster, user) = Cluster::whole().await;
-    let (upload, stored) = store(&user, 2, &[]).await;
-    cluster.stop_node(0).await;
-    // As if the node had followed a longer feed than there is.
-    std::fs::write(cluster.node_dir(0).join("feed-cursor"), 1000u64.to_be_bytes()).unwrap();
-    cluster.start_node(0, None).await.unwrap();
-    let named = || async {
-        let Answer::Events(events) = user.ask(Query::Events { after: 0, limit: 1000 }).await.unwrap() else { return false };
-        events.iter().any(|e| e.what == "catalog-went-back")
-    };
-    eventually(&cluster.env, "the event is there", named).await;
-    assert!(cluster.node_dir(0).join("collection-frozen").exists());
-    assert!(is_whole(&user, &upload, &stored).await);
-}
-
 /// Flips a bit in the middle of each body: bodies are runs of one byte, found by their length.
 fn flip_everywhere(dir: &std::path::Path) {
     for entry in std::fs::read_dir(dir).unwrap() {

@@ -1,121 +1,126 @@
-//! Collection: shards of uploads that were never committed are dropped once the catalog says that
-//! they have expired, which is 24 h after their ids were issued, by its own time. (Shards of objects
-//! that died come by the feed, see [`super::reconcile`].)
+//! Collection: shards of objects that the catalog calls dead or expired are dropped. Expired are uploads
+//! that were never committed, 24 h after their ids were issued, by the catalog's own time. Dead ones come
+//! by the feed already (see [`super::reconcile`]); here are dropped those that were passed over then.
 //!
-//! The brake: a catalog whose feed ends before what this node has already followed was rolled back, or
-//! is another one. It must not be able to erase data; so nothing is dropped any more, by feed or by
-//! expiry, until an operator has looked and removed the mark. What must be rebuilt still is.
+//! A round looks at everything before it drops anything: a catalog that does not know what is here is
+//! not to be believed (see [`super::brake`]). What it does not know is counted, and told with heartbeats.
 
+use super::brake::is_foreign;
 use super::state::{Device, State};
-use env::DiskExt;
 use model::cluster::ObjectState;
 use model::command::{Answer, Query};
-use model::{ObjectId, Result};
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use model::{DeviceId, ObjectId, Result};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Pause between two rounds.
 const ROUND: Duration = Duration::from_secs(3600);
-/// Objects younger than this are not asked about.
+/// Pause before the first one.
+const FIRST: Duration = Duration::from_secs(60);
+/// Objects younger than this are not asked about, but for counting what a restored catalog does not know.
 const YOUNG_MS: u64 = 25 * 3600 * 1000;
 /// Shards looked at in one go.
 const BATCH: usize = 1024;
 /// Objects in one question.
 const ASK: usize = 256;
+/// Most objects of a device dropped in one round; the next one goes on.
+const DROPS: usize = 10_000;
+
+/// What a look at everything has found.
+#[derive(Debug, Default)]
+struct Found {
+    /// Objects that the catalog knows, dead or alive.
+    known: u64,
+    /// Objects that it does not know and would have forgotten.
+    expired: u64,
+    /// Shards of objects that it does not know.
+    unknown: u64,
+    /// What may go, by device.
+    droppable: Vec<(DeviceId, Vec<ObjectId>)>,
+}
 
 /// Runs until the process stops.
 pub(crate) async fn run(state: Arc<State>) {
+    let mut pause = FIRST;
     loop {
-        state.env.sleep(ROUND).await;
+        state.env.timeout(pause, state.brake.count.notified()).await;
+        pause = ROUND;
         if let Err(e) = collect_now(&state).await {
             tracing::debug!(error = %e, "collection cannot go on now");
         }
     }
 }
 
-/// Drops what has expired; answers how many objects that were.
+/// Drops what is dead or has expired; answers how many objects that were.
 pub(crate) async fn collect_now(state: &State) -> Result<u64> {
-    let mut dropped = 0;
+    let mut found = Found::default();
     for device in &state.devices {
-        dropped += collect_device(state, device).await?;
+        look(state, device, &mut found).await?;
+    }
+    state.brake.set_unknown(found.unknown);
+    if is_foreign(found.known, found.expired) {
+        state.is_stranger(found.known, found.expired).await;
+    }
+    let mut dropped = 0;
+    for (device, objects) in found.droppable {
+        let Some(device) = state.device(&device) else { continue };
+        for object in objects {
+            if state.is_frozen() {
+                return Ok(dropped);
+            }
+            device.store.drop_object(object).await?;
+            dropped += 1;
+        }
+    }
+    if dropped > 0 {
+        // Those that it did not know are gone.
+        state.brake.set_unknown(0);
     }
     Ok(dropped)
 }
 
-async fn collect_device(state: &State, device: &Device) -> Result<u64> {
-    let mut dropped = 0;
+/// Asks the catalog about everything on a device.
+async fn look(state: &State, device: &Device, found: &mut Found) -> Result<()> {
+    let mut droppable = Vec::new();
     let mut after = None;
     loop {
         let batch = device.store.list(after, BATCH).await?;
-        let now = state.memory().catalog_ms;
-        let old = |o: &ObjectId| o.time_ms().saturating_add(YOUNG_MS) < now;
-        let objects: BTreeSet<ObjectId> = batch.iter().map(|(s, _)| s.chunk.object).filter(old).collect();
-        let objects: Vec<ObjectId> = objects.into_iter().collect();
+        let (now, doubtful) = (state.memory().catalog_ms, state.brake.doubts_catalog());
+        let mut shards: BTreeMap<ObjectId, u64> = BTreeMap::new();
+        for (shard, _) in &batch {
+            let object = shard.chunk.object;
+            if doubtful || object.time_ms().saturating_add(YOUNG_MS) < now {
+                *shards.entry(object).or_default() += 1;
+            }
+        }
+        let objects: Vec<(ObjectId, u64)> = shards.into_iter().collect();
         for some in objects.chunks(ASK) {
-            let Answer::Objects(states) = state.link.ask(&Query::Objects(some.to_vec())).await? else {
+            let ids = some.iter().map(|(object, _)| *object).collect();
+            let Answer::Objects(states) = state.link.ask(&Query::Objects(ids)).await? else {
                 return Err(super::link::confused());
             };
-            for (object, is) in some.iter().zip(states) {
-                if is == ObjectState::Expired && !state.is_frozen() {
-                    device.store.drop_object(*object).await?;
-                    dropped += 1;
+            for ((object, shards), is) in some.iter().zip(states) {
+                match is {
+                    ObjectState::Live => found.known += 1,
+                    ObjectState::Pending => found.unknown += shards,
+                    ObjectState::Expired => {
+                        found.expired += 1;
+                        found.unknown += shards;
+                    }
+                    ObjectState::Dead => found.known += 1,
+                }
+                if matches!(is, ObjectState::Dead | ObjectState::Expired) && droppable.len() < DROPS {
+                    droppable.push(*object);
                 }
             }
         }
         after = batch.last().map(|(shard, _)| *shard).filter(|_| batch.len() == BATCH);
         if after.is_none() {
-            return Ok(dropped);
+            break;
         }
     }
-}
-
-impl State {
-    /// Where the mark of a frozen collection lies.
-    fn mark(&self) -> Option<PathBuf> {
-        self.devices.first().map(|d| d.dir.join("collection-frozen"))
-    }
-
-    /// Whether nothing may be dropped.
-    pub fn is_frozen(&self) -> bool {
-        self.memory().frozen
-    }
-
-    /// At the start: a mark left by an earlier one holds.
-    pub async fn load_brake(&self) {
-        let Some(mark) = self.mark() else { return };
-        let disk = self.env.disk.clone();
-        let frozen = self.env.blocking(move || disk.exists(&mark)).await;
-        self.memory().frozen = frozen;
-    }
-
-    /// Remembers how far the catalog's feed was followed.
-    pub fn followed(&self, feed: u64) {
-        let memory = &mut *self.memory();
-        memory.followed = memory.followed.max(feed);
-    }
-
-    /// Pulls the brake when the feed ends before what was followed already.
-    pub async fn check_brake(&self, feed: u64) {
-        let followed = {
-            let memory = &mut *self.memory();
-            if memory.frozen || feed >= memory.followed {
-                return;
-            }
-            memory.frozen = true;
-            // Other numbers mean other things now: all of the feed is read again.
-            memory.rewind = true;
-            memory.followed
-        };
-        if let Some(mark) = self.mark() {
-            let disk = self.env.disk.clone();
-            let text = format!("the catalog's feed ended at {feed}, and this node had followed it to {followed}\n");
-            if let Err(e) = self.env.blocking(move || disk.replace(&mark, text.as_bytes())).await {
-                tracing::error!(error = %e, "the mark of the frozen collection cannot be written");
-            }
-        }
-        let detail = format!("the catalog knows {feed} changes, this node has followed {followed}: collection is frozen");
-        self.link.report("catalog-went-back", detail).await;
-    }
+    droppable.dedup();
+    found.droppable.push((device.id, droppable));
+    Ok(())
 }

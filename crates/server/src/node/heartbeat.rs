@@ -84,12 +84,19 @@ impl Pulse {
             started_ms: self.started_ms,
             renew,
             layouts,
-            scrub: Default::default(),
-            frozen: None,
+            scrub: state.scrub_report(),
+            frozen: state.brake.reason(),
             protocol: wire::PROTOCOL,
         };
-        let answer = state.link.rpc::<Heartbeat>(&request).await?;
-        state.check_brake(answer.feed).await;
+        let answer = match state.link.rpc::<Heartbeat>(&request).await {
+            Ok(answer) => answer,
+            Err(e) => {
+                state.brake.silent();
+                return Err(e);
+            }
+        };
+        state.check_brake(&answer.life, answer.feed).await;
+        state.scrubs.ask(answer.life.scrub_ms);
         state.memory().catalog_ms = answer.time_ms;
         let feed_moved = std::mem::replace(&mut state.memory().feed, answer.feed) != answer.feed;
         if feed_moved {

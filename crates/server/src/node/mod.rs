@@ -7,6 +7,7 @@
 //! What a node never does: drop a shard because a client says so. There is no such request.
 
 mod admission;
+mod brake;
 mod card;
 mod collect;
 mod handover;

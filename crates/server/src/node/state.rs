@@ -1,9 +1,11 @@
 //! What a node works with, shared by its service and its loops.
 
 use super::admission::Admission;
+use super::brake::Brake;
 use super::link::Link;
 use super::map::Map;
 use super::rebuild::Healed;
+use super::upkeep::Scrubs;
 use env::Env;
 use model::{DeviceId, Epoch, Error, NodeId, Result, ShardRef};
 use shards::ShardStore;
@@ -47,6 +49,9 @@ pub(crate) struct State {
     pub hand_over: Notify,
     /// One permit a repair, which holds about ten MiB.
     repairs: Semaphore,
+    /// Whether anything may be dropped.
+    pub brake: Brake,
+    pub scrubs: Scrubs,
     memory: Mutex<Memory>,
 }
 
@@ -59,10 +64,6 @@ pub(crate) struct Memory {
     pub feed: u64,
     /// The catalog's time, as the last heartbeat's answer said, milliseconds since 1970.
     pub catalog_ms: u64,
-    /// How far the feed was ever followed.
-    pub followed: u64,
-    /// Nothing may be dropped (see [`super::collect`]).
-    pub frozen: bool,
     /// The feed is to be read again from its start.
     pub rewind: bool,
     pub report: RepairReport,
@@ -107,6 +108,8 @@ impl State {
             relaid: Notify::new(),
             hand_over: Notify::new(),
             repairs: Semaphore::new(super::reconcile::AT_ONCE),
+            brake: Brake::default(),
+            scrubs: Scrubs::default(),
             memory: Mutex::default(),
         }
     }
