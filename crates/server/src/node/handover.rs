@@ -34,7 +34,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// What a sweep found and did.
 #[derive(Debug, Default, Clone, Copy)]
 struct Sweep {
-    /// Shards that belong elsewhere and are still here.
+    /// Shards that belong elsewhere and are still here. Those of which the rightful holder has another
+    /// version do not count: they stay, and nothing waits for them.
     left: u64,
     /// Shards handed over.
     handed_over: u64,
@@ -157,9 +158,9 @@ async fn settle(state: &Arc<State>, device: &Device, surplus: Surplus, sweeps: u
         }
         let way = Way { state, device, holder: &holder, width, epoch: Epoch(epoch) };
         match way.hand_over(&wanted, sweeps).await {
-            Ok(done) => {
-                sweep.handed_over += done;
-                sweep.left += wanted.len() as u64 - done;
+            Ok(Handed { gone, refused }) => {
+                sweep.handed_over += gone;
+                sweep.left += (wanted.len() as u64).saturating_sub(gone + refused);
             }
             Err(e) => {
                 tracing::debug!(node = %holder.node, error = %e, "shards cannot be handed over now");
@@ -168,6 +169,23 @@ async fn settle(state: &Arc<State>, device: &Device, surplus: Surplus, sweeps: u
         }
     }
     Ok(())
+}
+
+/// What came of handing over.
+struct Handed {
+    /// Shards gone from here.
+    gone: u64,
+    /// Shards of which the holder has another version.
+    refused: u64,
+}
+
+/// What came of bringing one shard.
+enum Brought {
+    There,
+    /// The holder has another version.
+    Refused,
+    /// It cannot be read here.
+    Unreadable,
 }
 
 /// From a device of this node to a rightful holder, by one layout.
@@ -180,29 +198,33 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    /// Hands shards over: `(shard, its descriptor, whether it is uncommitted)`. How many are gone from here.
-    async fn hand_over(&self, shards: &[(ShardRef, DescriptorId, bool)], sweeps: u32) -> Result<u64> {
+    /// Hands shards over: `(shard, its descriptor, whether it is uncommitted)`.
+    async fn hand_over(&self, shards: &[(ShardRef, DescriptorId, bool)], sweeps: u32) -> Result<Handed> {
         if self.holder.node != self.state.node && !self.state.map.is_up(self.holder.node) {
             return Err(Error::unavailable("the rightful holder is away").on(self.holder.node));
         }
         let mut asked: Vec<(ShardRef, DescriptorId)> = shards.iter().map(|(s, d, _)| (*s, *d)).collect();
         let confirmed = self.confirmed(&asked).await?;
         let layouts = self.state.map.layouts(self.width).ok_or_else(super::link::confused)?;
-        let mut brought = Vec::new();
+        let (mut brought, mut refused) = (Vec::new(), 0);
         for ((shard, descriptor, pending), confirmed) in shards.iter().zip(&confirmed) {
             // A committed shard that this device held before is fetched by its new holder, which knows
             // best what it needs first. It is not told of others.
             let fetched_there = !pending
                 && sweeps < PATIENCE
                 && layouts.earlier.iter().any(|l| l.holder(&shard.chunk, shard.index).is_some_and(|d| d.device == self.device.id));
-            if !confirmed && !fetched_there && self.bring(*shard).await? {
-                brought.push((*shard, *descriptor));
+            if !confirmed && !fetched_there {
+                match self.bring(*shard).await? {
+                    Brought::There => brought.push((*shard, *descriptor)),
+                    Brought::Refused => refused += 1,
+                    Brought::Unreadable => {}
+                }
             }
         }
         let again = if brought.is_empty() { Vec::new() } else { self.confirmed(&brought).await? };
         let mut gone: Vec<ShardRef> = asked.drain(..).zip(confirmed).filter(|(_, yes)| *yes).map(|((s, _), _)| s).collect();
         gone.extend(brought.into_iter().zip(again).filter(|(_, yes)| *yes).map(|((s, _), _)| s));
-        self.drop_confirmed(gone).await
+        Ok(Handed { gone: self.drop_confirmed(gone).await?, refused })
     }
 
     /// Drops what was confirmed, if the layout is still the one by which it was. How many.
@@ -236,30 +258,32 @@ impl Way<'_> {
         if answer.len() == shards.len() { Ok(answer) } else { Err(super::link::confused()) }
     }
 
-    /// Brings a shard to its holder. False when it cannot be read here, or the holder has another version.
-    async fn bring(&self, shard: ShardRef) -> Result<bool> {
+    /// Brings a shard to its holder.
+    async fn bring(&self, shard: ShardRef) -> Result<Brought> {
         let _turn = self.state.repair_turn().await?;
         let (descriptor, body) = match self.device.store.get(&shard, None).await {
             Ok(read) => read,
             Err(e) if e.kind == Kind::Corrupt => {
                 self.state.damaged(self.device, shard, &e).await;
-                return Ok(false);
+                return Ok(Brought::Unreadable);
             }
             Err(e) => return Err(e),
         };
         let put = match self.holder.node == self.state.node {
             true => match self.state.device(&self.holder.device) {
                 Some(other) => other.store.put(shard, descriptor, body).await,
-                None => return Ok(false),
+                None => return Ok(Brought::Unreadable),
             },
             false => self.send(shard, descriptor.to_bytes(), body).await,
         };
         match put {
+            // By the layout, or because it has another version: the layout is the same as long as it answers
+            // questions about this epoch, which it did just now.
             Err(e) if e.kind == Kind::Conflict => {
                 tracing::warn!(node = %self.holder.node, error = %e, "a shard is not taken by its holder");
-                Ok(false)
+                Ok(Brought::Refused)
             }
-            other => other.map(|()| true),
+            other => other.map(|()| Brought::There),
         }
     }
 

@@ -20,7 +20,7 @@ use futures::stream::{self, StreamExt};
 use model::cluster::{FeedItem, ObjectState};
 use model::command::{Answer, Query};
 use model::tree::ObjectUse;
-use model::{DeviceId, Kind, ObjectId, Result, ShardRef};
+use model::{DeviceId, Error, Kind, ObjectId, Result, ShardRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -246,7 +246,9 @@ async fn missing_of(
     skip: usize,
     most: usize,
 ) -> Result<(Vec<Missing>, usize)> {
-    let Some(layouts) = state.map.layouts(object.policy.width()) else { return Ok((Vec::new(), 0)) };
+    // Going on without it would be to forget the object: the cursor must not pass it.
+    let layouts = state.map.layouts(object.policy.width());
+    let layouts = layouts.ok_or_else(|| Error::unavailable("this node does not know the layout of a new width yet"))?;
     let held: BTreeSet<ShardRef> = device.store.of_object(object.object).await?.into_iter().collect();
     let (mut missing, mut looked_at) = (Vec::new(), 0);
     for (shard, hinted) in belonging(object, generation, device.id, &layouts).skip(skip) {
