@@ -5,7 +5,7 @@
 //! stays known until no late commit can name it any more.
 
 use crate::kv::Kv;
-use crate::row::{Manifest, Object, Space, added, chunk_count, stored_bytes};
+use crate::row::{Manifest, Object, Space, chunk_count, stored_bytes};
 use crate::tx::{Step, Stop, Tx};
 use crate::{DEAD_LIFE_MS, GRACE_MS, UPLOAD_LIFE_MS, expiry, key};
 use model::chunk::SEALED_CHUNK_MAX;
@@ -86,10 +86,7 @@ impl Tx<'_> {
         }
         let feed = self.feed(FeedItem::Live(content.clone(), 0))?;
         space.take(stored_bytes(content))?;
-        let totals = &mut self.counters.totals;
-        totals.objects += 1;
-        totals.chunks = added(totals.chunks, chunk_count(content))?;
-        totals.bytes = added(totals.bytes, stored_bytes(content))?;
+        self.counters.count(content)?;
         self.put(&key, &Object { space: id, content: content.clone(), refs: 1, generation: 0, feed, dead: false })
     }
 
@@ -135,12 +132,8 @@ impl Tx<'_> {
             object.refs = object.refs.saturating_sub(1);
             self.put(&key, &object)?;
             if object.refs == 0 {
-                let bytes = stored_bytes(&object.content);
-                space.used = space.used.saturating_sub(bytes);
-                let totals = &mut self.counters.totals;
-                totals.objects = totals.objects.saturating_sub(1);
-                totals.chunks = totals.chunks.saturating_sub(chunk_count(&object.content));
-                totals.bytes = totals.bytes.saturating_sub(bytes);
+                space.used = space.used.saturating_sub(stored_bytes(&object.content));
+                self.counters.uncount(&object.content);
                 self.end_at(self.now.saturating_add(GRACE_MS), expiry::OBJECT, &content.object.0)?;
             }
         }

@@ -31,6 +31,36 @@ pub(crate) struct Counters {
     pub last_coordinator: u64,
 }
 
+impl Counters {
+    /// Counts a live object.
+    pub fn count(&mut self, content: &ObjectUse) -> Result<()> {
+        let (chunks, bytes, of) = (chunk_count(content), stored_bytes(content), content.policy);
+        let totals = &mut self.totals;
+        totals.objects += 1;
+        totals.chunks = added(totals.chunks, chunks)?;
+        totals.bytes = added(totals.bytes, bytes)?;
+        let at = totals.policies.partition_point(|(p, _, _)| (p.k, p.m) < (of.k, of.m));
+        match totals.policies.get_mut(at).filter(|(p, _, _)| *p == of) {
+            Some((_, c, b)) => (*c, *b) = (added(*c, chunks)?, added(*b, bytes)?),
+            None => totals.policies.insert(at, (of, chunks, bytes)),
+        }
+        Ok(())
+    }
+
+    /// Counts it no more.
+    pub fn uncount(&mut self, content: &ObjectUse) {
+        let (chunks, bytes, of) = (chunk_count(content), stored_bytes(content), content.policy);
+        let totals = &mut self.totals;
+        totals.objects = totals.objects.saturating_sub(1);
+        totals.chunks = totals.chunks.saturating_sub(chunks);
+        totals.bytes = totals.bytes.saturating_sub(bytes);
+        for (_, c, b) in totals.policies.iter_mut().filter(|(p, _, _)| *p == of) {
+            (*c, *b) = (c.saturating_sub(chunks), b.saturating_sub(bytes));
+        }
+        totals.policies.retain(|(_, chunks, _)| *chunks > 0);
+    }
+}
+
 /// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct Answered {

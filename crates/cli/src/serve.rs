@@ -15,6 +15,7 @@ use server::node::{Node, NodeConfig};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// What a process says that is asked for a second coordinator.
@@ -57,6 +58,9 @@ pub struct CoordinatorArgs {
     /// Default policy of a new cluster: K data and M parity shards [default: 2+2]
     #[arg(long, value_name = "K+M")]
     pub policy: Option<Policy>,
+    /// A node that was silent for so long is given up, and its shards are rebuilt elsewhere: such as 30m, 2h, or never
+    #[arg(long, default_value = "30m", value_name = "TIME", value_parser = out_after)]
+    pub out_after: OutAfter,
     /// Not yet: join a cluster as a further coordinator
     #[arg(long, hide = true, value_name = "TOKEN")]
     pub join: Option<String>,
@@ -79,6 +83,22 @@ pub struct NodeArgs {
     /// Most bytes to use of each --dir, such as 500G [default: what its disk has]
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
     pub capacity: Option<u64>,
+    /// Take part as soon as it has joined, without waiting for `cluster add`
+    #[arg(long)]
+    pub auto_add: bool,
+}
+
+/// When a silent node is given up; `None`: never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutAfter(pub Option<Duration>);
+
+fn out_after(text: &str) -> Result<OutAfter, String> {
+    if text == "never" {
+        return Ok(OutAfter(None));
+    }
+    let after = units::parse_duration(text).map_err(|e| format!("{e}, or never"))?;
+    // Sooner than that a node that only restarts would be given up.
+    if after < Duration::from_secs(20) { Err("give a node at least 20s to come back".into()) } else { Ok(OutAfter(Some(after))) }
 }
 
 /// Runs a server until it is told to stop.
@@ -98,6 +118,7 @@ async fn coordinator(cx: Context, args: CoordinatorArgs) -> Result<Done, Failure
     config.advertise = args.listen.advertise;
     config.power = args.partition_power.unwrap_or(config.power);
     config.policy = args.policy.unwrap_or(config.policy);
+    config.limits.out = args.out_after.0;
     let mut end = End::new(&cx.env, args.listen.until_stdin_ends);
     let Some(running) = end.or(Coordinator::start(cx.env.clone(), config)).await else { return Ok(OK) };
     let running = running?;
@@ -147,6 +168,7 @@ async fn node(cx: Context, args: NodeArgs) -> Result<Done, Failure> {
         join: join.map(|token| token.to_string()),
         zone: args.zone,
         capacity: args.capacity,
+        auto_add: args.auto_add,
     };
     let Some(running) = end.or(Node::start(cx.env.clone(), config)).await else { return Ok(OK) };
     let running = running?;
@@ -288,6 +310,13 @@ mod tests {
 
     fn listen(listen: &str, advertise: Option<&str>) -> ListenArgs {
         ListenArgs { listen: listen.into(), advertise: advertise.map(Into::into), until_stdin_ends: false }
+    }
+
+    #[test]
+    fn silent_nodes_are_given_up_late_or_never() {
+        assert_eq!(out_after("never"), Ok(OutAfter(None)));
+        assert_eq!(out_after("2h"), Ok(OutAfter(Some(Duration::from_secs(7200)))));
+        assert!(out_after("5s").is_err() && out_after("soon").is_err());
     }
 
     #[test]

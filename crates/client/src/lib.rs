@@ -23,6 +23,7 @@ mod tree;
 mod download;
 mod fetch;
 mod issue;
+mod layouts;
 mod store;
 mod transfer;
 mod upload;

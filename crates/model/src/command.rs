@@ -573,6 +573,10 @@ pub struct Totals {
     /// Last number of the event log.
     #[n(6)]
     pub events: u64,
+    /// Live chunks, and bytes of their shards, by policy, in order of k and m; those without any are left out.
+    #[n(7)]
+    #[cbor(default)]
+    pub policies: Vec<(Policy, u64, u64)>,
 }
 
 /// The answer to a [`Query`].

@@ -656,6 +656,10 @@ pub struct HeartbeatRequest {
     #[n(10)]
     #[cbor(default)]
     pub protocol: Version,
+    /// It wants to be taken in without an operator's asking for it, when it has just joined.
+    #[n(11)]
+    #[cbor(default)]
+    pub auto_add: bool,
 }
 
 /// How far a node is with the layout of a width.

@@ -36,6 +36,13 @@ pub(super) fn check(kv: &MemoryKv) {
     assert_eq!(totals.objects, live.len() as u64, "objects");
     assert_eq!(totals.chunks, live.iter().map(|o| chunk_count(&o.content)).sum::<u64>(), "chunks");
     assert_eq!(totals.bytes, live.iter().map(|o| stored_bytes(&o.content)).sum::<u64>(), "bytes");
+    let mut policies: BTreeMap<(u8, u8), (u64, u64)> = BTreeMap::new();
+    for content in live.iter().map(|o| &o.content) {
+        let sum = policies.entry((content.policy.k, content.policy.m)).or_default();
+        *sum = (sum.0 + chunk_count(content), sum.1 + stored_bytes(content));
+    }
+    let counted: Vec<_> = totals.policies.iter().map(|(p, chunks, bytes)| ((p.k, p.m), (*chunks, *bytes))).collect();
+    assert_eq!(counted, policies.into_iter().collect::<Vec<_>>(), "chunks and bytes by policy");
     assert_eq!(totals.accounts, rows.keys().filter(|k| k[0] == 0x10).count() as u64, "accounts");
     assert_eq!(totals.events, rows.keys().filter(|k| k[0] == 0x60).count() as u64, "events");
 

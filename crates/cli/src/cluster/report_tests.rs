@@ -39,6 +39,7 @@ fn heard(n: u64) -> NodeReport {
         scrub: Default::default(),
         frozen: None,
         protocol: wire::PROTOCOL,
+        auto_add: false,
     };
     NodeReport { node: NodeId(n), state: NodeState::Up, silent_ms: Some(300), heartbeat: Some(heartbeat) }
 }

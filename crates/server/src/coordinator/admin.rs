@@ -17,7 +17,7 @@ impl State {
         let command = match request {
             Administration::StopLayout => Command::PauseLayouts(true),
             Administration::ResumeLayout => Command::PauseLayouts(false),
-            Administration::RemoveNode(node) => Command::RemoveNode(node),
+            Administration::RemoveNode(node) => return self.remove_node(who.account, node).await,
             Administration::RemoveCoordinator(id) => Command::RemoveCoordinator(id),
             Administration::Scrub => Command::RequestScrub,
             Administration::Thaw => Command::Thaw,

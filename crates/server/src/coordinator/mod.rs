@@ -14,6 +14,7 @@ mod admin;
 mod backoff;
 mod capability;
 mod dummy;
+mod layouts;
 mod login;
 mod membership;
 mod opaque;

@@ -57,6 +57,8 @@ impl CoordinatorService {
             ListUsers::PATH => answer::<ListUsers, _>(&request, |r| s.users(r.session, r.request)).await,
             ReportShard::PATH => answer::<ReportShard, _>(&request, |r| s.report_shard(r.session, r.request)).await,
             Administer::PATH => answer::<Administer, _>(&request, |r| s.administer(r.session, r.request)).await,
+            PlanLayout::PATH => answer::<PlanLayout, _>(&request, |r| s.plan_layout(r.session, r.request)).await,
+            ApplyLayout::PATH => answer::<ApplyLayout, _>(&request, |r| s.apply_layout(r.session, r.request)).await,
             Join::PATH => answer::<Join, _>(&request, |r| s.join(r, &connection.exporter)).await,
             Heartbeat::PATH => {
                 let node = node(&connection.peer)?;

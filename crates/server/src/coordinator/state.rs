@@ -2,7 +2,8 @@
 //! lost at any time without harm: logins begin again, caches fill again, heartbeats come every second.
 
 use super::backoff::Backoff;
-use super::detector::Limits;
+use super::detector::{Limits, Steadiness};
+use super::layouts::{Placed, PlacedKey};
 use super::login::Logins;
 use super::opaque::Opaque;
 use super::quiet::Quiet;
@@ -12,8 +13,8 @@ use env::Env;
 use model::account::Account;
 use model::cluster::ClusterView;
 use model::command::{Answer, Command, Outcome, Proposal, Query};
-use model::{AccountId, ClusterId, CoordinatorId, Epoch, Error, NodeId, RequestId, Result, signed};
-use std::collections::{BTreeMap, BTreeSet};
+use model::{AccountId, ClusterId, CoordinatorId, Error, NodeId, RequestId, Result, signed};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use transport::ClusterRoot;
@@ -46,8 +47,10 @@ pub(crate) struct Memory {
     pub logins: Logins,
     pub sessions: Sessions,
     pub heard: BTreeMap<NodeId, Heard>,
-    /// Nodes that hold slots, by width, as of an epoch.
-    pub holders: BTreeMap<u8, (Epoch, BTreeSet<NodeId>)>,
+    /// What the leader saw of each node's comings and goings.
+    pub steadiness: BTreeMap<NodeId, Steadiness>,
+    /// The nodes of all readable layouts.
+    pub placed: BTreeMap<PlacedKey, Placed>,
     pub quiet: Quiet,
 }
 

@@ -1,11 +1,11 @@
-//! What a coordinator does by itself: the failure detector every second, and log time moved on when
-//! nobody else moves it.
+//! What a coordinator does by itself: the failure detector every second, changes of the layouts begun and
+//! ended, and log time moved on when nobody else moves it.
 
-use super::detector::{judge, worth_a_command};
+use super::detector::{Standing, judge, worth_a_command};
 use super::state::{State, confused};
 use model::cluster::NodeState;
 use model::command::{Answer, Command, Query};
-use model::{Epoch, NodeId, Result};
+use model::{NodeId, Result};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,9 @@ pub(crate) async fn run(state: Arc<State>) {
         if let Err(e) = state.detect().await {
             tracing::debug!(error = %e, "the failure detector could not do its round");
         }
+        if let Err(e) = state.tend_layouts().await {
+            tracing::debug!(error = %e, "the layouts could not be looked after");
+        }
         if round.is_multiple_of(ROUNDS_A_TICK) {
             state.lay_out_if_possible().await;
             if let Err(e) = state.command(Command::Tick).await {
@@ -38,6 +41,7 @@ pub(crate) async fn run(state: Arc<State>) {
 
 impl State {
     async fn detect(&self) -> Result<()> {
+        self.observe().await?;
         for report in self.reports().await? {
             let Some((stored, now)) = report.1 else { continue };
             if worth_a_command(stored, now) {
@@ -48,34 +52,35 @@ impl State {
         Ok(())
     }
 
+    /// Takes in who was heard when, for whoever comes and goes too often.
+    async fn observe(&self) -> Result<()> {
+        let nodes = self.view().await?.nodes;
+        let now = self.now();
+        let memory = &mut *self.memory();
+        memory.steadiness.retain(|id, _| nodes.iter().any(|n| n.id == *id));
+        for node in nodes {
+            let silent = now.saturating_sub(memory.heard.get(&node.id).map_or(self.started, |h| h.at));
+            memory.steadiness.entry(node.id).or_default().observe(&self.limits, now, silent);
+        }
+        Ok(())
+    }
+
     /// Each node with its state in the catalog and its state now; `None`: never heard of since it
     /// joined, so nothing to judge.
     async fn reports(&self) -> Result<Vec<(NodeId, Option<(NodeState, NodeState)>)>> {
         let view = self.view().await?;
-        let holders = self.holders(&view.layouts).await?;
+        let members: BTreeSet<NodeId> = self.readable(&view).await?.values().flat_map(|r| r.members()).collect();
         let now = self.now();
-        let heard = |node| self.memory().heard.get(&node).map(|h| h.at);
+        let memory = self.memory();
         let report = |n: &model::cluster::Node| {
             // After a restart silence begins anew: nobody is down because this coordinator was.
-            let silent = now.saturating_sub(heard(n.id).unwrap_or(self.started));
+            let silent = now.saturating_sub(memory.heard.get(&n.id).map_or(self.started, |h| h.at));
+            let flapping = memory.steadiness.get(&n.id).is_some_and(|s| s.is_flapping(now));
+            let standing = Standing { stored: n.state, member: members.contains(&n.id), draining: n.draining, leaving: n.leaving };
             let joined = !n.devices.is_empty();
-            (n.id, joined.then(|| (n.state, judge(&self.limits, n.state, silent, holders.contains(&n.id)))))
+            (n.id, joined.then(|| (n.state, judge(&self.limits, standing, silent, flapping))))
         };
         Ok(view.nodes.iter().map(report).collect())
-    }
-
-    /// Nodes that hold slots in any layout. A layout is fetched once an epoch: it is long.
-    async fn holders(&self, layouts: &[(u8, Epoch)]) -> Result<BTreeSet<NodeId>> {
-        for (width, epoch) in layouts {
-            if self.memory().holders.get(width).is_some_and(|(known, _)| known == epoch) {
-                continue;
-            }
-            let Answer::Layout(Some(layout)) = self.ask(Query::Layout(*width)).await? else { return Err(confused()) };
-            let filled: BTreeSet<u16> = layout.slot_indexes().into_iter().collect();
-            let nodes = filled.iter().filter_map(|slot| layout.devices.get(*slot as usize)).map(|d| d.node).collect();
-            self.memory().holders.insert(*width, (layout.epoch, nodes));
-        }
-        Ok(self.memory().holders.values().flat_map(|(_, nodes)| nodes.iter().copied()).collect())
     }
 
     /// What `cluster status` shows.

@@ -23,6 +23,7 @@ pub(crate) struct Pulse {
     pub card_file: PathBuf,
     pub address: String,
     pub zone: String,
+    pub auto_add: bool,
     pub started_ms: u64,
 }
 
@@ -87,6 +88,7 @@ impl Pulse {
             scrub: state.scrub_report(),
             frozen: state.brake.reason(),
             protocol: wire::PROTOCOL,
+            auto_add: self.auto_add,
         };
         let answer = match state.link.rpc::<Heartbeat>(&request).await {
             Ok(answer) => answer,

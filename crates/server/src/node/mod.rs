@@ -56,12 +56,22 @@ pub struct NodeConfig {
     pub zone: String,
     /// Usable bytes of each folder; `None`: what its file system has.
     pub capacity: Option<u64>,
+    /// Wants to be taken in as soon as it has joined, without an operator's asking for it.
+    pub auto_add: bool,
 }
 
 impl NodeConfig {
     /// One folder, no token, no zone.
     pub fn new(dir: impl Into<PathBuf>, listen: impl Into<String>) -> Self {
-        NodeConfig { dirs: vec![dir.into()], listen: listen.into(), advertise: None, join: None, zone: String::new(), capacity: None }
+        NodeConfig {
+            dirs: vec![dir.into()],
+            listen: listen.into(),
+            advertise: None,
+            join: None,
+            zone: String::new(),
+            capacity: None,
+            auto_add: false,
+        }
     }
 }
 
@@ -146,6 +156,7 @@ impl Node {
             card_file,
             address: address.clone(),
             zone: config.zone.clone(),
+            auto_add: config.auto_add,
             started_ms: env.now_ms(),
         };
         // With a coordinator in reach the node is known, and knows the map, when its start returns.

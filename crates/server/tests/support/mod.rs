@@ -58,8 +58,14 @@ impl Cluster {
 
     /// A coordinator alone, in a world of the test's own.
     pub async fn start_in(env: Env) -> Self {
+        Self::start_with(env, None).await
+    }
+
+    async fn start_with(env: Env, out: Option<Duration>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let coordinator = Coordinator::start(env.clone(), Self::config(dir.path().join("c"), "127.0.0.1:0")).await.unwrap();
+        let mut config = Self::config(dir.path().join("c"), "127.0.0.1:0");
+        config.limits.out = out;
+        let coordinator = Coordinator::start(env.clone(), config).await.unwrap();
         Cluster {
             env,
             dir,
@@ -70,6 +76,11 @@ impl Cluster {
             coordinator: Some(coordinator),
             nodes: Vec::new(),
         }
+    }
+
+    /// The same; nodes are out after a time of silence.
+    pub async fn whole_with_out(out: Duration) -> (Self, User) {
+        Self::four(Self::start_with(env::real::env(), Some(out)).await).await
     }
 
     fn config(dir: PathBuf, listen: &str) -> CoordinatorConfig {
@@ -85,7 +96,10 @@ impl Cluster {
 
     /// The same, in a world of the test's own.
     pub async fn whole_in(env: Env) -> (Self, User) {
-        let mut cluster = Self::start_in(env).await;
+        Self::four(Self::start_in(env).await).await
+    }
+
+    async fn four(mut cluster: Self) -> (Self, User) {
         let admin = cluster.register(&cluster.invite.clone()).await.unwrap();
         for i in 0..4 {
             let token = admin.token(None).await;
@@ -102,6 +116,16 @@ impl Cluster {
     pub async fn start_node(&mut self, i: usize, join: Option<String>) -> Result<NodeId> {
         let config = NodeConfig { join, capacity: Some(4 << 30), ..NodeConfig::new(self.node_dir(i), "127.0.0.1:0") };
         let node = Node::start(self.env.clone(), config).await?;
+        let id = node.node;
+        self.nodes.resize_with(self.nodes.len().max(i + 1), || None);
+        self.nodes[i] = Some(node);
+        Ok(id)
+    }
+
+    /// A node that wants to be taken in as soon as it has joined.
+    pub async fn start_eager_node(&mut self, i: usize, join: String) -> Result<NodeId> {
+        let fresh = NodeConfig::new(self.node_dir(i), "127.0.0.1:0");
+        let node = Node::start(self.env.clone(), NodeConfig { join: Some(join), capacity: Some(4 << 30), auto_add: true, ..fresh }).await?;
         let id = node.node;
         self.nodes.resize_with(self.nodes.len().max(i + 1), || None);
         self.nodes[i] = Some(node);

@@ -1,0 +1,21 @@
+//! Changes of the layouts, for admins of a cluster.
+
+use crate::session::Client;
+use model::Result;
+use wire::coordinator::{ApplyLayout, ChangeRequest, PlanLayout, PlanResponse};
+
+impl Client {
+    /// What a change of the layouts would do. Changes nothing. Admins only.
+    pub async fn plan_layout(&self, request: ChangeRequest) -> Result<PlanResponse> {
+        self.cluster().authed::<PlanLayout, _>(request).await
+    }
+
+    /// Begins a change of the layouts; answers what it does. `Conflict` while another is under way, or when
+    /// the epochs expected are not the current ones. Admins only.
+    ///
+    /// Not proposed under a key of the client's own: asked again after a lost answer it is a `Conflict`,
+    /// since the change is under way by then.
+    pub async fn apply_layout(&self, request: ChangeRequest) -> Result<PlanResponse> {
+        self.cluster().authed::<ApplyLayout, _>(request).await
+    }
+}
