@@ -1,6 +1,7 @@
 //! One coordinator and four nodes as processes of the release binary.
 
 use client::{Client, ClientOptions, Profile};
+use model::NodeId;
 use model::cluster::ServerRole;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
@@ -48,25 +49,23 @@ impl Cluster {
             Client::register(profile, &invite, "a long enough passphrase 9", ClientOptions::default()).await.expect("an account");
         let mut cluster = Cluster { client, coordinator, nodes: Vec::new(), addresses: Vec::new(), binary, dir };
         for i in 0..4 {
-            let (token, _) = cluster.client.create_token(ServerRole::Node, Duration::from_secs(600), None).await.expect("a token");
-            let file = cluster.dir.join(format!("token{i}"));
-            std::fs::File::create(&file).and_then(|mut f| f.write_all(token.as_bytes())).expect("the token's file");
-            let (node, ready) = serve(
-                &cluster.binary,
-                &[
-                    "node",
-                    "--dir",
-                    &text(&cluster.dir.join(format!("n{i}"))),
-                    "--listen",
-                    "127.0.0.1:0",
-                    "--join",
-                    &format!("@{}", text(&file)),
-                ],
-            );
-            cluster.nodes.push(Some(node));
-            cluster.addresses.push(ready["address"].as_str().expect("an address").to_owned());
+            cluster.join(&format!("n{i}"), None).await;
         }
         cluster
+    }
+
+    /// A further node in a folder of this name; with `replace` it takes over that node's slots. Its
+    /// place among the nodes, and its id.
+    pub async fn join(&mut self, name: &str, replace: Option<NodeId>) -> (usize, NodeId) {
+        let (token, _) = self.client.create_token(ServerRole::Node, Duration::from_secs(600), replace).await.expect("a token");
+        let file = self.dir.join(format!("token-{name}"));
+        std::fs::File::create(&file).and_then(|mut f| f.write_all(token.as_bytes())).expect("the token's file");
+        let (dir, join) = (text(&self.dir.join(name)), format!("@{}", text(&file)));
+        let (node, ready) = serve(&self.binary, &["node", "--dir", &dir, "--listen", "127.0.0.1:0", "--join", &join]);
+        self.nodes.push(Some(node));
+        self.addresses.push(ready["address"].as_str().expect("an address").to_owned());
+        let id = ready["node"].as_str().and_then(|n| n.parse().ok()).expect("an id");
+        (self.nodes.len() - 1, id)
     }
 
     /// Kill -9.
@@ -80,6 +79,11 @@ impl Cluster {
     pub fn restart(&mut self, i: usize) {
         let (node, _) = serve(&self.binary, &["node", "--dir", &text(&self.dir.join(format!("n{i}"))), "--listen", &self.addresses[i]]);
         self.nodes[i] = Some(node);
+    }
+
+    /// The place of the node that joined last.
+    pub fn last(&self) -> usize {
+        self.nodes.len() - 1
     }
 
     /// Process ids of all servers that run.

@@ -143,6 +143,18 @@ impl Limits {
         1e3 / (cpu / self.cores)
     }
 
+    /// Rebuilding shards at 2+2 from two others each, MB/s of what is rebuilt.
+    pub fn rebuild(&self) -> f64 {
+        let cpu = 2.0 * (self.read + self.wire + self.hash + self.decode + self.hash) + self.hash + self.write;
+        1e3 / (cpu / self.cores).max(1e9 / self.disk)
+    }
+
+    /// Copying shards from one node to another, MB/s.
+    pub fn copy(&self) -> f64 {
+        let cpu = self.read + self.wire + self.hash + self.write;
+        1e3 / (cpu / self.cores).max(1e9 / self.disk)
+    }
+
     /// As a JSON object: nanoseconds a byte, and MB/s.
     pub fn json(&self) -> serde_json::Value {
         serde_json::json!({

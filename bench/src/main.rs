@@ -2,13 +2,14 @@
 //! in the same run. Figures are medians of several rounds; claims are ratios within one run.
 //!
 //! ```text
-//! cargo build --release && cargo run --release -p bench -- [limits|w1|w2|w3|w4|w5]... [--rounds N] [--small] [--json]
+//! cargo build --release && cargo run --release -p bench -- [limits|w1|w2|w3|w4|w5|w6|w7]... [--rounds N] [--small] [--json]
 //! ```
 //! Servers are real processes of the release binary; the client is in this process.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // it measures the real machine
 
 mod cluster;
+mod healing;
 mod limits;
 mod machine;
 mod workloads;
@@ -20,7 +21,9 @@ use workloads::{Row, Run};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const ALL: [&str; 6] = ["limits", "w1", "w2", "w3", "w4", "w5"];
+/// Those from the seventh on change the cluster for good, and take long: only when they are asked for.
+const ALL: [&str; 8] = ["limits", "w1", "w2", "w3", "w4", "w5", "w6", "w7"];
+const SHORT: usize = 6;
 
 fn main() {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
@@ -34,7 +37,10 @@ fn main() {
         eprintln!("bench: '{wrong}' is none of {}", ALL.join(", "));
         std::process::exit(2);
     }
-    let wanted = |name: &str| args.is_empty() || args.iter().any(|a| a == name);
+    let wanted = |name: &str| {
+        let short = ALL.iter().take(SHORT).any(|n| *n == name);
+        args.is_empty() && short || args.iter().any(|a| a == name)
+    };
     let dir = tempfile::Builder::new().prefix("shardkeep-bench-").tempdir().expect("a folder for the measurement");
     let limits = Limits::measure(dir.path(), small);
     if !json {
@@ -51,7 +57,9 @@ fn main() {
                     "w2" => run.w2().await,
                     "w3" => run.w3().await,
                     "w4" => run.w4().await,
-                    _ => run.w5().await,
+                    "w5" => run.w5().await,
+                    "w6" => run.w6().await,
+                    _ => run.w7().await,
                 };
                 for row in &some {
                     if !json {

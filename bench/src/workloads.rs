@@ -1,4 +1,4 @@
-//! The workloads W1 to W5.
+//! The workloads W1 to W5. W6 and W7 are in `healing`.
 
 use crate::cluster::Cluster;
 use crate::limits::{Limits, noise};
@@ -48,19 +48,19 @@ impl fmt::Display for Row {
 
 /// A cluster with what is measured on it.
 pub struct Run {
-    cluster: Cluster,
-    limits: Limits,
-    dir: PathBuf,
-    rounds: usize,
-    small: bool,
+    pub(crate) cluster: Cluster,
+    pub(crate) limits: Limits,
+    pub(crate) dir: PathBuf,
+    pub(crate) rounds: usize,
+    pub(crate) small: bool,
 }
 
-fn at(path: &str) -> RemotePath {
+pub(crate) fn at(path: &str) -> RemotePath {
     RemotePath::parse(path).expect("a path")
 }
 
 /// One measured transfer: seconds, and CPU seconds of the client and of all servers.
-struct Cost {
+pub(crate) struct Cost {
     seconds: f64,
     client: f64,
     servers: f64,
@@ -88,7 +88,7 @@ impl Run {
         (Cost { seconds: start.elapsed().as_secs_f64(), client: cpu() - client, servers: servers() - before }, value)
     }
 
-    async fn put(&self, local: &Path, remote: &str) -> Cost {
+    pub(crate) async fn put(&self, local: &Path, remote: &str) -> Cost {
         let put = vec![Put { source: Source::Path(local.into()), remote: at(remote) }];
         let (cost, report) = self.cost(self.cluster.client.put(put, PutOptions::default(), Arc::new(()))).await;
         let report = report.expect("put");
@@ -104,7 +104,7 @@ impl Run {
         cost
     }
 
-    async fn remove(&self, remote: &str) {
+    pub(crate) async fn remove(&self, remote: &str) {
         self.cluster.client.remove(&at(remote), true, true).await.expect("rm");
     }
 
@@ -128,12 +128,17 @@ impl Run {
         Row { name: name.into(), value: median(all.clone()), unit: "/s", of_limit: None, cpu: None, all }
     }
 
-    fn plain_row(name: &str, value: f64, unit: &'static str) -> Row {
+    /// A rate with what part of a limit it is.
+    pub(crate) fn limited_row(name: &str, value: f64, limit: f64) -> Row {
+        Row { name: name.into(), value, unit: "MB/s", of_limit: Some(value / limit), cpu: None, all: Vec::new() }
+    }
+
+    pub(crate) fn plain_row(name: &str, value: f64, unit: &'static str) -> Row {
         Row { name: name.into(), value, unit, of_limit: None, cpu: None, all: Vec::new() }
     }
 
     /// `files` files of `size` bytes in a folder; made once.
-    fn tree(&self, files: usize, size: usize) -> PathBuf {
+    pub(crate) fn tree(&self, files: usize, size: usize) -> PathBuf {
         let dir = self.dir.join(format!("tree-{files}-{size}"));
         if !dir.exists() {
             std::fs::create_dir(&dir).expect("a folder");
