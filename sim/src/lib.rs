@@ -2,6 +2,7 @@
 //! something at a moment that the seed chooses, and checks that the promises still hold. A seed
 //! that once failed stays in `seeds/` as a regression test.
 
+pub mod check;
 pub mod cluster;
 pub mod journal_crash;
 
