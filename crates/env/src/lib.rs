@@ -26,6 +26,10 @@ pub trait Clock: Send + Sync {
     fn now_ms(&self) -> u64;
     /// Time since some fixed moment in this process's life.
     fn monotonic(&self) -> Duration;
+    /// The same, and it goes on while the machine sleeps, where the machine can tell.
+    fn uptime(&self) -> Duration {
+        self.monotonic()
+    }
 }
 
 /// Randomness fit for keys (in the real world).

@@ -30,6 +30,11 @@ impl Clock for SystemClock {
     fn monotonic(&self) -> Duration {
         self.0.elapsed()
     }
+    #[cfg(target_os = "linux")]
+    fn uptime(&self) -> Duration {
+        let at = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::new(at.tv_sec.max(0) as u64, at.tv_nsec.clamp(0, 999_999_999) as u32)
+    }
 }
 
 struct SystemRng;

@@ -13,7 +13,7 @@ use redb::{
 };
 use std::io;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
@@ -61,9 +61,7 @@ impl Store {
     pub fn open(env: &Env, path: &Path) -> Result<Self> {
         let io = |e: io::Error| Error::unavailable(format!("{}: {e}", path.display()));
         let file = env.disk.open(path, Open::OrCreate).map_err(io)?;
-        let db = Database::builder().set_cache_size(CACHE).create_with_backend(Backend(file));
-        let db = db.map_err(|e| Error::corrupt(format!("{}: {e}", path.display())))?;
-        let store = Store { db: Arc::new(db) };
+        let store = Self::over(file, path)?;
         let version = store.view()?.meta("format")?;
         match version.as_deref() {
             None => {
@@ -77,6 +75,12 @@ impl Store {
             Some(_) => return Err(Error::invalid(format!("{} is of a version that this software does not know", path.display()))),
         }
         Ok(store)
+    }
+
+    fn over(file: Arc<dyn env::File>, path: &Path) -> Result<Self> {
+        let db = Database::builder().set_cache_size(CACHE).create_with_backend(Backend(file));
+        let db = db.map_err(|e| Error::corrupt(format!("{}: {e}", path.display())))?;
+        Ok(Store { db: Arc::new(db) })
     }
 
     /// A consistent view of everything committed so far.
@@ -106,7 +110,8 @@ impl Store {
         self.begin(true)?.commit().map_err(failed)
     }
 
-    /// Replaces all rows by those of a view, durably, as one transaction.
+    /// Replaces all rows by those of a view, durably, as one transaction: after a crash at any moment
+    /// either all the old rows are there or all the new ones. Blocking.
     pub fn replace(&self, from: &View, applied: &[u8]) -> Result<()> {
         let write = self.begin(true)?;
         write.delete_table(ROWS).map_err(failed)?;
@@ -133,10 +138,61 @@ fn put_meta(write: &WriteTransaction, key: &str, value: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// A database that lives as long as somebody reads it: rows of a snapshot on their way. Its file goes
+/// with the last handle or view. Nothing of it needs to be durable.
+#[derive(Clone)]
+pub(crate) struct Scratch {
+    store: Store,
+    _file: Arc<Scrap>,
+}
+
+/// A file that goes when nobody needs it any more.
+struct Scrap(Arc<dyn env::Disk>, PathBuf);
+
+impl Drop for Scrap {
+    fn drop(&mut self) {
+        if let Err(e) = self.0.remove_file(&self.1) {
+            tracing::warn!(path = %self.1.display(), error = %e, "a temporary file stays until the next start");
+        }
+    }
+}
+
+impl Scratch {
+    /// A fresh one. Blocking.
+    pub fn create(env: &Env, path: &Path) -> Result<Self> {
+        let file = env.disk.open(path, Open::New).map_err(|e| Error::unavailable(format!("{}: {e}", path.display())))?;
+        let scrap = Arc::new(Scrap(env.disk.clone(), path.to_path_buf()));
+        Ok(Scratch { store: Store::over(file, path)?, _file: scrap })
+    }
+
+    /// Adds rows that are not there yet; answers how many.
+    pub fn add(&self, added: &[(&[u8], &[u8])]) -> Result<u64> {
+        let write = self.store.begin(false)?;
+        {
+            let mut rows = write.open_table(ROWS).map_err(failed)?;
+            for (key, value) in added {
+                if rows.insert(*key, *value).map_err(failed)?.is_some() {
+                    return Err(Error::invalid("a row came twice"));
+                }
+            }
+        }
+        write.commit().map_err(failed)?;
+        Ok(added.len() as u64)
+    }
+
+    /// All that was added.
+    pub fn into_view(self) -> Result<View> {
+        let view = self.store.view()?;
+        Ok(View { _scratch: Some(self), ..view })
+    }
+}
+
 /// A consistent view of the rows.
 pub(crate) struct View {
     read: ReadTransaction,
     rows: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    /// What it is a view of, where nobody else keeps that.
+    _scratch: Option<Scratch>,
 }
 
 impl View {
@@ -146,7 +202,7 @@ impl View {
             Err(redb::TableError::TableDoesNotExist(_)) => None,
             Err(e) => return Err(failed(e)),
         };
-        Ok(View { read, rows })
+        Ok(View { read, rows, _scratch: None })
     }
 
     fn meta(&self, key: &str) -> Result<Option<Vec<u8>>> {

@@ -249,6 +249,10 @@ pub struct HelloResponse {
     /// Root certificate, DER. A client that pins its fingerprint checks the BLAKE3 of it.
     #[n(4)]
     pub root: ByteVec,
+    /// The one that answers leads, and has heard so from a majority just now.
+    #[n(5)]
+    #[cbor(default)]
+    pub leads: bool,
 }
 
 /// See [`LoginStart`].
@@ -492,9 +496,13 @@ pub struct StatusResponse {
     /// What each node last said, in order of id.
     #[n(2)]
     pub nodes: Vec<NodeReport>,
-    /// Coordinators that answer.
+    /// Whether each coordinator answers.
     #[n(3)]
     pub coordinators: Vec<(CoordinatorId, bool)>,
+    /// Those that have no vote (yet): they are catching up.
+    #[n(4)]
+    #[cbor(default)]
+    pub learners: Vec<CoordinatorId>,
 }
 
 /// What a node last said, as its coordinator remembers it.
@@ -614,6 +622,10 @@ pub struct JoinResponse {
     /// Coordinator id, for a coordinator.
     #[n(4)]
     pub coordinator: Option<CoordinatorId>,
+    /// Where the cluster's coordinators are, for a coordinator.
+    #[n(5)]
+    #[cbor(default)]
+    pub coordinators: Vec<(CoordinatorId, String)>,
 }
 
 /// See [`Heartbeat`].

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod coordinator;
 pub mod node;
+pub mod raft;
 
 use minicbor::{Decode, Encode};
 use model::{Error, Result, cbor};

@@ -14,7 +14,8 @@ use tokio::sync::watch;
 /// Entries applied in one transaction at most: bounds memory while a long log is applied again.
 const BATCH: usize = 64;
 
-type State = (Option<LogId>, StoredMembership);
+/// The last entry applied, and who was in the group by then.
+pub(crate) type State = (Option<LogId>, StoredMembership);
 
 /// The catalog as a state machine. Clones share it.
 #[derive(Clone)]
@@ -160,9 +161,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Arc<View>) -> io::Result<()> {
         let state: State = (meta.last_log_id, meta.last_membership.clone());
         let bytes = postcard::to_stdvec(&state).map_err(io::Error::other)?;
-        self.store.replace(&snapshot, &bytes).map_err(other)?;
-        self.applied.send_replace(state.0.map_or(0, |l| l.index));
+        let store = self.store.clone();
+        self.env.blocking(move || store.replace(&snapshot, &bytes)).await.map_err(other)?;
+        *self.since_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = 0;
+        let applied = state.0.map_or(0, |l| l.index);
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        self.applied.send_replace(applied);
         Ok(())
     }
 

@@ -3,11 +3,16 @@
 //! A proposal goes into the Raft log (on the journal: durable when acknowledged), is committed by a
 //! majority of coordinators, and is applied to the catalog by each of them in the same order. A
 //! query first makes sure that this coordinator still leads (ReadIndex), then reads its own rows.
+//! Neither hangs: without a majority both end after [`PATIENCE`] with the reason.
 
+mod incoming;
 mod log;
 mod machine;
+mod membership;
 mod peers;
+mod roster;
 mod runtime;
+mod snapshot;
 mod types;
 
 use env::Env;
@@ -15,18 +20,30 @@ use log::LogStore;
 use machine::Machine;
 use model::command::{Answer, Applied, Proposal, Query};
 use model::{CoordinatorId, Error, Result};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::ReadPolicy;
-use openraft::{Config, Raft, SnapshotPolicy};
+use openraft::{Config, Instant, Raft, SnapshotPolicy};
+pub(crate) use roster::Roster;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use transport::Mode;
 use types::{Entered, TypeConfig};
+use wire::raft::{Announce, Announcement};
 
 /// Applied entries after which the database is made durable.
 pub const CHECKPOINT_EVERY: u64 = 1000;
 /// Checkpoints after which the log before them is purged.
 const SNAPSHOT_EVERY: u64 = 5;
+/// How long a change or question waits for a majority.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A leader that no majority has answered for so long does not lead any more, whatever it thinks.
+const LEASE: Duration = Duration::from_secs(2);
+/// Time for another one to take over before this one stops.
+const HAND_OVER: Duration = Duration::from_millis(1200);
+/// Time for an announcement at one other coordinator.
+const ANNOUNCE: Duration = Duration::from_secs(2);
 
 /// One coordinator's part in the group. Cheap to clone.
 #[derive(Clone)]
@@ -35,46 +52,61 @@ pub struct Consensus {
     machine: Machine,
     log: LogStore,
     me: CoordinatorId,
+    roster: Roster,
+    snapshots: snapshot::Incoming,
 }
 
 impl Consensus {
-    /// Opens log and catalog under a folder, and takes part. A fresh folder begins a group of one.
-    /// `checkpoint_every`: see [`CHECKPOINT_EVERY`]. `Corrupt` when the log is damaged: such a
-    /// coordinator must not vote.
-    pub async fn start(env: Env, dir: &Path, me: CoordinatorId, checkpoint_every: u64) -> Result<Self> {
+    /// Opens log and catalog under a folder, and takes part. With `found`, a fresh folder begins a
+    /// group of one; without, it waits for a leader to take it in. `checkpoint_every`: see
+    /// [`CHECKPOINT_EVERY`]. `Corrupt` when the log is damaged: such a coordinator must not vote.
+    pub(crate) async fn start(env: Env, dir: &Path, roster: Roster, checkpoint_every: u64, found: bool) -> Result<Self> {
         let io = |e: std::io::Error| Error::unavailable(format!("{}: {e}", dir.display()));
         env.disk.create_dir_all(&dir.join("log")).map_err(io)?;
         let log = LogStore::open(&env, dir.join("log")).await?;
-        let machine = {
-            let (env, path) = (env.clone(), dir.join("catalog.redb"));
-            env.clone().blocking(move || Machine::new(env.clone(), crate::store::Store::open(&env, &path)?, checkpoint_every)).await?
+        let (machine, snapshots) = {
+            let (env, dir) = (env.clone(), dir.to_path_buf());
+            let open = move || -> Result<(Machine, snapshot::Incoming)> {
+                let snapshots = snapshot::Incoming::new(env.clone(), &dir)?;
+                let store = crate::store::Store::open(&env, &dir.join("catalog.redb"))?;
+                Ok((Machine::new(env, store, checkpoint_every)?, snapshots))
+            };
+            roster.env().blocking(open).await?
         };
         check_together(&log, &machine, dir)?;
+        // A follower that hears nothing waits for 0.9 s, the lease of the leader, and then for 0.5 to
+        // 0.9 s more before it asks for votes: after a crash another one leads within 3 s, and lines
+        // with delays up to 0.2 s there and back are no reason for an election.
         let config = Config {
             cluster_name: "shardkeep".into(),
-            heartbeat_interval: 300,
-            election_timeout_min: 1000,
-            election_timeout_max: 2000,
+            heartbeat_interval: 250,
+            election_timeout_min: 500,
+            election_timeout_max: 900,
+            enable_pre_vote: Some(true),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY * checkpoint_every),
             max_in_snapshot_log_to_keep: checkpoint_every,
             ..Config::default()
         };
         let config = config.validate().map_err(|e| Error::invalid(format!("consensus settings: {e}")))?;
-        let raft = Raft::new(me.0, Arc::new(config), peers::Peers, log.clone(), machine.clone());
+        let me = roster.me();
+        let raft = Raft::new(me.0, Arc::new(config), peers::Peers(roster.clone()), log.clone(), machine.clone());
         let raft = runtime::with_rng(env.rand(), raft).await.map_err(|e| Error::unavailable(format!("consensus does not start: {e}")))?;
-        let consensus = Consensus { raft, machine, log, me };
-        consensus.begin().await?;
+        let consensus = Consensus { raft, machine, log, me, roster, snapshots };
+        consensus.begin(found).await?;
         Ok(consensus)
     }
 
-    /// A fresh group of one; or, after a restart of the only voter, leadership at once.
-    async fn begin(&self) -> Result<()> {
+    /// A fresh group of one; or, after a restart of the only voter, leadership at once; or else
+    /// whatever the others decide, later.
+    async fn begin(&self, found: bool) -> Result<()> {
         let failed = |e: &dyn std::fmt::Display| Error::unavailable(format!("consensus does not start: {e}"));
         let fresh = !self.raft.is_initialized().await.map_err(|e| failed(&e))?;
-        if fresh {
+        if fresh && found {
             let members = BTreeMap::from([(self.me.0, openraft::impls::BasicNode::default())]);
             self.raft.initialize(members).await.map_err(|e| failed(&e))?;
-        } else if !self.is_leader() {
+        } else if fresh || !self.is_alone() {
+            return Ok(());
+        } else if self.leader() != Some(self.me) {
             self.raft.trigger().elect(false).await.map_err(|e| failed(&e))?;
         }
         let wait = self.raft.wait(Some(Duration::from_secs(30)));
@@ -82,20 +114,76 @@ impl Consensus {
         Ok(())
     }
 
+    fn env(&self) -> &Env {
+        self.roster.env()
+    }
+
+    /// Whether this coordinator is the only one that votes.
+    fn is_alone(&self) -> bool {
+        let group = self.group();
+        group.voters.len() == 1 && group.voters.contains(&self.me)
+    }
+
+    /// Where the others are.
+    pub(crate) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
     /// Proposes a change. Acknowledged only when it is durable on a majority and applied here.
-    /// `Unavailable` when this coordinator does not lead.
+    /// `Unavailable` when this coordinator does not lead, or reaches no majority; whether it will be
+    /// applied all the same is then unknown, and the same proposal may be made again.
     pub async fn propose(&self, proposal: Proposal) -> Applied {
-        match self.raft.client_write(Entered(proposal)).await {
-            Ok(written) => written.data.0.unwrap_or_else(|| Err(Error::unavailable("the change was not applied"))),
-            Err(e) => Err(Error::unavailable(format!("this coordinator cannot take changes now: {e}"))),
+        if !self.is_leader() {
+            return Err(self.cannot());
+        }
+        match self.env().timeout(PATIENCE, self.raft.client_write(Entered(proposal))).await {
+            Some(Ok(written)) => written.data.0.unwrap_or_else(|| Err(Error::unavailable("the change was not applied"))),
+            Some(Err(e)) => {
+                tracing::debug!(error = %e, "a proposal was not taken");
+                Err(self.cannot())
+            }
+            None => Err(self.cannot()),
         }
     }
 
     /// Answers a question from a state that was current when it was asked.
     pub async fn query(&self, query: Query) -> Result<Answer> {
-        let ready = self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
-        ready.map_err(|e| Error::unavailable(format!("this coordinator cannot answer now: {e}")))?;
-        self.query_local(&query)
+        if !self.is_leader() {
+            return Err(self.cannot());
+        }
+        match self.env().timeout(PATIENCE, self.raft.ensure_linearizable(ReadPolicy::ReadIndex)).await {
+            Some(Ok(_)) => self.query_local(&query),
+            Some(Err(e)) => {
+                tracing::debug!(error = %e, "a question could not be answered");
+                Err(self.cannot())
+            }
+            None => Err(self.cannot()),
+        }
+    }
+
+    /// Why this coordinator neither takes changes nor answers questions at present.
+    fn cannot(&self) -> Error {
+        let me = self.me;
+        if let Some(leader) = self.leader().filter(|leader| *leader != me) {
+            let place = self.roster.address(leader).map(|a| format!(" at {a}")).unwrap_or_default();
+            return Error::unavailable(format!("coordinator-{me} does not lead: coordinator-{leader}{place} does"));
+        }
+        let group = self.group();
+        let (live, silent): (Vec<_>, Vec<_>) = group.voters.iter().copied().partition(|id| self.roster.is_live(*id));
+        if live.len() * 2 > group.voters.len() {
+            return Error::unavailable("no coordinator leads at present: one is being elected");
+        }
+        let place = |id: &CoordinatorId| match self.roster.address(*id) {
+            Some(address) => format!("coordinator-{id} at {address}"),
+            None => format!("coordinator-{id}"),
+        };
+        let silent: Vec<String> = silent.iter().map(place).collect();
+        Error::unavailable(format!(
+            "this coordinator reaches {} of {} coordinators, no majority: it can neither change the catalog nor vouch for it",
+            live.len(),
+            group.voters.len()
+        ))
+        .hint(format!("start {}", silent.join(" or ")))
     }
 
     /// Answers from what was applied here, however old.
@@ -103,15 +191,35 @@ impl Consensus {
         catalog::query(&self.machine.view()?, query)
     }
 
-    /// Who leads, as far as this coordinator knows.
+    /// Who leads, as far as this coordinator knows. Not one that has fallen silent.
     pub fn leader(&self) -> Option<CoordinatorId> {
-        use openraft::async_runtime::watch::WatchReceiver;
-        self.raft.metrics().borrow_watched().current_leader.map(CoordinatorId)
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        // One that was removed while it led still holds the vote by which it did.
+        let leader = metrics.current_leader.filter(|id| *id != self.me.0 || metrics.state.is_leader());
+        leader.map(CoordinatorId).filter(|id| self.roster.is_live(*id))
     }
 
-    /// Whether this coordinator leads.
+    /// Whether this coordinator believes that it leads.
     pub fn is_leader(&self) -> bool {
-        self.leader() == Some(self.me)
+        self.term_led().is_some()
+    }
+
+    /// The term in which this coordinator leads, as it believes.
+    pub(crate) fn term_led(&self) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.state.is_leader().then_some(metrics.current_term)
+    }
+
+    /// Whether this coordinator leads, and a majority has said so within the last moments.
+    pub(crate) fn surely_leads(&self) -> bool {
+        let acknowledged = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.state.is_leader() && metrics.last_quorum_acked.as_ref().is_some_and(|at| at.elapsed() < LEASE)
+        };
+        acknowledged || (self.is_leader() && self.is_alone())
     }
 
     /// Index of the last entry applied here.
@@ -119,11 +227,81 @@ impl Consensus {
         self.machine.applied_index()
     }
 
-    /// Stops taking part, makes the catalog durable and closes the log.
-    pub async fn shutdown(&self) {
+    /// Makes what was applied so far durable, so that the next start finds it without the log.
+    pub(crate) async fn checkpoint(&self) -> Result<()> {
+        self.machine.checkpoint().await
+    }
+
+    /// Takes over what the catalog, as far as it was applied here, says of where the others are.
+    /// Whether it lists this coordinator.
+    pub(crate) fn read_roster(&self) -> Result<Option<model::cluster::Coordinator>> {
+        let Answer::Cluster(view) = self.query_local(&Query::Cluster)? else { return Ok(None) };
+        view.coordinators.iter().for_each(|c| self.roster.listed(c.id, &c.address));
+        Ok(view.coordinators.into_iter().find(|c| c.id == self.me))
+    }
+
+    /// Tells the others where this coordinator is, until the leader has taken it down. Whether it is
+    /// one of the cluster's still.
+    pub(crate) async fn announce(&self, address: &str) -> Result<bool> {
+        let message = Announcement { head: self.roster.head(), address: address.into(), version: env!("CARGO_PKG_VERSION").into() };
+        let mut last = self.cannot();
+        for (id, _) in self.roster.all() {
+            let peer = peers::Peer { id, roster: self.roster.clone() };
+            match peer.call::<Announce>(Mode::Control, &message, bytes::Bytes::new(), ANNOUNCE).await {
+                Ok((announced, _)) => {
+                    announced.places.iter().for_each(|(id, address)| self.roster.hint(*id, address));
+                    return Ok(!announced.removed);
+                }
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+
+    /// `Invalid` unless a message is about this group, in a protocol that is spoken here.
+    pub(crate) fn check_head(&self, head: &wire::raft::Head) -> Result<()> {
+        head.check(types::GROUP)
+    }
+
+    /// Gives up transfers of snapshots that stopped half-way.
+    pub(crate) async fn sweep(&self) {
+        self.snapshots.sweep().await;
+    }
+
+    /// Lets another one lead, where there is one that can: for a stop that nobody notices.
+    pub(crate) async fn hand_over(&self) {
+        let best = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let voters = membership::group_of(&metrics).voters;
+            let matched = metrics.replication.as_ref().filter(|_| metrics.state.is_leader());
+            let others = matched.into_iter().flatten().filter(|(id, _)| {
+                let id = CoordinatorId(**id);
+                voters.contains(&id) && id != self.me && self.roster.is_live(id)
+            });
+            others.max_by_key(|(id, matched)| (matched.as_ref().map(|m| m.index), **id)).map(|(id, _)| *id)
+        };
+        let Some(best) = best else { return };
+        tracing::info!(to = best, "another coordinator takes over");
+        if self.raft.trigger().transfer_leader(best).await.is_ok() {
+            let wait = self.raft.wait(Some(HAND_OVER));
+            let other = wait.metrics(|m| m.current_leader.is_some_and(|l| l != self.me.0), "another leader").await;
+            if other.is_err() {
+                tracing::warn!("no other coordinator took over in time");
+            }
+        }
+    }
+
+    /// Takes no part any more; what was applied can still be read.
+    pub(crate) async fn leave(&self) {
         if let Err(e) = self.raft.shutdown().await {
             tracing::warn!(error = %e, "consensus did not stop cleanly");
         }
+    }
+
+    /// Stops taking part, makes the catalog durable and closes the log.
+    pub async fn shutdown(&self) {
+        self.leave().await;
         if let Err(e) = self.machine.checkpoint().await {
             tracing::warn!(error = %e, "the catalog could not be made durable at the end; the log has it");
         }

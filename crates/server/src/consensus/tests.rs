@@ -5,7 +5,7 @@
 use super::log::LogStore;
 use super::machine::Machine;
 use super::types::TypeConfig;
-use super::{CHECKPOINT_EVERY, Consensus};
+use super::{CHECKPOINT_EVERY, Consensus, Roster};
 use crate::store::Store;
 use env::Env;
 use model::account::Invite;
@@ -63,8 +63,13 @@ fn report(env: &Env, n: u64) -> Proposal {
     proposal(env, Command::Report { what: "test".into(), node: None, detail: n.to_string() })
 }
 
+async fn try_start(dir: &Path) -> model::Result<Consensus> {
+    let roster = Roster::new(env::real::env(), CoordinatorId(1));
+    Consensus::start(env::real::env(), dir, roster, CHECKPOINT_EVERY, true).await
+}
+
 async fn start(dir: &Path) -> Consensus {
-    Consensus::start(env::real::env(), dir, CoordinatorId(1), CHECKPOINT_EVERY).await.unwrap()
+    try_start(dir).await.unwrap()
 }
 
 async fn events(consensus: &Consensus) -> Vec<Event> {
@@ -158,7 +163,7 @@ async fn a_coordinator_with_half_of_its_state_does_not_vote() {
     let without_log = tempfile::tempdir().unwrap();
     copy(dir.path(), without_log.path());
     std::fs::remove_dir_all(without_log.path().join("log")).unwrap();
-    let refused = Consensus::start(env.clone(), without_log.path(), CoordinatorId(1), CHECKPOINT_EVERY).await.err().unwrap();
+    let refused = try_start(without_log.path()).await.err().unwrap();
     assert_eq!(refused.kind, Kind::Corrupt);
 
     let damaged = tempfile::tempdir().unwrap();
@@ -168,6 +173,6 @@ async fn a_coordinator_with_half_of_its_state_does_not_vote() {
     let mut bytes = std::fs::read(&segments[0]).unwrap();
     bytes[200] ^= 1;
     std::fs::write(&segments[0], bytes).unwrap();
-    let refused = Consensus::start(env, damaged.path(), CoordinatorId(1), CHECKPOINT_EVERY).await.err().unwrap();
+    let refused = try_start(damaged.path()).await.err().unwrap();
     assert_eq!(refused.kind, Kind::Corrupt);
 }

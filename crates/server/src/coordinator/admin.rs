@@ -1,8 +1,8 @@
 //! What operators ask for: the small things, each one command of the log, and who has accounts.
 
 use super::state::{State, confused};
-use model::Result;
 use model::command::{Answer, Command, Query};
+use model::{CoordinatorId, Error, Result};
 use wire::SessionToken;
 use wire::admin::{User, UsersRequest, UsersResponse};
 use wire::coordinator::Administration;
@@ -18,13 +18,34 @@ impl State {
             Administration::StopLayout => Command::PauseLayouts(true),
             Administration::ResumeLayout => Command::PauseLayouts(false),
             Administration::RemoveNode(node) => return self.remove_node(who.account, node).await,
-            Administration::RemoveCoordinator(id) => Command::RemoveCoordinator(id),
+            Administration::RemoveCoordinator(id) => {
+                self.can_do_without(id)?;
+                Command::RemoveCoordinator(id)
+            }
             Administration::Scrub => Command::RequestScrub,
             Administration::Thaw => Command::Thaw,
             Administration::SetPolicy { space, policy } => Command::SetSpacePolicy { space, policy },
             Administration::BackedUp => Command::NoteBackup,
         };
         self.propose(self.request_id(), Some(who.account), command).await.map(|_| ())
+    }
+
+    /// `Invalid`, with the reason, where those that would remain could not go on: a majority of them
+    /// must answer.
+    fn can_do_without(&self, id: CoordinatorId) -> Result<()> {
+        let voters = self.consensus.group().voters;
+        let remaining: Vec<CoordinatorId> = voters.iter().copied().filter(|v| *v != id).collect();
+        let silent: Vec<String> =
+            remaining.iter().filter(|v| !self.consensus.roster().is_live(**v)).map(|v| format!("coordinator-{v}")).collect();
+        let live = remaining.len() - silent.len();
+        if !voters.contains(&id) || live * 2 > remaining.len() || remaining.is_empty() {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "coordinator-{id} cannot be removed now: of the {} that would remain only {live} would answer, which is no majority",
+            remaining.len()
+        ))
+        .hint(format!("start {} first, or remove it instead", silent.join(" or "))))
     }
 
     /// Accounts, without what is sealed in them and without their login records.

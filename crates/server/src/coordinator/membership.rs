@@ -6,7 +6,7 @@
 
 use super::state::{Heard, State, confused};
 use model::account::{Invite, canonical_name};
-use model::cluster::{Device, Node, ServerRole, Token};
+use model::cluster::{Device, Node, Token};
 use model::command::{Answer, Command, Outcome, Query};
 use model::{Error, Hash, InviteId, NodeId, Result, TokenId};
 use transport::{CERTIFICATE_VALIDITY, InviteText, JoinToken, ServerId, check_join_proof};
@@ -65,26 +65,30 @@ impl State {
         if token.used || token.role != request.role || token.expires_ms <= self.env.now_ms() {
             return Err(denied());
         }
-        if request.role == ServerRole::Coordinator {
-            return Err(Error::invalid("further coordinators cannot join yet"));
-        }
         let command = Command::ConsumeToken { token: request.token, role: request.role, key: Hash::of(&request.key) };
         let outcome = self.command(command).await.map_err(|e| if e.kind == model::Kind::Denied { denied() } else { e })?;
         let Outcome::Joined { node, coordinator } = outcome else { return Err(confused()) };
-        let node = node.ok_or_else(confused)?;
-        let certificate = self.certify(node, &request.key)?;
-        tracing::info!(%node, "a node joined");
+        let id = match (node, coordinator) {
+            (Some(node), None) => ServerId::Node(node),
+            (None, Some(coordinator)) => ServerId::Coordinator(coordinator),
+            _ => return Err(confused()),
+        };
+        let certificate = self.certify(id, &request.key)?;
+        tracing::info!(%id, "a server joined");
+        let mut coordinators: Vec<_> = self.view().await?.coordinators.into_iter().map(|c| (c.id, c.address)).collect();
+        coordinators.retain(|(_, address)| !address.is_empty());
         Ok(JoinResponse {
             cluster: self.cluster,
             root: self.root.cert_der().to_vec().into(),
             certificate: certificate.into(),
-            node: Some(node),
+            node,
             coordinator,
+            coordinators,
         })
     }
 
-    fn certify(&self, node: NodeId, key: &[u8]) -> Result<Vec<u8>> {
-        self.root.issue(ServerId::Node(node), self.cluster, key, self.env.now_ms(), CERTIFICATE_VALIDITY)
+    fn certify(&self, id: ServerId, key: &[u8]) -> Result<Vec<u8>> {
+        self.root.issue(id, self.cluster, key, self.env.now_ms(), CERTIFICATE_VALIDITY)
     }
 
     /// A node lives. `node` is who its certificate says it is.
@@ -95,7 +99,7 @@ impl State {
         let view = self.view().await?;
         let known = view.nodes.iter().find(|n| n.id == node).ok_or_else(|| Error::denied("this node is not a member of the cluster"))?;
         let certificate = match request.renew.take() {
-            Some(key) if Hash::of(&key) == known.key => Some(self.certify(node, &key)?.into()),
+            Some(key) if Hash::of(&key) == known.key => Some(self.certify(ServerId::Node(node), &key)?.into()),
             Some(_) => return Err(Error::denied("a certificate is renewed for the same key only")),
             None => None,
         };
@@ -110,7 +114,7 @@ impl State {
         Ok(HeartbeatResponse {
             layouts: view.layouts,
             feed: totals.feed,
-            coordinators: view.coordinators.into_iter().map(|c| c.address).collect(),
+            coordinators: view.coordinators.into_iter().map(|c| c.address).filter(|a| !a.is_empty()).collect(),
             certificate,
             time_ms: view.time_ms,
             revision: view.revision,
@@ -159,7 +163,7 @@ impl State {
     }
 
     async fn addresses(&self) -> Result<Vec<String>> {
-        Ok(self.view().await?.coordinators.into_iter().map(|c| c.address).collect())
+        Ok(self.view().await?.coordinators.into_iter().map(|c| c.address).filter(|a| !a.is_empty()).collect())
     }
 }
 

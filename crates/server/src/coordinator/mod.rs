@@ -1,9 +1,9 @@
 //! A coordinator: the catalog behind consensus, and the services that clients and nodes call.
 //!
-//! The first start makes the cluster: its id, root, login keys, capability key, and the invite of
-//! its first admin, all in one command of the log. Later starts read them from the catalog. The
-//! server's own TLS key lives as long as the process; its certificate is issued by the root at each
-//! start and again before it expires.
+//! The first start of the first one makes the cluster: its id, root, login keys, capability key, and
+//! the invite of its first admin, all in one command of the log. Further ones join with a token, and get
+//! the catalog from the leader. Later starts read all that from the catalog. A coordinator's TLS key
+//! lives on its card; its certificate is issued by the root at each start and again before it expires.
 //!
 //! What a coordinator never does: hold a key that opens anything. This crate cannot name one.
 
@@ -13,11 +13,14 @@ mod access;
 mod admin;
 mod backoff;
 mod capability;
+mod card;
+mod clock;
 mod dummy;
 mod layouts;
 mod login;
 mod membership;
 mod opaque;
+mod part;
 mod quiet;
 mod register;
 mod service;
@@ -25,8 +28,9 @@ mod session;
 mod state;
 mod watch;
 
-use crate::consensus::{CHECKPOINT_EVERY, Consensus};
+use crate::consensus::{CHECKPOINT_EVERY, Consensus, Roster};
 use crate::running::{Stop, Tasks, lock_dir};
+use card::Card;
 use detector::Limits;
 use env::{DiskExt, Env};
 use membership::new_invite;
@@ -34,14 +38,22 @@ use model::account::canonical_name;
 use model::command::{Answer, Command, Genesis, Query};
 use model::{ClusterId, CoordinatorId, Error, Policy, PublicKey, Result};
 use opaque::Opaque;
+use part::Part;
 use service::CoordinatorService;
-use state::{Keys, State, confused};
+use state::{State, confused};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use transport::{CERTIFICATE_VALIDITY, ClusterRoot, InviteText, ServerId, ServerKey, TlsIdentity};
-use wire::coordinator::HelloResponse;
+use transport::{
+    CERTIFICATE_VALIDITY, ClientTls, ClusterRoot, InviteText, JoinToken, Pool, PoolConfig, ServerId, ServerKey, TlsIdentity, Trust,
+};
 
+/// Time to connect to another coordinator.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How long a start waits for a leader.
+const ELECTION: Duration = Duration::from_secs(3);
+/// How long a start waits for the catalog, after joining.
+const CATCH_UP: Duration = Duration::from_secs(15);
 /// How long before its certificate expires a server asks for another.
 pub(crate) const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long the first admin's invite is good.
@@ -56,6 +68,8 @@ pub struct CoordinatorConfig {
     pub listen: String,
     /// `host:port` that others connect to; by default the address listened on.
     pub advertise: Option<String>,
+    /// Join token, for the first start of a further coordinator; ignored when it is a member already.
+    pub join: Option<String>,
     /// Partition power of a new cluster.
     pub power: u8,
     /// Default policy of a new cluster.
@@ -75,6 +89,7 @@ impl CoordinatorConfig {
             dir: dir.into(),
             listen: listen.into(),
             advertise: None,
+            join: None,
             power: 16,
             policy: Policy::DEFAULT,
             root_invite_name: "admin".into(),
@@ -92,25 +107,41 @@ pub enum Coordinator {}
 pub struct Running {
     /// Address that others connect to.
     pub address: String,
+    /// Its id.
+    pub id: CoordinatorId,
     /// The cluster.
     pub cluster: ClusterId,
     /// Fingerprint of the cluster root (BLAKE3 of its certificate): what clients pin.
     pub fingerprint: model::Hash,
     /// Invite of the first admin, as long as nobody has registered. Secret.
     pub invite: Option<String>,
+    /// Whether it has the catalog. Where it does not, it is still catching up.
+    pub caught_up: bool,
+    consensus: Consensus,
     stop: Stop,
 }
 
 impl Running {
-    /// Stops serving and closes the catalog, within 5 s.
+    /// Lets another one lead, stops serving and closes the catalog, within 6 s.
     pub async fn shutdown(self) {
+        self.consensus.hand_over().await;
         self.stop.stop().await;
+    }
+
+    /// Whether this coordinator leads the group, as it believes.
+    pub fn leads(&self) -> bool {
+        self.consensus.is_leader()
+    }
+
+    /// Index of the last change that was applied here: the same change has the same everywhere.
+    pub fn applied_index(&self) -> u64 {
+        self.consensus.applied_index()
     }
 }
 
 impl Coordinator {
     /// Starts a coordinator; answers when it serves. `Conflict` when another process uses its
-    /// folder, `Unavailable` when the address cannot be listened on.
+    /// folder, `Unavailable` when the address cannot be listened on, `Denied` when the token is refused.
     pub async fn start(env: Env, config: CoordinatorConfig) -> Result<Running> {
         let lock = lock_dir(&env, &config.dir).await?;
         let listener = env
@@ -120,38 +151,113 @@ impl Coordinator {
             .map_err(|e| Error::unavailable(format!("cannot listen on {}: {e}", config.listen)).hint("choose another --listen"))?;
         let bound = listener.local_addr().map_err(|e| Error::unavailable(format!("no address: {e}")))?;
         let address = config.advertise.clone().unwrap_or_else(|| bound.to_string());
-        let me = CoordinatorId(1);
-        let consensus = Consensus::start(env.clone(), &config.dir, me, config.checkpoint_every).await?;
-        let genesis = match stored(&consensus).await? {
-            Some(genesis) => genesis,
-            None => found(&env, &consensus, &config, &address).await?,
-        };
-        let root = ClusterRoot::load(&genesis.root_cert, &genesis.root_key)?;
-        let fingerprint = root.fingerprint();
-        let key = ServerKey::generate(&env)?;
-        let certificate = root.issue(ServerId::Coordinator(me), genesis.cluster, key.spki(), env.now_ms(), CERTIFICATE_VALIDITY)?;
-        let identity = TlsIdentity::new(&env, root.cert_der(), &certificate, &key)?;
-        let keys = Keys {
-            root,
-            opaque: Opaque::load(&genesis.opaque_setup, genesis.cluster)?,
-            capability: ed25519_dalek::SigningKey::from_bytes(&genesis.capability_seed),
-        };
-        let state = Arc::new(State::new(env.clone(), consensus, genesis.cluster, me, address.clone(), keys, config.limits));
-        let invite = pending_invite(&state, &config).await?;
+
+        let (card, consensus) = take_seat(&env, &config, &address).await?;
+        let key = ServerKey::load(&card.key)?;
+        let identity = TlsIdentity::new(&env, &card.root, &card.certificate, &key)?;
+        let tls = ClientTls::new(&env, Trust::Root(card.root.to_vec()), Some(identity.clone()))?;
+        let pool = PoolConfig { connect: CONNECT, ..PoolConfig::default() };
+        consensus.roster().connect(Pool::new(env.clone(), tls, pool, None));
+        let (me, cluster, fingerprint) = (card.id, card.cluster, model::Hash::of(&card.root));
+        let part = Arc::new(Part::new(env.clone(), consensus.clone(), &card, address.clone(), config.limits));
+        if let Some(genesis) = part.genesis()? {
+            part.open(&genesis)?;
+        }
+
         let mut tasks = Tasks::new(&env);
-        let service = Arc::new(CoordinatorService(state.clone()));
-        tasks.serve(listener, identity.clone(), service, transport::Limits { max_body: service::COMMIT_BYTES, ..Default::default() });
-        tasks.background(watch::run(state.clone()));
-        tasks.background(renew(state.clone(), identity, key));
-        tracing::info!(%address, cluster = %genesis.cluster, "coordinator serves");
-        let consensus = state.consensus.clone();
-        let stop = tasks.into_stop(async move { consensus.shutdown().await }, vec![lock]);
-        Ok(Running { address, cluster: genesis.cluster, fingerprint, invite, stop })
+        let service = Arc::new(CoordinatorService(part.clone()));
+        let limits = transport::Limits { max_body: service::PEER_BYTES, ..Default::default() };
+        tasks.serve(listener, identity.clone(), service, limits);
+        let (keeping, serving, spki) = (part.clone(), part.clone(), key.spki().to_vec());
+        let card_file = card::file(&config.dir);
+        tasks.background(async move { keeping.keep_place(card, card_file).await });
+        tasks.background(async move { serving.serve_catalog(identity, spki).await });
+        let closing = consensus.clone();
+        let stop = tasks.into_stop(async move { closing.shutdown().await }, vec![lock]);
+
+        let caught_up = settled(&env, &part).await;
+        let invite = match part.state() {
+            Ok(state) => pending_invite(state, &config).await?,
+            Err(_) => None,
+        };
+        tracing::info!(%address, %cluster, id = %me, caught_up, "coordinator serves");
+        Ok(Running { address, id: me, cluster, fingerprint, invite, caught_up, consensus, stop })
     }
 }
 
-async fn stored(consensus: &Consensus) -> Result<Option<Box<Genesis>>> {
-    match consensus.query(Query::Genesis).await? {
+/// Waits for the catalog, and for a leader, for as long as that takes normally: then a start that
+/// returns has a coordinator to show that can be asked. Whether the catalog is here.
+async fn settled(env: &Env, part: &Part) -> bool {
+    let ready = async {
+        while part.state().is_err() || part.consensus.leader().is_none() {
+            env.sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let patience = if part.state().is_ok() { ELECTION } else { CATCH_UP };
+    env.timeout(patience, ready).await;
+    part.state().is_ok()
+}
+
+/// A coordinator's card and its part in the group: what they were, or by joining, or, in a fresh
+/// folder without a token, by making a cluster.
+async fn take_seat(env: &Env, config: &CoordinatorConfig, address: &str) -> Result<(Card, Consensus)> {
+    let file = card::file(&config.dir);
+    let token = config.join.as_deref().map(JoinToken::parse).transpose()?;
+    let used = env.disk.exists(&config.dir.join("catalog.redb"));
+    let (card, joined) = match (Card::read(env, &file).await?, token) {
+        (Some(card), token) => {
+            if token.is_some() {
+                tracing::info!(id = %card.id, "this coordinator is a member already: the join token is not used");
+            }
+            (Some(card), false)
+        }
+        (None, Some(_)) if used => {
+            return Err(Error::invalid(format!("{} holds a catalog already: it cannot join a cluster", config.dir.display()))
+                .hint("choose an empty folder for --dir"));
+        }
+        (None, Some(token)) => {
+            let card = Card::join(env, &token).await?;
+            tracing::info!(id = %card.id, "joined the cluster");
+            (Some(card), true)
+        }
+        (None, None) => (None, false),
+    };
+    let me = card.as_ref().map_or(CoordinatorId(1), |card| card.id);
+    let roster = Roster::new(env.clone(), me);
+    if let Some(card) = &card {
+        card.peers.iter().for_each(|(id, address)| roster.hint(*id, address));
+    }
+    if let Some(card) = card.as_ref().filter(|_| joined) {
+        card.write(env, &file).await?;
+    }
+    let consensus = Consensus::start(env.clone(), &config.dir, roster, config.checkpoint_every, card.is_none()).await?;
+    let genesis = match (stored(&consensus)?, &card) {
+        (Some(genesis), _) => genesis,
+        (None, Some(card)) => return Ok((card.clone(), consensus)),
+        (None, None) => {
+            let genesis = match consensus.query(Query::Genesis).await? {
+                Answer::Genesis(Some(genesis)) => genesis,
+                _ => found(env, &consensus, config, address).await?,
+            };
+            // From here on every start finds it, whoever leads.
+            consensus.checkpoint().await?;
+            genesis
+        }
+    };
+    let card = match card {
+        Some(mut card) => {
+            card.certify(env, &ClusterRoot::load(&genesis.root_cert, &genesis.root_key)?)?;
+            card
+        }
+        None => Card::issue(env, &genesis, me)?,
+    };
+    card.write(env, &file).await?;
+    Ok((card, consensus))
+}
+
+/// The catalog's first row, as far as it was applied here.
+fn stored(consensus: &Consensus) -> Result<Option<Box<Genesis>>> {
+    match consensus.query_local(&Query::Genesis)? {
         Answer::Genesis(genesis) => Ok(genesis),
         _ => Err(confused()),
     }
@@ -204,7 +310,7 @@ async fn found(env: &Env, consensus: &Consensus, config: &CoordinatorConfig, add
     };
     consensus.propose(proposal).await?;
     tracing::info!(%cluster, policy = %config.policy, power = config.power, "a new cluster is made");
-    stored(consensus).await?.ok_or_else(confused)
+    stored(consensus)?.ok_or_else(confused)
 }
 
 fn invite_file(config: &CoordinatorConfig) -> PathBuf {
@@ -218,7 +324,7 @@ async fn write_invite(env: &Env, config: &CoordinatorConfig, text: &str) -> Resu
 
 /// The first admin's invite, as long as nobody has registered; after that its file goes.
 async fn pending_invite(state: &State, config: &CoordinatorConfig) -> Result<Option<String>> {
-    let Answer::Totals(totals) = state.ask(Query::Totals).await? else { return Err(confused()) };
+    let Answer::Totals(totals) = state.consensus.query_local(&Query::Totals)? else { return Err(confused()) };
     let (disk, path, unused) = (state.env.disk.clone(), invite_file(config), totals.accounts == 0);
     let text = state.env.blocking(move || {
         let text = disk.read(&path).ok().filter(|_| unused);
@@ -230,30 +336,17 @@ async fn pending_invite(state: &State, config: &CoordinatorConfig) -> Result<Opt
     Ok(text.await.and_then(|bytes| String::from_utf8(bytes).ok()))
 }
 
-/// Renews this coordinator's own certificate before it expires.
-async fn renew(state: Arc<State>, identity: Arc<TlsIdentity>, key: ServerKey) {
+/// Renews this coordinator's own certificate before it expires. The card gets it at the next start.
+async fn renew(state: Arc<State>, identity: Arc<TlsIdentity>, spki: Vec<u8>) {
     loop {
         state.env.sleep(Duration::from_secs(3600)).await;
         let now = state.env.now_ms();
         if identity.not_after_ms() > now + RENEW_BEFORE.as_millis() as u64 {
             continue;
         }
-        let fresh = state.root.issue(ServerId::Coordinator(state.me), state.cluster, key.spki(), now, CERTIFICATE_VALIDITY);
+        let fresh = state.root.issue(ServerId::Coordinator(state.me), state.cluster, &spki, now, CERTIFICATE_VALIDITY);
         if let Err(e) = fresh.and_then(|certificate| identity.replace(&certificate)) {
             tracing::warn!(error = %e, "the certificate could not be renewed");
         }
-    }
-}
-
-impl State {
-    pub async fn hello(&self) -> Result<HelloResponse> {
-        let leader = if self.consensus.is_leader() { Some(self.address.clone()) } else { None };
-        Ok(HelloResponse {
-            protocol: wire::PROTOCOL,
-            software: env!("CARGO_PKG_VERSION").into(),
-            cluster: self.cluster,
-            leader,
-            root: self.root.cert_der().to_vec().into(),
-        })
     }
 }

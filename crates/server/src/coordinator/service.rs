@@ -1,21 +1,24 @@
 //! What a coordinator answers, path by path. The exchanges, and who may call them, are described in
 //! `wire::coordinator`.
 
-use super::state::State;
+use super::part::Part;
 use crate::rpc::{answer, unknown};
 use futures::future::BoxFuture;
-use model::{Error, NodeId, Result};
+use model::{CoordinatorId, Error, NodeId, Result};
 use std::sync::Arc;
 use transport::{Connection, Peer, Request, Response, Service};
 use wire::Rpc;
 use wire::admin::ListUsers;
 use wire::coordinator::*;
+use wire::raft::{Announce, Append, Snapshot};
 
 /// The service of a coordinator.
-pub(crate) struct CoordinatorService(pub Arc<State>);
+pub(crate) struct CoordinatorService(pub Arc<Part>);
 
 /// Longest commit: 256 rows of 16 KiB with 256 manifests of 24 KiB, and what stands around them.
 pub(crate) const COMMIT_BYTES: usize = 11 << 20;
+/// Longest message of another coordinator: an entry with a commit in it, and what stands around it.
+pub(crate) const PEER_BYTES: usize = COMMIT_BYTES + (1 << 20);
 /// Longest message of any other kind.
 const MESSAGE_BYTES: usize = 64 << 10;
 
@@ -24,19 +27,36 @@ impl Service for CoordinatorService {
         Box::pin(self.route(request))
     }
 
-    /// Only a commit is long: rows of many files with their inline content.
-    fn max_body(&self, path: &str, _: &Connection) -> usize {
-        if path == Propose::PATH { COMMIT_BYTES } else { MESSAGE_BYTES }
+    /// Only a commit is long: rows of many files with their inline content; and what coordinators
+    /// say to each other.
+    fn max_body(&self, path: &str, connection: &Connection) -> usize {
+        match path {
+            Propose::PATH => COMMIT_BYTES,
+            Append::PATH | Snapshot::PATH if matches!(connection.peer, Peer::Coordinator(_)) => PEER_BYTES,
+            _ => MESSAGE_BYTES,
+        }
     }
 }
 
 impl CoordinatorService {
     async fn route(&self, request: Request) -> Result<Response> {
-        let s = &self.0;
+        let part = &self.0;
         let connection = request.connection.clone();
+        if request.path == Hello::PATH {
+            return answer::<Hello, _>(&request, |theirs| part.hello(theirs)).await;
+        }
+        if let Peer::Coordinator(from) = connection.peer
+            && let Some(answer) = part.consensus.answer_peer(from, &request).await
+        {
+            return answer;
+        }
+        if request.path == Announce::PATH {
+            let from = coordinator(&connection.peer)?;
+            return answer::<Announce, _>(&request, |r| part.on_announce(from, r)).await;
+        }
+        let s = part.state()?;
         let address = connection.remote.ip();
         match request.path.as_str() {
-            Hello::PATH => answer::<Hello, _>(&request, |_| s.hello()).await,
             LoginStart::PATH => answer::<LoginStart, _>(&request, |r| s.login_start(r, address)).await,
             LoginFinish::PATH => answer::<LoginFinish, _>(&request, |r| s.login_finish(r)).await,
             RegisterStart::PATH => answer::<RegisterStart, _>(&request, |r| s.register_start(r, address)).await,
@@ -83,6 +103,16 @@ fn node(peer: &Peer) -> Result<NodeId> {
         Peer::Node(id) => Ok(*id),
         Peer::Coordinator(_) | Peer::Anonymous => {
             Err(Error::denied("only nodes of the cluster, known by their certificate, may call this"))
+        }
+    }
+}
+
+/// The coordinator at the other end.
+fn coordinator(peer: &Peer) -> Result<CoordinatorId> {
+    match peer {
+        Peer::Coordinator(id) => Ok(*id),
+        Peer::Node(_) | Peer::Anonymous => {
+            Err(Error::denied("only coordinators of the cluster, known by their certificate, may call this"))
         }
     }
 }

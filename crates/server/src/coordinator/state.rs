@@ -2,6 +2,7 @@
 //! lost at any time without harm: logins begin again, caches fill again, heartbeats come every second.
 
 use super::backoff::Backoff;
+use super::clock::Moment;
 use super::detector::{Limits, Steadiness};
 use super::layouts::{Placed, PlacedKey};
 use super::login::Logins;
@@ -26,8 +27,6 @@ pub(crate) struct State {
     pub consensus: Consensus,
     pub cluster: ClusterId,
     pub me: CoordinatorId,
-    /// Address that others connect to.
-    pub address: String,
     pub root: ClusterRoot,
     pub opaque: Opaque,
     /// Signs capabilities and upload grants. Secret.
@@ -35,14 +34,21 @@ pub(crate) struct State {
     /// From which the rows of accounts that do not exist are made. Secret.
     pub dummies: [u8; 32],
     pub limits: Limits,
-    /// Monotonic time of the start.
-    pub started: Duration,
     memory: Mutex<Memory>,
 }
 
-/// The short memory.
+/// The short memory. It begins anew whenever this coordinator begins to lead: what it remembered of
+/// an earlier time, others may have changed since.
 #[derive(Default)]
 pub(crate) struct Memory {
+    /// The term in which this coordinator leads or last led.
+    term: Option<u64>,
+    /// Monotonic time from which it leads: nobody was silent here before.
+    pub since: Duration,
+    /// Both clocks at that time.
+    pub began: Option<Moment>,
+    /// Whether it was reported that the wall clock is not believed.
+    pub jump_told: bool,
     pub backoff: Backoff,
     pub logins: Logins,
     pub sessions: Sessions,
@@ -70,16 +76,28 @@ pub(crate) struct Keys {
 }
 
 impl State {
-    pub fn new(env: Env, consensus: Consensus, cluster: ClusterId, me: CoordinatorId, address: String, keys: Keys, limits: Limits) -> Self {
+    pub fn new(env: Env, consensus: Consensus, cluster: ClusterId, me: CoordinatorId, keys: Keys, limits: Limits) -> Self {
         let Keys { root, opaque, capability } = keys;
         let dummies = blake3::derive_key("shardkeep 2026 rows of accounts that do not exist", capability.as_bytes());
-        let started = env.clock.monotonic();
-        State { env, consensus, cluster, me, address, root, opaque, capability, dummies, limits, started, memory: Mutex::default() }
+        State { env, consensus, cluster, me, root, opaque, capability, dummies, limits, memory: Mutex::default() }
     }
 
     /// The short memory. Never held across an await.
     pub fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        let term = self.consensus.term_led();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if term.is_some() && memory.term != term {
+            *memory = Memory { term, since: self.now(), began: Some(Moment::of(&self.env)), ..Memory::default() };
+        }
+        memory
+    }
+
+    /// The time to propose, and by how many milliseconds this machine's clock differs from it where it is
+    /// not believed.
+    pub fn log_time(&self) -> (u64, Option<i64>) {
+        let now = Moment::of(&self.env);
+        let began = self.memory().began;
+        began.map_or((now.wall_ms, None), |began| began.believed(now))
     }
 
     pub fn now(&self) -> Duration {
@@ -93,7 +111,7 @@ impl State {
 
     /// Changes the catalog in the name of an account (`None`: of the servers themselves).
     pub async fn propose(&self, request: RequestId, account: Option<AccountId>, command: Command) -> Result<Outcome> {
-        self.consensus.propose(Proposal { request, account, command, time_ms: self.env.now_ms() }).await
+        self.consensus.propose(Proposal { request, account, command, time_ms: self.log_time().0 }).await
     }
 
     /// Changes the catalog in the name of the servers, under a fresh idempotence key.

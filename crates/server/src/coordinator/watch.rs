@@ -24,6 +24,7 @@ pub(crate) async fn run(state: Arc<State>) {
         if !state.consensus.is_leader() {
             continue;
         }
+        state.watch_clock().await;
         if let Err(e) = state.detect().await {
             tracing::debug!(error = %e, "the failure detector could not do its round");
         }
@@ -40,6 +41,16 @@ pub(crate) async fn run(state: Arc<State>) {
 }
 
 impl State {
+    /// Says once that this machine's clock has jumped and is not believed.
+    async fn watch_clock(&self) {
+        let (_, jump) = self.log_time();
+        let Some(jump) = jump.filter(|_| !std::mem::replace(&mut self.memory().jump_told, true)) else { return };
+        let hours = jump.unsigned_abs() / 3_600_000;
+        let way = if jump > 0 { "ahead" } else { "back" };
+        let detail = format!("the clock of coordinator-{} jumped {way} by {hours} h: it is not believed; set it right", self.me);
+        self.event("coordinator", "clock-jump", None, detail).await;
+    }
+
     async fn detect(&self) -> Result<()> {
         self.observe().await?;
         for report in self.reports().await? {
@@ -59,7 +70,7 @@ impl State {
         let memory = &mut *self.memory();
         memory.steadiness.retain(|id, _| nodes.iter().any(|n| n.id == *id));
         for node in nodes {
-            let silent = now.saturating_sub(memory.heard.get(&node.id).map_or(self.started, |h| h.at));
+            let silent = now.saturating_sub(memory.heard.get(&node.id).map_or(memory.since, |h| h.at));
             memory.steadiness.entry(node.id).or_default().observe(&self.limits, now, silent);
         }
         Ok(())
@@ -73,8 +84,8 @@ impl State {
         let now = self.now();
         let memory = self.memory();
         let report = |n: &model::cluster::Node| {
-            // After a restart silence begins anew: nobody is down because this coordinator was.
-            let silent = now.saturating_sub(memory.heard.get(&n.id).map_or(self.started, |h| h.at));
+            // Heartbeats went to whoever led before: silence begins when this coordinator begins to lead.
+            let silent = now.saturating_sub(memory.heard.get(&n.id).map_or(memory.since, |h| h.at));
             let flapping = memory.steadiness.get(&n.id).is_some_and(|s| s.is_flapping(now));
             let standing = Standing { stored: n.state, member: members.contains(&n.id), draining: n.draining, leaving: n.leaving };
             let joined = !n.devices.is_empty();
@@ -104,7 +115,8 @@ impl State {
                 }
             })
             .collect();
-        let coordinators = cluster.coordinators.iter().map(|c| (c.id, c.id == self.me || Some(c.id) == cluster.leader)).collect();
-        Ok(StatusResponse { cluster, totals, nodes, coordinators })
+        let coordinators = cluster.coordinators.iter().map(|c| (c.id, self.consensus.roster().is_live(c.id))).collect();
+        let learners = self.consensus.group().learners.into_iter().collect();
+        Ok(StatusResponse { cluster, totals, nodes, coordinators, learners })
     }
 }

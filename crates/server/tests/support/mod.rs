@@ -19,6 +19,7 @@ use seal::keys::SigningKey;
 use seal::login::{Login, Registration};
 use seal::password::Password;
 use seal::space::OpenSpace;
+use server::consensus::CHECKPOINT_EVERY;
 use server::coordinator::detector::Limits;
 use server::coordinator::{self, Coordinator, CoordinatorConfig};
 use server::node::{self, Node, NodeConfig};
@@ -48,6 +49,7 @@ pub struct Cluster {
     pub invite: String,
     pub coordinator: Option<coordinator::Running>,
     pub nodes: Vec<Option<node::Running>>,
+    pub checkpoint_every: u64,
 }
 
 impl Cluster {
@@ -58,13 +60,19 @@ impl Cluster {
 
     /// A coordinator alone, in a world of the test's own.
     pub async fn start_in(env: Env) -> Self {
-        Self::start_with(env, None).await
+        Self::start_as(env, |_| ()).await
     }
 
     async fn start_with(env: Env, out: Option<Duration>) -> Self {
+        Self::start_as(env, |config| config.limits.out = out).await
+    }
+
+    /// The same, told otherwise.
+    pub async fn start_as(env: Env, otherwise: impl FnOnce(&mut CoordinatorConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Self::config(dir.path().join("c"), "127.0.0.1:0");
-        config.limits.out = out;
+        otherwise(&mut config);
+        let checkpoint_every = config.checkpoint_every;
         let coordinator = Coordinator::start(env.clone(), config).await.unwrap();
         Cluster {
             env,
@@ -75,6 +83,7 @@ impl Cluster {
             invite: coordinator.invite.clone().unwrap(),
             coordinator: Some(coordinator),
             nodes: Vec::new(),
+            checkpoint_every,
         }
     }
 
@@ -84,9 +93,13 @@ impl Cluster {
     }
 
     fn config(dir: PathBuf, listen: &str) -> CoordinatorConfig {
+        Self::config_with(dir, listen, CHECKPOINT_EVERY)
+    }
+
+    pub fn config_with(dir: PathBuf, listen: &str, checkpoint_every: u64) -> CoordinatorConfig {
         // Shorter limits of silence than the real ones, so that tests need not wait for those.
         let limits = Limits { suspect: Duration::from_secs(2), down: Duration::from_secs(4), out: None };
-        CoordinatorConfig { power: 4, limits, ..CoordinatorConfig::new(dir, listen) }
+        CoordinatorConfig { power: 4, limits, checkpoint_every, ..CoordinatorConfig::new(dir, listen) }
     }
 
     /// A coordinator, its admin, and four nodes with their layout.

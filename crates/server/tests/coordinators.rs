@@ -1,0 +1,375 @@
+//! Three coordinators: they join, agree, and go on when one of them is gone.
+
+mod support;
+
+use env::Env;
+use model::cluster::{Event, ServerRole};
+use model::command::{Answer, Command, Outcome, Query};
+use model::{Error, Kind, RequestId, Result};
+use server::consensus::CHECKPOINT_EVERY;
+use server::coordinator::{self, Coordinator};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use support::*;
+use transport::{Mode, Pool, Target};
+use wire::coordinator::*;
+use wire::{Authed, Rpc};
+
+/// Coordinators in one process, each in its own folder and at its own port, and their admin.
+struct Group {
+    env: Env,
+    cluster: Cluster,
+    admin: User,
+    /// By number of the folder; the first one is the founder's.
+    running: Vec<Option<coordinator::Running>>,
+    addresses: Vec<String>,
+    pool: Pool,
+}
+
+impl Group {
+    /// So many coordinators, all of them voters.
+    async fn of(size: usize) -> Self {
+        let mut group = Self::with_checkpoints(CHECKPOINT_EVERY).await;
+        for _ in 1..size {
+            group.join().await;
+        }
+        group.wait_for(size).await;
+        group
+    }
+
+    async fn with_checkpoints(every: u64) -> Self {
+        let env = env::real::env();
+        let mut cluster = Cluster::start_as(env.clone(), |config| config.checkpoint_every = every).await;
+        let admin = cluster.register(&cluster.invite.clone()).await.unwrap();
+        let first = cluster.coordinator.take().unwrap();
+        let (addresses, pool) = (vec![first.address.clone()], cluster.pool());
+        Group { env, cluster, admin, running: vec![Some(first)], addresses, pool }
+    }
+
+    fn config(&self, i: usize, listen: &str) -> coordinator::CoordinatorConfig {
+        let name = if i == 0 { "c".to_string() } else { format!("c{i}") };
+        Cluster::config_with(self.cluster.dir.path().join(name), listen, self.cluster.checkpoint_every)
+    }
+
+    async fn token(&self) -> String {
+        let request = CreateTokenRequest { role: ServerRole::Coordinator, valid_ms: 3_600_000, replace: None };
+        self.rpc::<CreateToken, _>(request).await.unwrap().text
+    }
+
+    /// One more joins.
+    async fn join(&mut self) -> usize {
+        let i = self.running.len();
+        let config = coordinator::CoordinatorConfig { join: Some(self.token().await), ..self.config(i, "127.0.0.1:0") };
+        let running = Coordinator::start(self.env.clone(), config).await.unwrap();
+        assert!(running.caught_up, "it has the catalog when its start returns");
+        self.addresses.push(running.address.clone());
+        self.running.push(Some(running));
+        i
+    }
+
+    async fn stop(&mut self, i: usize) {
+        self.running[i].take().unwrap().shutdown().await;
+    }
+
+    /// As a crash: nobody is told, nothing is handed over.
+    fn kill(&mut self, i: usize) {
+        drop(self.running[i].take().unwrap());
+    }
+
+    async fn start(&mut self, i: usize) {
+        // A killed one may still be letting go of its folder and port.
+        for _ in 0..50 {
+            match Coordinator::start(self.env.clone(), self.config(i, &self.addresses[i])).await {
+                Ok(running) => return self.running[i] = Some(running),
+                Err(e) if matches!(e.kind, Kind::Unavailable | Kind::Conflict) => self.env.sleep(Duration::from_millis(100)).await,
+                Err(e) => panic!("{e:?}"),
+            }
+        }
+        panic!("coordinator {i} does not start");
+    }
+
+    fn leader(&self) -> Option<usize> {
+        self.running.iter().position(|r| r.as_ref().is_some_and(|r| r.leads()))
+    }
+
+    async fn at<R: Rpc>(&self, i: usize, request: &R::Request) -> Result<R::Response>
+    where
+        R::Request: Sync,
+    {
+        self.pool.rpc::<R>(&Target::coordinator(&self.addresses[i]).with(Mode::Control), request, SOON).await
+    }
+
+    /// As a client does: whichever answers, tried again for 20 s.
+    async fn rpc<R: Rpc<Request = Authed<T>>, T: Sync>(&self, request: T) -> Result<R::Response>
+    where
+        R::Request: Sync,
+    {
+        let request = Authed { session: self.admin.session, request };
+        let mut last = Error::unavailable("nobody");
+        for _ in 0..400 {
+            for (i, running) in self.running.iter().enumerate() {
+                if running.is_none() {
+                    continue;
+                }
+                match self.at::<R>(i, &request).await {
+                    Err(e) if e.kind == Kind::Unavailable => last = e,
+                    answer => return answer,
+                }
+            }
+            self.env.sleep(Duration::from_millis(50)).await;
+        }
+        Err(last)
+    }
+
+    async fn status(&self) -> StatusResponse {
+        self.rpc::<Status, _>(()).await.unwrap()
+    }
+
+    /// Waits until so many coordinators answer, and all have a vote.
+    async fn wait_for(&self, size: usize) {
+        eventually(&self.env, "all coordinators vote and answer", || async {
+            let status = self.status().await;
+            status.coordinators.len() == size && status.coordinators.iter().all(|(_, up)| *up) && status.learners.is_empty()
+        })
+        .await;
+    }
+
+    /// One change under a request id of its own: notes of the account, numbered.
+    async fn write(&self, seq: u64) -> Result<Outcome> {
+        let state = model::account::StateRecord { seq, ..self.admin.account.state.clone() };
+        let command = Command::PutState { account: self.admin.account.id, state };
+        let request = ProposeRequest { request: RequestId::new(self.env.now_ms(), self.env.random()), command };
+        self.rpc::<Propose, _>(request).await?
+    }
+
+    async fn events(&self) -> Vec<Event> {
+        match self.rpc::<Ask, _>(Query::Events { after: 0, limit: 1000 }).await.unwrap() {
+            Answer::Events(events) => events,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn coordinators_join_and_get_a_vote() {
+    let group = Group::of(3).await;
+    let status = group.status().await;
+    let listed: Vec<(u64, String)> = status.cluster.coordinators.iter().map(|c| (c.id.0, c.address.clone())).collect();
+    assert_eq!(listed, [(1, group.addresses[0].clone()), (2, group.addresses[1].clone()), (3, group.addresses[2].clone())]);
+    assert_eq!(status.cluster.leader.map(|l| l.0), Some(1));
+    // A follower says who leads, and does not pretend to know.
+    let session = group.admin.session;
+    let refused = group.at::<Ask>(1, &Authed { session, request: Query::Cluster }).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::Unavailable);
+    assert_eq!(refused.message, format!("coordinator-2 does not lead: coordinator-1 at {} does", group.addresses[0]));
+    let hello = group.at::<Hello>(2, &wire::PROTOCOL).await.unwrap();
+    assert_eq!((hello.leader, hello.leads), (Some(group.addresses[0].clone()), false));
+    let hello = group.at::<Hello>(0, &wire::PROTOCOL).await.unwrap();
+    assert_eq!((hello.leader, hello.leads), (Some(group.addresses[0].clone()), true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_go_on_when_the_leader_is_killed_and_none_is_lost_or_doubled() {
+    let mut group = Group::of(3).await;
+    let mut seq = group.admin.account.state.seq;
+    for round in 0..2 {
+        for _ in 0..20 {
+            seq += 1;
+            // `Conflict` would mean that an earlier one was applied twice, or not at all.
+            assert_eq!(group.write(seq).await, Ok(Outcome::Done), "round {round}, write {seq}");
+        }
+        let leader = group.leader().unwrap();
+        group.kill(leader);
+        let start = group.env.clock.monotonic();
+        seq += 1;
+        assert_eq!(group.write(seq).await, Ok(Outcome::Done));
+        let pause = group.env.clock.monotonic() - start;
+        assert!(pause < Duration::from_secs(5), "writes paused for {pause:?}");
+        group.start(leader).await;
+        group.wait_for(3).await;
+    }
+    let Answer::Cluster(_) = group.rpc::<Ask, _>(Query::Cluster).await.unwrap() else { panic!("no view") };
+    let whoami = group.rpc::<WhoAmI, _>(()).await.unwrap();
+    assert_eq!(whoami.account.state.seq, seq);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_three_start_again() {
+    let mut group = Group::of(3).await;
+    let seq = group.admin.account.state.seq + 1;
+    group.write(seq).await.unwrap();
+    for i in 0..3 {
+        group.kill(i);
+    }
+    for i in 0..3 {
+        group.start(i).await;
+    }
+    assert_eq!(group.rpc::<WhoAmI, _>(()).await.unwrap().account.state.seq, seq);
+    group.wait_for(3).await;
+    group.write(seq + 1).await.unwrap();
+    // In peace as well.
+    for i in 0..3 {
+        group.stop(i).await;
+    }
+    for i in 0..3 {
+        group.start(i).await;
+    }
+    assert_eq!(group.rpc::<WhoAmI, _>(()).await.unwrap().account.state.seq, seq + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_stops_hands_over() {
+    let mut group = Group::of(3).await;
+    let leader = group.leader().unwrap();
+    group.stop(leader).await;
+    assert!(group.leader().is_some_and(|other| other != leader), "another one leads when the stop is done");
+    let seq = group.admin.account.state.seq + 1;
+    group.write(seq).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_survivor_says_what_it_cannot_do() {
+    let mut group = Group::of(3).await;
+    let session = group.admin.session;
+    let leader = group.leader().unwrap();
+    for i in (0..3).filter(|i| *i != leader) {
+        group.kill(i);
+    }
+    let refused = |e: Error| {
+        assert_eq!(e.kind, Kind::Unavailable);
+        let why = "this coordinator reaches 1 of 3 coordinators, no majority: it can neither change the catalog nor vouch for it";
+        (e.message == why).then_some(e.hint.unwrap_or_default())
+    };
+    // It still believes that it leads, and must not hang.
+    let start = group.env.clock.monotonic();
+    group.at::<Ask>(leader, &Authed { session, request: Query::Cluster }).await.unwrap_err();
+    assert!(group.env.clock.monotonic() - start < Duration::from_secs(7));
+    eventually(&group.env, "the reason is named", || async {
+        let e = group.at::<Ask>(leader, &Authed { session, request: Query::Cluster }).await.unwrap_err();
+        refused(e).is_some_and(|hint| hint.starts_with("start coordinator-") && hint.contains(" or "))
+    })
+    .await;
+    assert!(!group.at::<Hello>(leader, &wire::PROTOCOL).await.unwrap().leads);
+    // One more is a majority.
+    let other = (leader + 1) % 3;
+    group.start(other).await;
+    group.write(group.admin.account.state.seq + 1).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_far_behind_gets_a_snapshot() {
+    let mut group = Group::with_checkpoints(20).await;
+    group.join().await;
+    group.join().await;
+    group.wait_for(3).await;
+    let behind = (0..3).find(|i| Some(*i) != group.leader()).unwrap();
+    group.kill(behind);
+    let mut seq = group.admin.account.state.seq;
+    // More than the log keeps: 20 entries, after a snapshot each 100.
+    for _ in 0..400 {
+        seq += 1;
+        group.write(seq).await.unwrap();
+    }
+    group.start(behind).await;
+    let leader = group.leader().unwrap();
+    eventually(&group.env, "it has caught up", || async {
+        group.running[behind].as_ref().unwrap().applied_index() + 20 >= group.running[leader].as_ref().unwrap().applied_index()
+    })
+    .await;
+    // It counts: with it and one other the catalog goes on, and it can lead.
+    let third = (0..3).find(|i| *i != behind && *i != leader).unwrap();
+    group.kill(leader);
+    seq += 1;
+    group.write(seq).await.unwrap();
+    assert!(group.running[third].is_some());
+    let whoami = group.rpc::<WhoAmI, _>(()).await.unwrap();
+    assert_eq!(whoami.account.state.seq, seq);
+    // A newcomer to a purged log gets one, too.
+    group.start(leader).await;
+    group.wait_for(3).await;
+    group.join().await;
+    group.wait_for(4).await;
+    let left = std::fs::read_dir(group.cluster.dir.path().join(format!("c{behind}").trim_end_matches('0'))).unwrap();
+    let left: Vec<String> = left.map(|e| e.unwrap().file_name().into_string().unwrap()).filter(|n| n.starts_with("incoming-")).collect();
+    assert_eq!(left, Vec::<String>::new(), "nothing is left of the transfer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_was_removed_is_out_and_says_so() {
+    let mut group = Group::of(3).await;
+    let session = group.admin.session;
+    let gone = group.leader().unwrap();
+    let id = group.running[gone].as_ref().unwrap().id;
+    group.rpc::<Administer, _>(Administration::RemoveCoordinator(id)).await.unwrap();
+    eventually(&group.env, "another one leads a group of two", || async {
+        let Ok(status) = group.rpc::<Status, _>(()).await else { return false };
+        status.coordinators.len() == 2 && status.cluster.leader.is_some_and(|l| l != id)
+    })
+    .await;
+    eventually(&group.env, "the removed one says so", || async {
+        let e = group.at::<Ask>(gone, &Authed { session, request: Query::Cluster }).await.unwrap_err();
+        e.kind == Kind::Unavailable && e.message == format!("coordinator-{id} was removed from the cluster and serves nothing any more")
+    })
+    .await;
+    // It never votes: with one of the two that remain down, there is no majority, whatever it does.
+    let remaining: Vec<usize> = (0..3).filter(|i| *i != gone).collect();
+    group.kill(remaining[1]);
+    group.env.sleep(Duration::from_secs(4)).await;
+    let e = group.at::<Ask>(remaining[0], &Authed { session, request: Query::Cluster }).await.unwrap_err();
+    assert!(e.message.contains("reaches 1 of 2 coordinators"), "{e}");
+    group.start(remaining[1]).await;
+    // Started again, it learns that it is out.
+    group.kill(gone);
+    group.start(gone).await;
+    eventually(&group.env, "the removed one says so again", || async {
+        let e = group.at::<Ask>(gone, &Authed { session, request: Query::Cluster }).await.unwrap_err();
+        e.message.contains("was removed from the cluster")
+    })
+    .await;
+    let events: BTreeSet<String> = group.events().await.into_iter().map(|e| e.what).collect();
+    assert!(events.contains("coordinator-joined") && events.contains("coordinator-removed"), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_would_leave_no_majority_is_refused() {
+    let mut group = Group::of(3).await;
+    let leader = group.leader().unwrap();
+    let (dead, alive) = ((leader + 1) % 3, (leader + 2) % 3);
+    let id = |group: &Group, i: usize| group.running[i].as_ref().unwrap().id;
+    let (dead_id, alive_id) = (id(&group, dead), id(&group, alive));
+    group.kill(dead);
+    eventually(&group.env, "it is seen to be down", || async {
+        group.status().await.coordinators.iter().any(|(id, up)| *id == dead_id && !up)
+    })
+    .await;
+    let refused = group.rpc::<Administer, _>(Administration::RemoveCoordinator(alive_id)).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::Invalid);
+    assert!(refused.message.contains("of the 2 that would remain only 1 would answer"), "{refused}");
+    // The dead one may go, and another one takes its place under a number of its own.
+    group.rpc::<Administer, _>(Administration::RemoveCoordinator(dead_id)).await.unwrap();
+    let new = group.join().await;
+    assert_eq!(id(&group, new).0, 4);
+    group.wait_for(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_with_a_catalog_does_not_join_and_a_node_token_makes_no_coordinator() {
+    let group = Group::of(1).await;
+    let node_token = group.admin.token(None).await;
+    let config = coordinator::CoordinatorConfig { join: Some(node_token), ..group.config(7, "127.0.0.1:0") };
+    let refused = Coordinator::start(group.env.clone(), config).await.err().unwrap();
+    assert_eq!((refused.kind, refused.message.as_str()), (Kind::Denied, "this join token is not for a coordinator"));
+
+    let other = Cluster::start().await;
+    let dir = other.dir.path().join("c");
+    drop(other.coordinator);
+    std::fs::remove_file(dir.join("coordinator")).unwrap();
+    group.env.sleep(Duration::from_millis(300)).await;
+    let config =
+        coordinator::CoordinatorConfig { join: Some(group.token().await), ..coordinator::CoordinatorConfig::new(&dir, "127.0.0.1:0") };
+    let refused = Coordinator::start(group.env.clone(), config).await.err().unwrap();
+    assert_eq!(refused.kind, Kind::Invalid, "{refused}");
+    // Without a token it goes on as the lone coordinator of the first version that it may be.
+    let again = Coordinator::start(group.env.clone(), coordinator::CoordinatorConfig::new(&dir, "127.0.0.1:0")).await.unwrap();
+    assert_eq!(again.id.0, 1);
+}
