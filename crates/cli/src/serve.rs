@@ -18,9 +18,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// What a process says that is asked for a second coordinator.
-pub const ONE_COORDINATOR: &str = "several coordinators are not yet supported: a cluster has one";
-
 /// Which server.
 #[derive(Debug, Subcommand)]
 pub enum Serve {
@@ -61,8 +58,9 @@ pub struct CoordinatorArgs {
     /// A node that was silent for so long is given up, and its shards are rebuilt elsewhere: such as 30m, 2h, or never
     #[arg(long, default_value = "30m", value_name = "TIME", value_parser = out_after)]
     pub out_after: OutAfter,
-    /// Not yet: join a cluster as a further coordinator
-    #[arg(long, hide = true, value_name = "TOKEN")]
+    /// Join token of a further coordinator, needed for its first start; @FILE or - (standard input) keeps it out
+    /// of the process list
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true, conflicts_with_all = ["partition_power", "policy"])]
     pub join: Option<String>,
 }
 
@@ -110,16 +108,18 @@ pub async fn run(cx: Context, serve: Serve) -> Result<Done, Failure> {
 }
 
 async fn coordinator(cx: Context, args: CoordinatorArgs) -> Result<Done, Failure> {
-    if args.join.is_some() {
-        return Err(Error::invalid(ONE_COORDINATOR).into());
-    }
     check_addresses(&args.listen)?;
+    let mut end = End::new(&cx.env, args.listen.until_stdin_ends);
+    let join = match &args.join {
+        Some(text) => Some(token(&cx.env, text).await?),
+        None => None,
+    };
     let mut config = CoordinatorConfig::new(&args.dir, kept_address(&cx.env, &args.dir, &args.listen.listen).await);
     config.advertise = args.listen.advertise;
     config.power = args.partition_power.unwrap_or(config.power);
     config.policy = args.policy.unwrap_or(config.policy);
     config.limits.out = args.out_after.0;
-    let mut end = End::new(&cx.env, args.listen.until_stdin_ends);
+    config.join = join.map(|token| token.to_string());
     let Some(running) = end.or(Coordinator::start(cx.env.clone(), config)).await else { return Ok(OK) };
     let running = running?;
     keep_address(&cx.env, &args.dir, &running.address).await?;
@@ -127,10 +127,14 @@ async fn coordinator(cx: Context, args: CoordinatorArgs) -> Result<Done, Failure
         "ready": true,
         "role": "coordinator",
         "address": running.address,
+        "coordinator": running.id.to_string(),
         "cluster": running.cluster.to_string(),
         "fingerprint": running.fingerprint.to_string(),
     });
     let mut text = format!("{} coordinator serves at {}", cx.out.green("✓"), cx.out.bold(&running.address));
+    if !running.caught_up {
+        text += "\n  it does not have the catalog yet, and is waiting for the coordinator that leads";
+    }
     if let Some(invite) = &running.invite {
         add(&mut ready, "invite", json!(invite));
         text += &format!("\n\nThe cluster is new. Make its first account, an admin:\n\n  shardkeep register {invite}\n");

@@ -192,8 +192,10 @@ fn chunks(total: u64, parity: u8, levels: &BTreeMap<u8, u64>, lost: u64) -> Chun
 }
 
 fn catalog_survivable(status: &StatusResponse) -> usize {
-    let all = status.cluster.coordinators.len();
-    let up = status.coordinators.iter().filter(|(_, up)| *up).count();
+    // Those that are catching up do not count yet.
+    let voters = || status.coordinators.iter().filter(|(id, _)| !status.learners.contains(id));
+    let all = voters().count();
+    let up = voters().filter(|(_, up)| *up).count();
     up.saturating_sub(all / 2 + 1)
 }
 

@@ -65,8 +65,13 @@ fn cluster(nodes: u64) -> (StatusResponse, Layout) {
         life: Default::default(),
     };
     let totals = Totals { chunks: 100, feed: 7, ..Default::default() };
-    let status =
-        StatusResponse { cluster: view, totals, nodes: (1..=nodes).map(heard).collect(), coordinators: vec![(CoordinatorId(1), true)] };
+    let status = StatusResponse {
+        cluster: view,
+        totals,
+        nodes: (1..=nodes).map(heard).collect(),
+        coordinators: vec![(CoordinatorId(1), true)],
+        learners: Vec::new(),
+    };
     let devices =
         (1..=nodes).map(|n| DeviceInfo { device: DeviceId([n as u8; 16]), node: NodeId(n), zone: String::new(), capacity: 1000 }).collect();
     let slots: Vec<u16> = (0..8u64).flat_map(|p| (0..4u64).map(move |i| ((p + i) % nodes) as u16)).collect();

@@ -7,7 +7,7 @@ use crate::units;
 use clap::Args;
 use client::Client;
 use model::cluster::{Node, NodeState};
-use model::{Epoch, Layout, NodeId, Result};
+use model::{CoordinatorId, Epoch, Layout, NodeId, Result};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -106,6 +106,15 @@ fn state_word(state: NodeState) -> &'static str {
     }
 }
 
+/// `up`, `down`, or `learner`: it answers, and has no vote yet.
+fn coordinator_state(status: &StatusResponse, id: CoordinatorId) -> &'static str {
+    match status.coordinators.iter().any(|(other, up)| *other == id && *up) {
+        true if status.learners.contains(&id) => "learner",
+        true => "up",
+        false => "down",
+    }
+}
+
 fn report_of(status: &StatusResponse, node: NodeId) -> Option<&NodeReport> {
     status.nodes.iter().find(|r| r.node == node)
 }
@@ -144,12 +153,11 @@ fn document(picture: &Picture) -> Value {
         })
     };
     let coordinator = |c: &model::cluster::Coordinator| {
-        let up = status.coordinators.iter().any(|(id, up)| *id == c.id && *up);
         json!({
             "id": c.id.to_string(),
             "address": c.address,
             "leader": status.cluster.leader == Some(c.id),
-            "state": if up { "up" } else { "down" },
+            "state": coordinator_state(status, c.id),
         })
     };
     let chunks = &report.chunks;
@@ -232,8 +240,14 @@ fn text(cx: &Context, picture: &Picture) {
 
     out.line("");
     for c in &status.cluster.coordinators {
-        let leads = if status.cluster.leader == Some(c.id) { ", leads" } else { "" };
-        out.line(&format!("coordinator {} at {}{leads}", c.id, c.address));
+        let address = if c.address.is_empty() { "an address that it has not said yet" } else { &c.address };
+        let line = format!("coordinator {} at {address}", c.id);
+        out.line(&match coordinator_state(status, c.id) {
+            "down" => out.red(&format!("{line}, down")),
+            "learner" => out.yellow(&format!("{line}, catching up")),
+            _ if status.cluster.leader == Some(c.id) => format!("{line}, leads"),
+            _ => line,
+        });
     }
     if status.cluster.coordinators.len() == 1 {
         out.line(&out.dim("  the only one: while it is down nothing can be read or written, and its folder is not to be lost"));

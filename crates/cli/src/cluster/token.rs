@@ -2,11 +2,10 @@
 
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
-use crate::serve::ONE_COORDINATOR;
 use crate::units;
 use clap::{Args, ValueEnum};
+use model::NodeId;
 use model::cluster::ServerRole;
-use model::{Error, NodeId};
 use serde_json::json;
 use std::time::Duration;
 
@@ -15,8 +14,7 @@ use std::time::Duration;
 pub enum Role {
     /// A storage server
     Node,
-    /// Not yet: a further coordinator
-    #[value(hide = true)]
+    /// A further coordinator
     Coordinator,
 }
 
@@ -40,10 +38,14 @@ pub fn node_id(text: &str) -> Result<NodeId, String> {
 }
 
 pub async fn run(cx: Context, args: TokenArgs) -> Result<Done, Failure> {
-    if args.role == Role::Coordinator {
-        return Err(Error::invalid(ONE_COORDINATOR).into());
-    }
-    let (token, expires_ms) = cx.client().await?.create_token(ServerRole::Node, args.expires, args.replace).await?;
+    let role = match args.role {
+        Role::Node => ServerRole::Node,
+        Role::Coordinator if args.replace.is_some() => {
+            return Err(Failure::usage("--replace is for nodes: a lost coordinator is removed with cluster remove coordinator-N"));
+        }
+        Role::Coordinator => ServerRole::Coordinator,
+    };
+    let (token, expires_ms) = cx.client().await?.create_token(role, args.expires, args.replace).await?;
     let expires = units::rfc3339_ms(expires_ms);
     if cx.out.json() {
         cx.out.object(&json!({ "token": token, "expires": expires }));
@@ -52,8 +54,9 @@ pub async fn run(cx: Context, args: TokenArgs) -> Result<Done, Failure> {
     // The token alone on standard output: `TOKEN=$(shardkeep cluster token node)`.
     cx.out.line(&token);
     let replacing = args.replace.map(|n| format!(" It takes over what node-{n} held.")).unwrap_or_default();
-    cx.out.note(&format!("\nGood for one node, until {expires}.{replacing} On its machine:"));
-    cx.out.note("  shardkeep serve node --dir DIR --listen HOST:PORT --join TOKEN");
+    let server = if args.role == Role::Node { "node" } else { "coordinator" };
+    cx.out.note(&format!("\nGood for one {server}, until {expires}.{replacing} On its machine:"));
+    cx.out.note(&format!("  shardkeep serve {server} --dir DIR --listen HOST:PORT --join TOKEN"));
     Ok(OK)
 }
 
