@@ -60,6 +60,13 @@ impl Cluster {
         self.dir.path().join(format!("n{i}"))
     }
 
+    /// Room for one more node; its place.
+    pub fn add_place(&mut self) -> usize {
+        self.nodes.push(None);
+        self.addresses.push("127.0.0.1:0".into());
+        self.nodes.len() - 1
+    }
+
     pub async fn start_node(&mut self, i: usize, join: Option<String>) -> Result<NodeId> {
         let config = NodeConfig { join, capacity: Some(8 << 30), ..NodeConfig::new(self.node_dir(i), self.addresses[i].clone()) };
         let node = Node::start(self.env.clone(), config).await?;

@@ -1,0 +1,193 @@
+//! Changes of the layout as users live through them: while shards move, files are written and read, and
+//! at the end every shard is where it belongs and nowhere else.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use client::{Client, Put, PutOptions, Source};
+use model::{Kind, NodeId};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use support::*;
+use wire::coordinator::ChangeRequest;
+
+const CHUNK: usize = model::chunk::CHUNK_SIZE;
+/// Longest wait for a change to end.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn add(node: NodeId) -> ChangeRequest {
+    ChangeRequest { add: vec![node], ..ChangeRequest::default() }
+}
+
+fn drain(node: NodeId) -> ChangeRequest {
+    ChangeRequest { drain: vec![node], ..ChangeRequest::default() }
+}
+
+/// Waits until no change is under way and no node has anything left to fetch or to hand over.
+async fn settled(cluster: &Cluster, owner: &Client) {
+    let all = async {
+        loop {
+            let status = owner.status().await.unwrap();
+            let busy = |n: &wire::coordinator::NodeReport| {
+                let up = matches!(
+                    n.state,
+                    model::cluster::NodeState::Up | model::cluster::NodeState::Draining | model::cluster::NodeState::Joining
+                );
+                up && n.heartbeat.as_ref().is_none_or(|h| h.repair.shards + h.repair.surplus > 0 || h.repair.whole_to < status.totals.feed)
+            };
+            if status.cluster.changes.is_empty() && !status.nodes.iter().any(busy) {
+                return;
+            }
+            cluster.env.sleep(Duration::from_millis(200)).await;
+        }
+    };
+    if cluster.env.timeout(PATIENCE, all).await.is_none() {
+        let status = owner.status().await.unwrap();
+        let nodes: Vec<_> = status.nodes.iter().map(|n| (n.node, n.state, n.heartbeat.as_ref().map(|h| (&h.repair, &h.layouts)))).collect();
+        panic!("not settled: changes {:?}, feed {}, nodes {nodes:#?}", status.cluster.changes, status.totals.feed);
+    }
+}
+
+/// Everything reads back, and every shard is at its place.
+async fn whole(owner: &Client, files: &[(String, Vec<u8>)]) {
+    for (path, bytes) in files {
+        assert!(owner.read(path).await.unwrap() == *bytes, "{path}");
+    }
+    let report = owner.verify(&at("/"), true, true, Arc::new(())).await.unwrap();
+    assert_eq!((report.degraded, report.lost, report.corrupt), (0, 0, 0), "{:?}", report.problems);
+}
+
+async fn some_files(owner: &Client, name: &str, count: u64) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for i in 0..count {
+        let (path, bytes) = (format!("/{name}{i}"), noise(i + 1, 100_000 + (i as usize % 4) * CHUNK));
+        owner.put_bytes(&path, bytes.clone()).await.unwrap();
+        files.push((path, bytes));
+    }
+    files
+}
+
+/// Writes and reads until told to stop; what was written.
+async fn use_it(owner: Client, stop: Arc<AtomicBool>) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for i in 0u64.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let (path, bytes) = (format!("/during{i}"), noise(1000 + i, 200_000 + (i as usize % 2) * CHUNK));
+        owner.put_bytes(&path, bytes.clone()).await.unwrap();
+        files.push((path, bytes));
+        let (path, bytes) = &files[files.len() / 2];
+        assert!(owner.read(path).await.unwrap() == *bytes, "{path}");
+    }
+    files
+}
+
+async fn join(cluster: &mut Cluster, owner: &Client) -> (usize, NodeId) {
+    let (token, _) = owner.create_token(model::cluster::ServerRole::Node, Duration::from_secs(600), None).await.unwrap();
+    let i = cluster.add_place();
+    (i, cluster.start_node(i, Some(token)).await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fifth_node_comes_in_while_files_are_written_and_read() {
+    let (mut cluster, owner) = Cluster::start(4).await;
+    let mut files = some_files(&owner, "f", 12).await;
+    let (_, fifth) = join(&mut cluster, &owner).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let during = tokio::join!(use_it(owner.clone(), stop.clone()), async {
+        let plan = owner.apply_layout(add(fifth)).await.unwrap();
+        assert_eq!(plan.widths[0].moved, plan.widths[0].minimum);
+        assert_eq!(owner.apply_layout(add(fifth)).await.unwrap_err().kind, Kind::Conflict);
+        while !owner.status().await.unwrap().cluster.changes.is_empty() {
+            cluster.env.sleep(Duration::from_millis(200)).await;
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    files.extend(during.0);
+    settled(&cluster, &owner).await;
+    whole(&owner, &files).await;
+    let status = owner.status().await.unwrap();
+    let shards = |node| -> u64 {
+        let report = status.nodes.iter().find(|n| n.node == node).unwrap();
+        report.heartbeat.as_ref().unwrap().devices.iter().map(|d| d.shards).sum()
+    };
+    let all: u64 = status.nodes.iter().map(|n| shards(n.node)).sum();
+    assert_eq!(all, status.totals.chunks * 4, "each shard lies in one place");
+    assert!(shards(fifth) > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_drained_and_two_others_may_die_afterwards() {
+    let (mut cluster, owner) = Cluster::start(4).await;
+    let (_, fifth) = join(&mut cluster, &owner).await;
+    owner.apply_layout(add(fifth)).await.unwrap();
+    settled(&cluster, &owner).await;
+    let files = some_files(&owner, "f", 12).await;
+    owner.apply_layout(drain(NodeId(2))).await.unwrap();
+    settled(&cluster, &owner).await;
+    whole(&owner, &files).await;
+    let status = owner.status().await.unwrap();
+    let drained = status.nodes.iter().find(|n| n.node == NodeId(2)).unwrap();
+    assert_eq!(drained.heartbeat.as_ref().unwrap().devices.iter().map(|d| d.shards).sum::<u64>(), 0);
+    cluster.stop_node(1).await;
+    cluster.stop_node(0).await;
+    cluster.stop_node(2).await;
+    for (path, bytes) in &files {
+        assert!(owner.read(path).await.unwrap() == *bytes, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_stands_in_for_a_node_that_is_away_and_hands_over_when_it_is_back() {
+    let (mut cluster, owner) = Cluster::start(4).await;
+    let (_, fifth) = join(&mut cluster, &owner).await;
+    owner.apply_layout(add(fifth)).await.unwrap();
+    settled(&cluster, &owner).await;
+    cluster.stop_node(0).await;
+    let mut files = Vec::new();
+    for i in 0..8u64 {
+        let (path, bytes) = (format!("/s{i}"), noise(i, 3_000_000));
+        let put = vec![Put { source: Source::Bytes(bytes.clone()), remote: at(&path) }];
+        let report = owner.put(put, PutOptions::default(), Arc::new(())).await.unwrap();
+        assert!(report.failed.is_empty() && !report.degraded, "full redundancy with a stand-in: {report:?}");
+        files.push((path, bytes));
+    }
+    // Two more may die: what stands in is found.
+    cluster.stop_node(1).await;
+    for (path, bytes) in &files {
+        assert!(owner.read(path).await.unwrap() == *bytes, "{path}");
+    }
+    cluster.start_node(0, None).await.unwrap();
+    cluster.start_node(1, None).await.unwrap();
+    settled(&cluster, &owner).await;
+    whole(&owner, &files).await;
+    let status = owner.status().await.unwrap();
+    // Brought by the stand-ins or fetched from them, whoever was first, and not decoded anew.
+    let repairs = || status.nodes.iter().filter_map(|n| n.heartbeat.as_ref()).map(|h| &h.repair);
+    assert!(repairs().map(|r| r.handed_over).sum::<u64>() > 0, "{:?}", repairs().collect::<Vec<_>>());
+    assert!(repairs().all(|r| r.healed == r.copied), "{:?}", repairs().collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_can_be_stopped_and_resumed_and_survives_restarts() {
+    let (mut cluster, owner) = Cluster::start(4).await;
+    let mut files = some_files(&owner, "f", 10).await;
+    let (i, fifth) = join(&mut cluster, &owner).await;
+    owner.apply_layout(add(fifth)).await.unwrap();
+    owner.administer(wire::coordinator::Administration::StopLayout).await.unwrap();
+    files.extend(some_files(&owner, "stopped", 4).await);
+    for (path, bytes) in &files {
+        assert!(owner.read(path).await.unwrap() == *bytes, "{path}");
+    }
+    assert!(owner.status().await.unwrap().cluster.changes[0].stopped);
+    cluster.restart_coordinator().await;
+    cluster.stop_node(i).await;
+    cluster.start_node(i, None).await.unwrap();
+    assert!(owner.status().await.unwrap().cluster.changes[0].stopped);
+    owner.administer(wire::coordinator::Administration::ResumeLayout).await.unwrap();
+    settled(&cluster, &owner).await;
+    whole(&owner, &files).await;
+}
