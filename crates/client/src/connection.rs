@@ -2,6 +2,7 @@
 //! answer, and what the cluster looks like at present.
 
 use crate::pace::Paces;
+use crate::profile::Profile;
 use bytes::Bytes;
 use env::Env;
 use model::cluster::{Capability, ClusterView, Node};
@@ -33,6 +34,8 @@ pub struct Cluster {
     pub(crate) env: Env,
     pool: Pool,
     session: Option<SessionToken>,
+    /// Where layouts are kept from one run to the next.
+    profile: Option<Profile>,
     holder: Arc<Holder>,
     state: Mutex<State>,
     pub(crate) paces: Paces,
@@ -83,12 +86,18 @@ impl OnConnect for Holder {
 
 impl Cluster {
     /// Connects to nothing yet. `session` is needed by all but login and registration.
-    pub(crate) fn new(env: &Env, trust: Trust, coordinators: Vec<String>, session: Option<SessionToken>) -> Result<Self> {
+    pub(crate) fn new(
+        env: &Env,
+        trust: Trust,
+        coordinators: Vec<String>,
+        session: Option<SessionToken>,
+        profile: Option<Profile>,
+    ) -> Result<Self> {
         let holder = Arc::new(Holder(SigningKey::generate(&mut env.rand())));
         let tls = ClientTls::new(env, trust, None)?;
         let pool = Pool::new(env.clone(), tls, PoolConfig::default(), Some(holder.clone()));
         let state = State { coordinators, view: None, layouts: BTreeMap::new(), reading: None };
-        Ok(Cluster { env: env.clone(), pool, session, holder, state: Mutex::new(state), paces: Paces::new(env.clone()) })
+        Ok(Cluster { env: env.clone(), pool, session, profile, holder, state: Mutex::new(state), paces: Paces::new(env.clone()) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -182,6 +191,11 @@ impl Cluster {
         if let Some(layout) = self.state().layouts.get(&width) {
             return Ok(layout.clone());
         }
+        if let Some(layout) = self.cached(width).await? {
+            let layouts = Arc::new(self.with_earlier(layout).await?);
+            self.state().layouts.insert(width, layouts.clone());
+            return Ok(layouts);
+        }
         let start = self.env.clock.monotonic();
         loop {
             let missing = match self.ask(Query::Layout(width)).await {
@@ -189,6 +203,10 @@ impl Cluster {
                     layout.check()?;
                     if layout.width != width {
                         return Err(unexpected());
+                    }
+                    if let Some(profile) = self.profile.clone() {
+                        let (kept, life) = (layout.clone(), self.view(false).await?.life);
+                        self.env.blocking(move || profile.cache_layout(&life, &kept)).await;
                     }
                     let layouts = Arc::new(self.with_earlier(layout).await?);
                     self.state().layouts.insert(width, layouts.clone());
@@ -211,9 +229,21 @@ impl Cluster {
         }
     }
 
+    /// The layout kept from an earlier run, if it is the current one still.
+    async fn cached(&self, width: u8) -> Result<Option<Layout>> {
+        let Some(profile) = self.profile.clone() else { return Ok(None) };
+        let view = self.view(true).await?;
+        let life = view.life;
+        let Some(layout) = self.env.blocking(move || profile.cached_layout(&life, width)).await else { return Ok(None) };
+        Ok(Some(layout).filter(|l| view.layouts.contains(&(width, l.epoch)) && view.power == l.power))
+    }
+
     /// A layout with those before it at whose places shards may still lie.
     async fn with_earlier(&self, current: Layout) -> Result<Layouts> {
-        let view = self.view(true).await?;
+        let mut view = self.view(false).await?;
+        if !view.layouts.contains(&(current.width, current.epoch)) {
+            view = self.view(true).await?;
+        }
         let change = view.changes.iter().find(|c| c.width == current.width && c.to == current.epoch);
         let mut earlier = Vec::new();
         for epoch in change.map(|c| c.from.as_slice()).unwrap_or_default().iter().rev() {

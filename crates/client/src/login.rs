@@ -47,7 +47,7 @@ async fn contact(env: &Env, trust: Trust, coordinators: Vec<String>) -> Result<C
         Trust::Root(root) => Hash::of(root),
         Trust::Fingerprint(fingerprint) => *fingerprint,
     };
-    let cluster = Cluster::new(env, trust, coordinators.clone(), None)?;
+    let cluster = Cluster::new(env, trust, coordinators.clone(), None, None)?;
     let mut last = Error::unavailable("no coordinator is known");
     for address in &coordinators {
         let connected = cluster.pool().connect_once(&Target::coordinator(address.clone()), CALL).await;

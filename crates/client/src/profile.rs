@@ -11,7 +11,8 @@
 use env::{DiskExt, Env};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
-use model::{ClusterId, Error, Hash, Result, cbor};
+use model::cluster::CatalogLife;
+use model::{ClusterId, Error, Hash, Layout, Result, cbor};
 use std::path::{Path, PathBuf};
 use wire::SessionToken;
 use zeroize::Zeroizing;
@@ -151,6 +152,21 @@ impl Profile {
         Ok(dir)
     }
 
+    /// The layout of a width as it was last seen, if there is one that makes sense. It is long, and
+    /// changes rarely.
+    pub(crate) fn cached_layout(&self, life: &CatalogLife, width: u8) -> Option<Layout> {
+        let bytes = self.read(&layout_file(life, width)).ok()?;
+        let layout: Layout = cbor::from_slice(&bytes).ok()?;
+        (layout.check().is_ok() && layout.width == width).then_some(layout)
+    }
+
+    /// Keeps a layout for next time. A disk that does not take it costs no more than asking again.
+    pub(crate) fn cache_layout(&self, life: &CatalogLife, layout: &Layout) {
+        if let Err(e) = self.write(&layout_file(life, layout.width), &cbor::to_vec(layout)) {
+            tracing::debug!(error = %e, "a layout is not kept for next time");
+        }
+    }
+
     /// A file of the profile.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
@@ -173,4 +189,10 @@ impl Profile {
     fn damaged(&self, name: &str) -> Error {
         Error::corrupt(format!("{} is damaged or of another version", self.dir.join(name).display())).hint("shardkeep login --user NAME")
     }
+}
+
+/// Epochs mean something within one life of the catalog only.
+fn layout_file(life: &CatalogLife, width: u8) -> String {
+    let [a, b, c, d, ..] = life.incarnation;
+    format!("layout-{width}-{a:02x}{b:02x}{c:02x}{d:02x}")
 }

@@ -81,7 +81,8 @@ impl Client {
         let mut info = profile.info()?;
         let session = profile.session()?;
         let unlocked = Unlocked::import_session(&session.keys)?;
-        let cluster = Cluster::new(&env, Trust::Root(info.root.to_vec()), info.coordinators.clone(), Some(session.token))?;
+        let cluster =
+            Cluster::new(&env, Trust::Root(info.root.to_vec()), info.coordinators.clone(), Some(session.token), Some(profile.clone()))?;
         let WhoAmIResponse { account, .. } = cluster.authed::<WhoAmI, _>(()).await?;
         if account.id != unlocked.account() || account.identity.fingerprint() != unlocked.fingerprint() {
             return Err(Error::corrupt("the servers show another account than the one that logged in here"));
