@@ -24,7 +24,7 @@ mod tx;
 mod tests;
 
 pub use apply::apply;
-pub use life::RESTORE_GAP;
+pub use life::{RESTORE_GAP, last_coordinator};
 pub use query::query;
 
 /// Results of commands are kept so long, in milliseconds of log time; older requests are refused.

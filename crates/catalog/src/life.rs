@@ -6,6 +6,7 @@
 //! another incarnation, freezes collection, and goes on well beyond every number that may have been
 //! given out between the backup and the loss.
 
+use crate::row::Counters;
 use crate::tx::{Step, Tx};
 use crate::{key, query};
 use model::cluster::{CatalogLife, Coordinator};
@@ -76,7 +77,7 @@ impl Tx<'_> {
     /// The first command after a restore.
     pub(crate) fn restored(&mut self, incarnation: [u8; 16], coordinator: &Coordinator) -> Step<Outcome> {
         let others: Vec<Coordinator> = self.rows(&key::coordinators())?;
-        let highest = others.iter().map(|c| c.id.0).max().unwrap_or(0).max(self.counters.last_coordinator);
+        let highest = highest(&others, self.counters.last_coordinator);
         if coordinator.id.0 <= highest {
             return Err(Error::invalid(format!("coordinator {} was there before: a restore makes a new one", coordinator.id)).into());
         }
@@ -105,6 +106,16 @@ impl Tx<'_> {
         self.event("catalog-restored", None, format!("{detail}: collection is frozen until cluster thaw"))?;
         Ok(Outcome::Done)
     }
+}
+
+fn highest(coordinators: &[Coordinator], given_out: u64) -> u64 {
+    coordinators.iter().map(|c| c.id.0).max().unwrap_or(0).max(given_out)
+}
+
+/// The highest id that a coordinator of this catalog ever had.
+pub fn last_coordinator(kv: &dyn crate::kv::Kv) -> model::Result<u64> {
+    let counters: Counters = query::get(kv, &key::counters())?.unwrap_or_default();
+    Ok(highest(&query::rows(kv, &key::coordinators())?, counters.last_coordinator))
 }
 
 /// The life of a catalog, for whoever asks.

@@ -10,6 +10,7 @@ pub mod profile;
 
 mod admin;
 mod audit;
+mod backup;
 mod connection;
 mod login;
 mod pace;
@@ -30,6 +31,7 @@ mod upload;
 mod verify;
 
 pub use audit::{Chain, Verified};
+pub use backup::{BackupInfo, BackupReader, BackupReport, BackupRows, check_passphrase, rows_of};
 pub use connection::Cluster;
 pub use download::{Get, GetReport, Reader};
 pub use login::{Address, invite_name};

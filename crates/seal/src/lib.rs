@@ -16,6 +16,7 @@ pub mod login;
 pub mod password;
 
 pub mod account;
+pub mod backup;
 pub mod recovery;
 
 pub mod grant;

@@ -1,6 +1,7 @@
 //! `cluster`: for those who look after the servers.
 
 mod audit;
+mod backup;
 mod events;
 mod invite;
 mod report;
@@ -32,6 +33,10 @@ pub enum Cluster {
     /// Check the log of events, or export it
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Write the catalog to a file that only a passphrase opens
+    Backup(backup::BackupArgs),
+    /// Make a fresh coordinator from a backup, on this machine
+    Restore(backup::RestoreArgs),
     /// Who has an account, and how much it uses
     Users,
     /// Check every shard on every node now
@@ -54,6 +59,8 @@ pub async fn run(cx: Context, command: Cluster) -> Result<Done, Failure> {
             Cluster::Invite(args) => invite::run(cx, args).await,
             Cluster::Events(args) => events::run(cx, args).await,
             Cluster::Audit(args) => audit::run(cx, args).await,
+            Cluster::Backup(args) => backup::backup(cx, args).await,
+            Cluster::Restore(args) => backup::restore(cx, args).await,
             Cluster::Users => users::run(cx).await,
             Cluster::Scrub(args) => scrub::run(cx, args).await,
             Cluster::Thaw(args) => thaw::run(cx, args).await,

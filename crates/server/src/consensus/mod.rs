@@ -10,6 +10,7 @@ mod log;
 mod machine;
 mod membership;
 mod peers;
+mod restore;
 mod roster;
 mod runtime;
 mod snapshot;
@@ -23,6 +24,7 @@ use model::{CoordinatorId, Error, Result};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::ReadPolicy;
 use openraft::{Config, Instant, Raft, SnapshotPolicy};
+pub(crate) use restore::lay_down;
 pub(crate) use roster::Roster;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -189,6 +191,11 @@ impl Consensus {
     /// Answers from what was applied here, however old.
     pub fn query_local(&self, query: &Query) -> Result<Answer> {
         catalog::query(&self.machine.view()?, query)
+    }
+
+    /// A consistent view of the rows as they were applied here.
+    pub(crate) fn view(&self) -> Result<crate::store::View> {
+        self.machine.view()
     }
 
     /// Who leads, as far as this coordinator knows. Not one that has fallen silent.

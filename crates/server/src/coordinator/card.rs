@@ -78,7 +78,11 @@ impl Card {
 
     /// Of a coordinator that has the catalog, with a fresh key.
     pub fn issue(env: &Env, genesis: &Genesis, id: CoordinatorId) -> Result<Card> {
-        let key = ServerKey::generate(env)?;
+        Self::issue_with(env, genesis, id, &ServerKey::generate(env)?)
+    }
+
+    /// The same with a given key.
+    pub fn issue_with(env: &Env, genesis: &Genesis, id: CoordinatorId, key: &ServerKey) -> Result<Card> {
         let mut card = Card {
             version: Self::VERSION,
             cluster: genesis.cluster,

@@ -8,7 +8,7 @@ use model::{CoordinatorId, Error, NodeId, Result};
 use std::sync::Arc;
 use transport::{Connection, Peer, Request, Response, Service};
 use wire::Rpc;
-use wire::admin::ListUsers;
+use wire::admin::{CloseBackup, ListUsers, OpenBackup, ReadBackup};
 use wire::coordinator::*;
 use wire::raft::{Announce, Append, Snapshot};
 
@@ -75,6 +75,9 @@ impl CoordinatorService {
             CreateToken::PATH => answer::<CreateToken, _>(&request, |r| s.create_token(r.session, r.request)).await,
             CreateInvite::PATH => answer::<CreateInvite, _>(&request, |r| s.create_invite(r.session, r.request)).await,
             ListUsers::PATH => answer::<ListUsers, _>(&request, |r| s.users(r.session, r.request)).await,
+            OpenBackup::PATH => answer::<OpenBackup, _>(&request, |r| s.open_backup(r.session)).await,
+            ReadBackup::PATH => answer::<ReadBackup, _>(&request, |r| s.read_backup(r.session, r.request)).await,
+            CloseBackup::PATH => answer::<CloseBackup, _>(&request, |r| s.close_backup(r.session, r.request)).await,
             ReportShard::PATH => answer::<ReportShard, _>(&request, |r| s.report_shard(r.session, r.request)).await,
             Administer::PATH => answer::<Administer, _>(&request, |r| s.administer(r.session, r.request)).await,
             PlanLayout::PATH => answer::<PlanLayout, _>(&request, |r| s.plan_layout(r.session, r.request)).await,

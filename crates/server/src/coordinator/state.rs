@@ -2,6 +2,7 @@
 //! lost at any time without harm: logins begin again, caches fill again, heartbeats come every second.
 
 use super::backoff::Backoff;
+use super::backup::Backups;
 use super::clock::Moment;
 use super::detector::{Limits, Steadiness};
 use super::layouts::{Placed, PlacedKey};
@@ -34,6 +35,8 @@ pub(crate) struct State {
     /// From which the rows of accounts that do not exist are made. Secret.
     pub dummies: [u8; 32],
     pub limits: Limits,
+    /// Views of the catalog that are being backed up.
+    pub backups: Backups,
     memory: Mutex<Memory>,
 }
 
@@ -79,7 +82,19 @@ impl State {
     pub fn new(env: Env, consensus: Consensus, cluster: ClusterId, me: CoordinatorId, keys: Keys, limits: Limits) -> Self {
         let Keys { root, opaque, capability } = keys;
         let dummies = blake3::derive_key("shardkeep 2026 rows of accounts that do not exist", capability.as_bytes());
-        State { env, consensus, cluster, me, root, opaque, capability, dummies, limits, memory: Mutex::default() }
+        State {
+            env,
+            consensus,
+            cluster,
+            me,
+            root,
+            opaque,
+            capability,
+            dummies,
+            limits,
+            backups: Backups::default(),
+            memory: Mutex::default(),
+        }
     }
 
     /// The short memory. Never held across an await.

@@ -21,6 +21,7 @@ const ROUNDS_A_TICK: u64 = 10;
 pub(crate) async fn run(state: Arc<State>) {
     for round in 1u64.. {
         state.env.sleep(ROUND).await;
+        state.backups.sweep(state.now());
         if !state.consensus.is_leader() {
             continue;
         }
