@@ -84,6 +84,9 @@ pub struct NodeArgs {
     /// Take part as soon as it has joined, without waiting for `cluster add`
     #[arg(long)]
     pub auto_add: bool,
+    /// Look for a coordinator here too: after a restore at another address. May be given several times
+    #[arg(long = "coordinator", value_name = "HOST:PORT")]
+    pub coordinators: Vec<String>,
 }
 
 /// When a silent node is given up; `None`: never.
@@ -173,6 +176,7 @@ async fn node(cx: Context, args: NodeArgs) -> Result<Done, Failure> {
         zone: args.zone,
         capacity: args.capacity,
         auto_add: args.auto_add,
+        coordinators: args.coordinators,
     };
     let Some(running) = end.or(Node::start(cx.env.clone(), config)).await else { return Ok(OK) };
     let running = running?;

@@ -73,6 +73,7 @@ async fn picture(cx: &Context, client: &Client, known: &mut Option<(Epoch, Layou
         status = client.status().await?;
         report = Report::of(&status, layout, &report.doubts);
     }
+    report.problems.extend(super::thaw::problems(&status));
     let latency = latencies(client, &status.cluster.nodes).await;
     Ok(Picture { status, report, latency })
 }
@@ -127,6 +128,11 @@ fn devices<'a>(status: &'a StatusResponse, node: &'a Node) -> &'a [model::cluste
     }
 }
 
+/// Catalog time at which a backup was made last, milliseconds since 1970.
+fn last_backup(status: &StatusResponse) -> Option<u64> {
+    Some(status.cluster.life.backup_ms).filter(|ms| *ms > 0)
+}
+
 fn seconds(d: Duration) -> f64 {
     (d.as_secs_f64() * 1e6).round() / 1e6
 }
@@ -173,8 +179,10 @@ fn document(picture: &Picture) -> Value {
         "repair": {
             "shards": report.repair.shards, "bytes": report.repair.bytes, "rate": report.repair.rate, "eta": report.repair.eta(),
         },
-        // There are no backups of the catalog yet.
-        "catalog": { "failures_survivable": report.catalog_survivable, "last_backup": null, "entries": status.totals.entries },
+        "catalog": {
+            "failures_survivable": report.catalog_survivable, "last_backup": last_backup(status).map(units::rfc3339_ms),
+            "entries": status.totals.entries, "frozen": status.cluster.life.frozen,
+        },
         "chunks": { "total": chunks.total, "by_redundancy": by_redundancy, "estimated": chunks.estimated },
         "problems": report.problems.iter().map(|p| json!({ "what": p.what, "where": p.place, "do": p.remedy })).collect::<Vec<_>>(),
     })
@@ -250,7 +258,15 @@ fn text(cx: &Context, picture: &Picture) {
         });
     }
     if status.cluster.coordinators.len() == 1 {
-        out.line(&out.dim("  the only one: while it is down nothing can be read or written, and its folder is not to be lost"));
+        out.line(&out.dim("  the only one: while it is down nothing can be read or written"));
+        let text = match last_backup(status) {
+            Some(ms) => {
+                let age = Duration::from_millis(status.cluster.time_ms.saturating_sub(ms));
+                format!("  the catalog was last backed up {} ago", units::duration(age))
+            }
+            None => "  its folder is not to be lost: there is no backup of the catalog yet (shardkeep cluster backup)".into(),
+        };
+        out.line(&out.dim(&text));
     }
     for problem in &report.problems {
         out.line(&format!("\n{} {}: {}\n  do: {}", out.yellow("!"), out.name(&problem.place), out.name(&problem.what), problem.remedy));

@@ -1,6 +1,7 @@
 //! `cluster thaw`: nodes may drop again what the catalog calls dead, after a restore or after they
 //! froze collection themselves. It shows first what that will cost.
 
+use super::report::Problem;
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
 use crate::local;
@@ -55,6 +56,30 @@ impl Frozen {
     pub fn unknown_shards(&self) -> u64 {
         self.unknown.iter().map(|(_, shards)| shards).sum()
     }
+}
+
+/// What `cluster status` says of it.
+pub fn problems(status: &StatusResponse) -> Vec<Problem> {
+    let frozen = Frozen::of(status);
+    let mut problems = Vec::new();
+    let mut say = |what: String, place: &str, remedy: &str| problems.push(Problem { what, place: place.into(), remedy: remedy.into() });
+    if frozen.catalog {
+        let what = format!(
+            "the catalog was restored from a backup: nothing is dropped, and nodes keep {} shards of objects that it does not know",
+            frozen.unknown_shards()
+        );
+        say(
+            what,
+            "catalog",
+            "look whether files are missing or lost, restore a later backup if there is one, or else: shardkeep cluster thaw",
+        );
+    }
+    for (node, reason) in &frozen.nodes {
+        let unknown = frozen.unknown.iter().find(|(n, _)| n == node).map_or(0, |(_, shards)| *shards);
+        let what = format!("drops nothing any more: {reason} ({unknown} shards of objects that the catalog does not know)");
+        say(what, node, "make sure that this is the right catalog, then: shardkeep cluster thaw");
+    }
+    problems
 }
 
 pub async fn run(cx: Context, args: ThawArgs) -> Result<Done, Failure> {

@@ -2,6 +2,7 @@
 //! decided at this level (`attack_NN`, numbered as in the cryptography document).
 
 mod account;
+mod backup;
 mod content;
 mod login;
 mod primitive;

@@ -58,6 +58,8 @@ pub struct NodeConfig {
     pub capacity: Option<u64>,
     /// Wants to be taken in as soon as it has joined, without an operator's asking for it.
     pub auto_add: bool,
+    /// Addresses at which to look for coordinators first, beside those that it knows: after a restore.
+    pub coordinators: Vec<String>,
 }
 
 impl NodeConfig {
@@ -71,6 +73,7 @@ impl NodeConfig {
             zone: String::new(),
             capacity: None,
             auto_add: false,
+            coordinators: Vec::new(),
         }
     }
 }
@@ -142,7 +145,7 @@ impl Node {
         let identity = TlsIdentity::new(&env, &card.root, &card.certificate, &key)?;
         let tls = ClientTls::new(&env, Trust::Root(card.root.to_vec()), Some(identity.clone()))?;
         let pool = Pool::new(env.clone(), tls, PoolConfig::default(), None);
-        let link = Arc::new(Link::new(pool.clone(), card.coordinators.clone()));
+        let link = Arc::new(Link::new(pool.clone(), known_coordinators(&config, &card)));
         let (node, cluster, ids) = (card.node, card.cluster, devices.iter().map(|d| d.id).collect());
         let state = Arc::new(State::new(env.clone(), node, devices, pool, link));
 
@@ -193,6 +196,13 @@ impl Node {
         };
         Ok(Running { address, node, cluster, devices: ids, state, stop: tasks.into_stop(close, locks) })
     }
+}
+
+/// Where to look for coordinators: those of the command line first.
+fn known_coordinators(config: &NodeConfig, card: &Card) -> Vec<String> {
+    let mut known = config.coordinators.clone();
+    known.extend(card.coordinators.iter().filter(|address| !config.coordinators.contains(address)).cloned());
+    known
 }
 
 async fn open_device(env: &Env, dir: &Path, capacity: Option<u64>) -> Result<Device> {
