@@ -99,3 +99,53 @@ async fn who_wants_to_be_taken_in_is() {
     let env = cluster.env.clone();
     eventually(&env, "it holds slots", || async { nodes_of(&admin.layout(4).await).contains(&fifth) }).await;
 }
+
+/// The whole way: taken in, emptied, forgotten; each change ends by itself when all nodes are settled.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_end_when_every_node_is_settled() {
+    let (mut cluster, admin) = Cluster::whole().await;
+    let upload = admin.upload(1).await.unwrap();
+    let object = upload.objects[0];
+    for number in 0..12 {
+        let chunk = model::ChunkRef { object, number };
+        admin.store_chunk(&upload, chunk, vec![number as u8; 4000], &[]).await;
+    }
+    admin.commit(&upload, object, 12, 12 * 4000, vec![]).await.unwrap();
+    let token = admin.token(None).await;
+    let fifth = cluster.start_node(4, Some(token)).await.unwrap();
+    admin.rpc::<ApplyLayout, _>(add(&[fifth], &[])).await.unwrap();
+    let env = cluster.env.clone();
+    let idle = || async { admin.status().await.cluster.changes.is_empty() };
+    eventually(&env, "node-5 is taken in", idle).await;
+    assert_eq!(admin.ask(Query::LayoutAt { width: 4, epoch: Epoch(1) }).await.unwrap(), Answer::Layout(None));
+    let drain = ChangeRequest { drain: vec![NodeId(2)], ..ChangeRequest::default() };
+    let plan = admin.rpc::<ApplyLayout, _>(drain).await.unwrap();
+    assert!(plan.moved_bytes > 0 && plan.minimum_bytes > 0, "{plan:?}");
+    // A second change waits.
+    let second = admin.rpc::<ApplyLayout, _>(ChangeRequest { drain: vec![NodeId(3)], ..ChangeRequest::default() }).await;
+    assert!(matches!(second.unwrap_err().kind, Kind::Conflict | Kind::Unavailable));
+    eventually(&env, "node-2 is emptied", idle).await;
+    let status = admin.status().await;
+    let row = status.nodes.iter().find(|n| n.node == NodeId(2)).unwrap();
+    assert_eq!((row.state, row.heartbeat.as_ref().unwrap().devices[0].shards), (NodeState::Draining, 0));
+    assert_eq!(status.nodes.iter().map(|n| n.heartbeat.as_ref().unwrap().devices[0].shards).sum::<u64>(), 48);
+    cluster.stop_node(1).await;
+    admin.rpc::<Administer, _>(Administration::RemoveNode(NodeId(2))).await.unwrap();
+    assert!(admin.status().await.cluster.nodes.iter().all(|n| n.id != NodeId(2)));
+}
+
+/// Gone for good while it still holds shards: they are rebuilt, then it is forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_removed_with_its_shards_counts_as_lost() {
+    let (mut cluster, admin) = Cluster::whole().await;
+    assert_eq!(admin.rpc::<Administer, _>(Administration::RemoveNode(NodeId(2))).await.unwrap_err().kind, Kind::Unavailable);
+    let token = admin.token(None).await;
+    let fifth = cluster.start_node(4, Some(token)).await.unwrap();
+    admin.rpc::<ApplyLayout, _>(add(&[fifth], &[])).await.unwrap();
+    // During the change: it supersedes it.
+    admin.rpc::<Administer, _>(Administration::RemoveNode(NodeId(2))).await.unwrap();
+    let env = cluster.env.clone();
+    eventually(&env, "node-2 is forgotten", || async { admin.status().await.cluster.nodes.iter().all(|n| n.id != NodeId(2)) }).await;
+    assert_eq!(nodes_of(&admin.layout(4).await).len(), 4);
+    assert!(admin.status().await.cluster.changes.is_empty());
+}

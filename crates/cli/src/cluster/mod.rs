@@ -1,9 +1,14 @@
 //! `cluster`: for those who look after the servers.
 
+mod add;
 mod audit;
 mod backup;
+mod change;
 mod events;
 mod invite;
+mod layout;
+mod layouts;
+mod problems;
 mod report;
 mod scrub;
 mod status;
@@ -24,6 +29,15 @@ use std::collections::BTreeSet;
 pub enum Cluster {
     /// Is the data safe, and how are the servers?
     Status(status::StatusArgs),
+    /// Take nodes in that have joined: a part of the data moves to them
+    Add(add::AddArgs),
+    /// Empty nodes: what they hold moves to the others
+    Drain(add::DrainArgs),
+    /// Forget a server for good; a node that still holds data counts as lost
+    Remove(add::RemoveArgs),
+    /// Which server holds what, and changes of it
+    #[command(subcommand)]
+    Layout(layout::LayoutCommand),
     /// Make a token with which a server joins
     Token(token::TokenArgs),
     /// Invite a user
@@ -55,6 +69,10 @@ pub async fn run(cx: Context, command: Cluster) -> Result<Done, Failure> {
     let done = unless_told(async {
         match command {
             Cluster::Status(args) => status::run(cx, args).await,
+            Cluster::Add(args) => add::add(cx, args).await,
+            Cluster::Drain(args) => add::drain(cx, args).await,
+            Cluster::Remove(args) => add::remove(cx, args).await,
+            Cluster::Layout(command) => layout::run(cx, command).await,
             Cluster::Token(args) => token::run(cx, args).await,
             Cluster::Invite(args) => invite::run(cx, args).await,
             Cluster::Events(args) => events::run(cx, args).await,
@@ -77,6 +95,6 @@ pub async fn run(cx: Context, command: Cluster) -> Result<Done, Failure> {
 /// anything can be stored.
 pub async fn survivable(client: &Client) -> Result<Option<u8>> {
     let status = client.status().await?;
-    let layout = client.layout(status.cluster.policy.width()).await?;
-    Ok(report::Report::of(&status, layout.as_ref(), &BTreeSet::new()).failures_survivable)
+    let layouts = layouts::Layouts::fetch(client, &status, Default::default()).await?;
+    Ok(report::Report::of(&status, &layouts, &BTreeSet::new()).failures_survivable)
 }

@@ -1,25 +1,27 @@
 //! What the servers say, weighed: is the data safe, what may still fail, what should somebody do?
 //!
-//! Pure. Safety is judged partition by partition on the layout of the default policy: a shard counts
-//! only where its node answers and has nothing left to rebuild. A node that perhaps misses something
-//! and does not know it yet is a doubt: it counts as missing when a second look, a heartbeat later,
-//! finds it so still. The counts of chunks by redundancy are exact where all partitions stand alike (as in a
-//! cluster of exactly k + m nodes) and are otherwise estimated from the partitions, which a hash
-//! fills evenly; the report says which.
+//! Pure. Safety is judged partition by partition, on the layout of each policy that holds data: a shard
+//! counts only where its node answers and has nothing left to rebuild. While a layout changes, it also
+//! counts where it lay before: nothing is dropped there until it has arrived. A node that perhaps misses
+//! something and does not know it yet is a doubt: it counts as missing when a second look, a heartbeat
+//! later, finds it so still. The counts of chunks by redundancy are exact where all partitions of a policy
+//! stand alike (as in a cluster of exactly k + m nodes) and are otherwise estimated from the partitions,
+//! which a hash fills evenly; the report says which.
 
-use model::cluster::{Node, NodeState};
-use model::{Layout, NodeId};
+use super::layouts::Layouts;
+use super::problems::problems;
+use model::cluster::NodeState;
+use model::{Layout, NodeId, Policy};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::coordinator::{NodeReport, StatusResponse};
 
 /// A node that holds fewer shards than this part of what the fullest one holds, in a cluster where
 /// all should hold the same, was emptied, even when it does not know yet.
 const EMPTIED: u64 = 2;
+/// Shards that a node must be expected to have before their number tells whether it was emptied.
+const ENOUGH_TO_TELL: u64 = 64;
 /// A node that came back so recently may not have looked yet at what it misses, in milliseconds.
 const JUST_BACK_MS: u64 = 15_000;
-/// Use of a node's capacity from which somebody should look at it, in percent.
-const NEARLY_FULL: u64 = 90;
-
 /// Something that somebody should look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -35,6 +37,8 @@ pub struct Repair {
     pub bytes: u64,
     /// Bytes a second.
     pub rate: u64,
+    /// Shards that wait where they no longer belong until they have been handed over.
+    pub surplus: u64,
 }
 
 impl Repair {
@@ -61,12 +65,25 @@ pub struct Chunks {
     pub estimated: bool,
 }
 
+/// How one policy's chunks stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyReport {
+    pub policy: Policy,
+    pub chunks: u64,
+    pub bytes: u64,
+    /// Further nodes that may be lost, whichever; `None` before there is a layout.
+    pub survivable: Option<u8>,
+}
+
 /// The judgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     pub safe: bool,
-    /// Further nodes that may be lost, whichever; `None` before there is a layout.
+    /// Further nodes that may be lost, whichever, before data of any policy cannot be read; `None` before
+    /// there is a layout.
     pub failures_survivable: Option<u8>,
+    /// The default policy, and all others that hold data.
+    pub policies: Vec<PolicyReport>,
     /// Coordinators that may fail without the catalog stopping.
     pub catalog_survivable: usize,
     pub repair: Repair,
@@ -77,13 +94,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// `layout`: that of the default policy's width. `doubted`: nodes that an earlier look doubted;
-    /// those that are still doubtful count as missing shards.
-    pub fn of(status: &StatusResponse, layout: Option<&Layout>, doubted: &BTreeSet<NodeId>) -> Report {
-        let policy = status.cluster.policy;
-        let holders: BTreeSet<NodeId> = layout.map(holders).unwrap_or_default();
+    /// `layouts`: those of all widths that hold data, as far as there are any. `doubted`: nodes that an
+    /// earlier look doubted; those that are still doubtful count as missing shards.
+    pub fn of(status: &StatusResponse, layouts: &Layouts, doubted: &BTreeSet<NodeId>) -> Report {
+        let holders = layouts.holders();
         let reports: BTreeMap<NodeId, &NodeReport> = status.nodes.iter().map(|r| (r.node, r)).collect();
-        let wholeness = |node: &NodeId| reports.get(node).map_or(Wholeness::Wanting, |r| wholeness(r, status, &holders));
+        let wholeness = |node: &NodeId| reports.get(node).map_or(Wholeness::Wanting, |r| wholeness(r, status, layouts));
         let doubts: BTreeSet<NodeId> = holders.iter().filter(|n| wholeness(n) == Wholeness::Doubtful).copied().collect();
         let counts = |node: &NodeId| match wholeness(node) {
             Wholeness::Whole => true,
@@ -91,41 +107,57 @@ impl Report {
             Wholeness::Wanting => false,
         };
         let whole: BTreeSet<NodeId> = holders.iter().filter(|n| counts(n)).copied().collect();
-        let levels = layout.map(|layout| levels(layout, &whole)).unwrap_or_default();
-        let worst = levels.keys().next_back().copied();
-        let failures_survivable = worst.map(|missing| policy.m.saturating_sub(missing));
+        let keeps = |node: &NodeId| whole.contains(node) || reports.get(node).is_some_and(|r| keeps_on(r, status, layouts));
+        let keeping: BTreeSet<NodeId> = holders.iter().filter(|n| keeps(n)).copied().collect();
         let heartbeats = || status.nodes.iter().filter(|r| is_heard(r)).filter_map(|r| r.heartbeat.as_ref());
         let repair = heartbeats().fold(Repair::default(), |sum, h| Repair {
             shards: sum.shards + h.repair.shards,
             bytes: sum.bytes + h.repair.bytes,
             rate: sum.rate + h.repair.rate,
+            surplus: sum.surplus + h.repair.surplus,
         });
         // Each node counts the chunks that it cannot get a shard of, and several count the same ones.
         let lost = heartbeats().map(|h| h.repair.lost).max().unwrap_or(0);
-        let chunks = chunks(status.totals.chunks, policy.m, &levels, lost);
+        let mut chunks = Chunks { total: status.totals.chunks, lost: lost.min(status.totals.chunks), ..Chunks::default() };
+        let (mut policies, mut full, mut left_lost) = (Vec::new(), true, chunks.lost);
+        for (policy, count, bytes) in by_policy(status) {
+            let levels = layouts.levels(policy.width(), &whole, &keeping);
+            let worst = levels.keys().next_back().copied();
+            full &= worst == Some(0) && policy.m > 0;
+            let here = count.saturating_sub(left_lost);
+            left_lost = left_lost.saturating_sub(count);
+            chunks.add(here, policy.m, &levels);
+            policies.push(PolicyReport { policy, chunks: count, bytes, survivable: worst.map(|missing| policy.m.saturating_sub(missing)) });
+        }
+        let failures_survivable = policies.iter().filter_map(|p| p.survivable).min();
         let mut report = Report {
-            // Every chunk at full redundancy, as far as the servers know.
-            safe: worst == Some(0) && policy.m > 0 && lost == 0,
+            // Every chunk at full redundancy, as far as the servers know, and nothing on its way.
+            safe: full && lost == 0 && status.cluster.changes.is_empty(),
             failures_survivable,
+            policies,
             catalog_survivable: catalog_survivable(status),
             repair,
             chunks,
             problems: Vec::new(),
             doubts,
         };
-        report.problems = problems(status, layout.is_some(), &holders, &whole, &report);
+        report.problems = problems(status, layouts, &whole, &report);
         report
     }
 }
 
-/// Nodes of which at least one slot names a device.
-fn holders(layout: &Layout) -> BTreeSet<NodeId> {
-    let used: BTreeSet<u16> = layout.slot_indexes().into_iter().collect();
-    used.iter().filter_map(|slot| layout.devices.get(usize::from(*slot))).map(|d| d.node).collect()
+/// Policies with their chunks and bytes: the default one first, then all others that hold data.
+fn by_policy(status: &StatusResponse) -> Vec<(Policy, u64, u64)> {
+    let default = status.cluster.policy;
+    let others: Vec<_> = status.totals.policies.iter().filter(|(p, _, _)| *p != default).copied().collect();
+    let sum = |f: fn(&(Policy, u64, u64)) -> u64| others.iter().map(f).sum::<u64>();
+    // What is not counted by policy was stored before there were counts.
+    let first = (default, status.totals.chunks.saturating_sub(sum(|o| o.1)), status.totals.bytes.saturating_sub(sum(|o| o.2)));
+    std::iter::once(first).chain(others).collect()
 }
 
 /// Whether a node talks.
-fn is_heard(report: &NodeReport) -> bool {
+pub fn is_heard(report: &NodeReport) -> bool {
     matches!(report.state, NodeState::Up | NodeState::Draining | NodeState::Joining) && report.heartbeat.is_some()
 }
 
@@ -138,7 +170,7 @@ enum Wholeness {
     Wanting,
 }
 
-fn wholeness(report: &NodeReport, status: &StatusResponse, holders: &BTreeSet<NodeId>) -> Wholeness {
+fn wholeness(report: &NodeReport, status: &StatusResponse, layouts: &Layouts) -> Wholeness {
     if report.heartbeat.is_none() && report.state == NodeState::Up {
         // Right after its start a coordinator has heard nobody yet.
         return Wholeness::Doubtful;
@@ -147,12 +179,12 @@ fn wholeness(report: &NodeReport, status: &StatusResponse, holders: &BTreeSet<No
     if heartbeat.repair.shards > 0 || heartbeat.repair.lost > 0 {
         return Wholeness::Wanting;
     }
+    let holders = layouts.holders();
     let others = || status.nodes.iter().filter(|r| r.node != report.node && holders.contains(&r.node)).filter_map(|r| r.heartbeat.as_ref());
-    let shards = |h: &wire::coordinator::HeartbeatRequest| h.devices.iter().map(|d| d.shards).sum::<u64>();
     let most = others().map(shards).max().unwrap_or(0);
     // In a cluster of just as many nodes as a chunk has shards, all hold the same number.
-    let alike = holders.len() == usize::from(status.cluster.policy.width());
-    let emptied = alike && shards(heartbeat).saturating_mul(EMPTIED) < most;
+    let alike = layouts.are_alike();
+    let emptied = alike && shards(heartbeat).saturating_mul(EMPTIED) < most || is_emptied(report.node, heartbeat, status, layouts);
     let as_full = alike && shards(heartbeat) >= most;
     let behind = heartbeat.repair.whole_to < status.totals.feed && !as_full;
     let up_for = status.cluster.time_ms.saturating_sub(heartbeat.started_ms);
@@ -161,34 +193,44 @@ fn wholeness(report: &NodeReport, status: &StatusResponse, holders: &BTreeSet<No
     if emptied || behind && alone && up_for < JUST_BACK_MS { Wholeness::Doubtful } else { Wholeness::Whole }
 }
 
-/// How many partitions miss how many of their shards for certain.
-fn levels(layout: &Layout, whole: &BTreeSet<NodeId>) -> BTreeMap<u8, u64> {
-    let mut levels = BTreeMap::new();
-    let there: Vec<bool> = layout.devices.iter().map(|d| whole.contains(&d.node)).collect();
-    for slots in layout.slot_indexes().chunks_exact(usize::from(layout.width.max(1))) {
-        let missing = slots.iter().filter(|s| !there.get(usize::from(**s)).copied().unwrap_or(false)).count();
-        *levels.entry(missing as u8).or_default() += 1;
-    }
-    levels
+/// Whether a node that still has shards to fetch has those at least that lay on it before the change
+/// that is under way.
+fn keeps_on(report: &NodeReport, status: &StatusResponse, layouts: &Layouts) -> bool {
+    let Some(heartbeat) = report.heartbeat.as_ref().filter(|_| is_heard(report)) else { return false };
+    !status.cluster.changes.is_empty() && heartbeat.repair.lost == 0 && !is_emptied(report.node, heartbeat, status, layouts)
 }
 
-fn chunks(total: u64, parity: u8, levels: &BTreeMap<u8, u64>, lost: u64) -> Chunks {
-    let mut chunks = Chunks { total, lost: lost.min(total), estimated: levels.len() > 1, ..Chunks::default() };
-    chunks.by_redundancy = (0..=parity).map(|r| (r, 0)).collect();
-    let partitions: u64 = levels.values().sum();
-    let mut left = total - chunks.lost;
-    let share = left;
-    // From the best off to the worst, which take what rounding leaves.
-    for (i, (missing, count)) in levels.iter().enumerate() {
-        let here =
-            if i + 1 == levels.len() { left } else { (u128::from(share) * u128::from(*count) / u128::from(partitions.max(1))) as u64 };
-        left -= here;
-        match parity.checked_sub(*missing) {
-            Some(redundancy) => *chunks.by_redundancy.entry(redundancy).or_default() += here,
-            None => chunks.unavailable += here,
+/// Whether a node has far fewer shards than its slots of old make likely: by number, so of use only
+/// where there are many.
+fn is_emptied(node: NodeId, heartbeat: &wire::coordinator::HeartbeatRequest, status: &StatusResponse, layouts: &Layouts) -> bool {
+    let expected: u64 = by_policy(status).iter().map(|(policy, chunks, _)| layouts.share_of_old(policy.width(), node, *chunks)).sum();
+    expected >= ENOUGH_TO_TELL && shards(heartbeat).saturating_mul(EMPTIED) < expected
+}
+
+fn shards(heartbeat: &wire::coordinator::HeartbeatRequest) -> u64 {
+    heartbeat.devices.iter().map(|d| d.shards).sum()
+}
+
+impl Chunks {
+    /// Counts chunks of a policy with so much parity, by how many of its partitions miss how many shards.
+    fn add(&mut self, count: u64, parity: u8, levels: &BTreeMap<u8, u64>) {
+        for redundancy in 0..=parity {
+            self.by_redundancy.entry(redundancy).or_default();
+        }
+        self.estimated |= levels.len() > 1 && count > 0;
+        let partitions: u64 = levels.values().sum();
+        let mut left = count;
+        // From the best off to the worst, which take what rounding leaves.
+        for (i, (missing, of)) in levels.iter().enumerate() {
+            let last = i + 1 == levels.len();
+            let here = if last { left } else { (u128::from(count) * u128::from(*of) / u128::from(partitions.max(1))) as u64 };
+            left -= here;
+            match parity.checked_sub(*missing) {
+                Some(redundancy) => *self.by_redundancy.entry(redundancy).or_default() += here,
+                None => self.unavailable += here,
+            }
         }
     }
-    chunks
 }
 
 fn catalog_survivable(status: &StatusResponse) -> usize {
@@ -197,76 +239,6 @@ fn catalog_survivable(status: &StatusResponse) -> usize {
     let all = voters().count();
     let up = voters().filter(|(_, up)| *up).count();
     up.saturating_sub(all / 2 + 1)
-}
-
-fn problems(
-    status: &StatusResponse,
-    has_layout: bool,
-    holders: &BTreeSet<NodeId>,
-    whole: &BTreeSet<NodeId>,
-    report: &Report,
-) -> Vec<Problem> {
-    let mut found = Vec::new();
-    let mut say = |what: String, place: String, remedy: String| found.push(Problem { what, place, remedy });
-    let policy = status.cluster.policy;
-    if report.chunks.lost > 0 {
-        let what = format!("at least {} chunks have too few shards left to be rebuilt", report.chunks.lost);
-        say(what, "cluster".into(), "bring back lost servers or disks as they were; shardkeep verify -r / names the files".into());
-    }
-    if !has_layout {
-        let joined = status.cluster.nodes.iter().filter(|n| !n.devices.is_empty()).count();
-        let what = format!("{joined} of the {} nodes that policy {policy} needs have joined: nothing can be stored yet", policy.width());
-        say(what, "cluster".into(), "shardkeep cluster token node, then shardkeep serve node --join TOKEN".into());
-    } else if report.failures_survivable == Some(0) && policy.m > 0 {
-        let (what, remedy) = match report.chunks.unavailable {
-            0 => ("one more lost server makes data unreadable", "bring servers back before anything else fails"),
-            _ => ("so many servers are away that data cannot be read", "start the servers named below"),
-        };
-        say(what.into(), "cluster".into(), remedy.into());
-    }
-    for node in &status.cluster.nodes {
-        let report = status.nodes.iter().find(|r| r.node == node.id);
-        node_problems(node, report, has_layout, holders.contains(&node.id), &mut say);
-        let unheard = report.is_some_and(|r| r.heartbeat.is_none() && r.state == NodeState::Up);
-        if unheard && holders.contains(&node.id) && !whole.contains(&node.id) {
-            let what = "has not been heard since the coordinator started";
-            say(what.into(), node.name.clone(), "start it again with its --dir, if it does not run".into());
-        }
-    }
-    for (id, up) in &status.coordinators {
-        if !up {
-            say("a coordinator does not answer".into(), format!("coordinator {id}"), "start it: shardkeep serve coordinator".into());
-        }
-    }
-    found
-}
-
-fn node_problems(node: &Node, report: Option<&NodeReport>, has_layout: bool, holds: bool, say: &mut impl FnMut(String, String, String)) {
-    let state = report.map_or(node.state, |r| r.state);
-    let place = format!("{} ({})", node.name, if node.address.is_empty() { "no address yet" } else { &node.address });
-    let silent =
-        report.and_then(|r| r.silent_ms).map(|ms| format!(" for {}", crate::units::duration(std::time::Duration::from_millis(ms))));
-    match state {
-        NodeState::Suspect | NodeState::Down | NodeState::Out if holds => {
-            let remedy =
-                format!("start it again with its --dir; if its disks are lost: shardkeep cluster token node --replace {}", node.name);
-            say(format!("does not answer{}", silent.unwrap_or_default()), place.clone(), remedy);
-        }
-        NodeState::Joining if has_layout && !holds => {
-            let remedy =
-                "a new node takes over a lost one: shardkeep cluster token node --replace NODE; other changes of the layout come later";
-            say("holds nothing yet".into(), place.clone(), remedy.into());
-        }
-        _ => {}
-    }
-    let Some(heartbeat) = report.filter(|r| is_heard(r)).and_then(|r| r.heartbeat.as_ref()) else { return };
-    for device in &heartbeat.devices {
-        if let Some(problem) = &device.problem {
-            say(problem.clone(), format!("{place}, disk {}", device.id), "free or add space, or replace the disk".into());
-        } else if device.used.saturating_mul(100) >= device.capacity.saturating_mul(NEARLY_FULL) {
-            say("the disk is nearly full".into(), format!("{place}, disk {}", device.id), "free or add space".into());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use super::*;
-use model::cluster::{ClusterView, Coordinator, Device};
+use model::cluster::{ClusterView, Coordinator, Device, Node};
 use model::command::Totals;
-use model::layout::DeviceInfo;
+use model::layout::{DeviceInfo, LayoutChange};
 use model::{CoordinatorId, DeviceId, Epoch, Hash, Policy, PublicKey};
 use wire::coordinator::{HeartbeatRequest, RepairReport};
 
@@ -90,10 +90,15 @@ fn count(report: &Report) -> [u64; 5] {
     [by(2), by(1), by(0), report.chunks.unavailable, report.chunks.lost]
 }
 
+fn layouts(layout: Option<&Layout>) -> Layouts {
+    layout.map_or_else(Layouts::default, |l| Layouts::one(l.clone()))
+}
+
 /// A look, and a second one at the same state where the first has doubts.
 fn look(status: &StatusResponse, layout: Option<&Layout>) -> Report {
-    let first = Report::of(status, layout, &BTreeSet::new());
-    Report::of(status, layout, &first.doubts)
+    let layouts = layouts(layout);
+    let first = Report::of(status, &layouts, &BTreeSet::new());
+    Report::of(status, &layouts, &first.doubts)
 }
 
 #[test]
@@ -132,7 +137,7 @@ fn a_node_that_rebuilds_does_not_count_until_it_is_whole() {
     status.nodes[2].heartbeat.as_mut().unwrap().repair = repair;
     let report = look(&status, Some(&layout));
     assert_eq!(report.failures_survivable, Some(1));
-    assert_eq!((report.repair, report.repair.eta()), (Repair { shards: 40, bytes: 4000, rate: 300 }, Some(14)));
+    assert_eq!((report.repair, report.repair.eta()), (Repair { shards: 40, bytes: 4000, rate: 300, surplus: 0 }, Some(14)));
 }
 
 #[test]
@@ -150,19 +155,19 @@ fn heartbeats_older_than_an_upload_alarm_nobody() {
     for report in status.nodes.iter_mut().take(3) {
         report.heartbeat.as_mut().unwrap().devices = vec![device(report.node.0, 0)];
     }
-    let first = Report::of(&status, Some(&layout), &BTreeSet::new());
+    let first = Report::of(&status, &layouts(Some(&layout)), &BTreeSet::new());
     assert_eq!((first.failures_survivable, first.doubts.len()), (Some(2), 3));
     let (later, _) = cluster(4);
-    assert_eq!(Report::of(&later, Some(&layout), &first.doubts).failures_survivable, Some(2));
+    assert_eq!(Report::of(&later, &layouts(Some(&layout)), &first.doubts).failures_survivable, Some(2));
 }
 
 #[test]
 fn a_coordinator_that_just_started_waits_for_heartbeats_before_it_alarms() {
     let (mut status, layout) = cluster(4);
     (status.nodes[1].heartbeat, status.nodes[1].silent_ms) = (None, None);
-    let first = Report::of(&status, Some(&layout), &BTreeSet::new());
+    let first = Report::of(&status, &layouts(Some(&layout)), &BTreeSet::new());
     assert_eq!((first.failures_survivable, first.problems.len()), (Some(2), 0));
-    let second = Report::of(&status, Some(&layout), &first.doubts);
+    let second = Report::of(&status, &layouts(Some(&layout)), &first.doubts);
     assert_eq!((second.failures_survivable, second.problems.len()), (Some(1), 1));
     assert_eq!(second.problems[0].place, "node-2");
 }
@@ -210,7 +215,7 @@ fn a_replaced_node_is_no_problem_and_a_late_one_is() {
     late.state = NodeState::Joining;
     status.nodes.push(late);
     let report = look(&status, Some(&layout));
-    assert_eq!(report.problems[0].what, "holds nothing yet");
+    assert_eq!(report.problems[0].what, "has joined and holds nothing yet");
 }
 
 #[test]
@@ -231,4 +236,96 @@ fn lost_chunks_and_sick_disks_are_named() {
     assert_eq!((report.safe, report.chunks.lost), (false, 3));
     let whats: Vec<&str> = report.problems.iter().map(|p| p.what.as_str()).collect();
     assert_eq!(whats, ["at least 3 chunks have too few shards left to be rebuilt", "input/output error"]);
+}
+
+/// Five nodes; the fifth is being taken in and has a part of its shards.
+fn growing() -> (StatusResponse, Layouts) {
+    let (mut status, new) = cluster(5);
+    let (_, old) = cluster(4);
+    let change = LayoutChange {
+        width: 4,
+        to: Epoch(2),
+        from: vec![Epoch(1)],
+        began_ms: NOW,
+        stopped: false,
+        moved: 8,
+        minimum: 8,
+        why: "add node-5".into(),
+    };
+    status.cluster.changes = vec![change];
+    for report in &mut status.nodes {
+        report.heartbeat.as_mut().unwrap().repair.shards = 20;
+    }
+    (status, Layouts::one(Layout { epoch: Epoch(2), ..new }).with_earlier(old))
+}
+
+#[test]
+fn rule_12_safe_means_that_no_change_is_pending() {
+    let (mut status, layouts) = growing();
+    let report = Report::of(&status, &layouts, &BTreeSet::new());
+    // Nothing is missing meanwhile: what has not arrived lies where it was.
+    assert_eq!((report.safe, report.failures_survivable), (false, Some(2)));
+    for report in &mut status.nodes {
+        report.heartbeat.as_mut().unwrap().repair.shards = 0;
+    }
+    assert!(!Report::of(&status, &layouts, &BTreeSet::new()).safe);
+    status.cluster.changes.clear();
+    assert!(Report::of(&status, &layouts, &BTreeSet::new()).safe);
+}
+
+#[test]
+fn a_server_lost_during_a_change_counts_as_lost() {
+    let (mut status, layouts) = growing();
+    die(&mut status, &[0]);
+    assert_eq!(Report::of(&status, &layouts, &BTreeSet::new()).failures_survivable, Some(1));
+}
+
+#[test]
+fn each_policy_that_holds_data_is_judged() {
+    let (mut status, layout) = cluster(4);
+    status.totals.policies = vec![(Policy { k: 1, m: 1 }, 30, 300), (Policy::DEFAULT, 70, 700)];
+    let (_, two) = cluster(4);
+    let slots: Vec<u16> = two.slot_indexes().chunks(4).flat_map(|p| p[..2].to_vec()).collect();
+    let two = Layout::new(Epoch(1), 3, 2, two.devices, &slots).unwrap();
+    let both = Layouts::one(layout).and(two);
+    let report = Report::of(&status, &both, &BTreeSet::new());
+    let of = |report: &Report| report.policies.iter().map(|p| (p.policy.to_string(), p.chunks, p.survivable)).collect::<Vec<_>>();
+    assert_eq!(of(&report), [("2+2".into(), 70, Some(2)), ("1+1".into(), 30, Some(1))]);
+    assert_eq!((report.safe, report.failures_survivable, count(&report)), (true, Some(1), [70, 30, 0, 0, 0]));
+    die(&mut status, &[1]);
+    let report = Report::of(&status, &both, &BTreeSet::new());
+    assert_eq!(of(&report), [("2+2".into(), 70, Some(1)), ("1+1".into(), 30, Some(0))]);
+    assert_eq!((report.safe, report.failures_survivable), (false, Some(0)));
+    assert_eq!(report.problems[0].what, "one more lost server makes data of policy 1+1 unreadable");
+}
+
+#[test]
+fn rule_03_vacant_slots_are_named() {
+    let (mut status, layout) = cluster(4);
+    status.cluster.nodes[2].state = NodeState::Out;
+    status.nodes[2].state = NodeState::Out;
+    let report = look(&status, Some(&layout));
+    assert_eq!(report.failures_survivable, Some(1));
+    assert_eq!(report.problems[0].what, "8 of 32 slots are vacant: too few nodes are left to put their shards on");
+}
+
+#[test]
+fn who_waits_is_named_with_the_command_to_run() {
+    let (mut status, layout) = cluster(4);
+    for (id, state) in [(5, NodeState::Joining), (6, NodeState::Draining)] {
+        status.cluster.nodes.push(node(id));
+        status.nodes.push(NodeReport { state, ..heard(id) });
+    }
+    let report = look(&status, Some(&layout));
+    let remedies: Vec<&str> = report.problems.iter().map(|p| p.remedy.as_str()).collect();
+    assert_eq!(remedies, ["shardkeep cluster add node-5", "stop it, then shardkeep cluster remove node-6"]);
+    assert!(report.safe);
+}
+
+#[test]
+fn a_node_that_flaps_is_named_as_such() {
+    let (mut status, layout) = cluster(4);
+    status.nodes[1].state = NodeState::Down;
+    let report = look(&status, Some(&layout));
+    assert!(report.problems[0].what.starts_with("comes and goes"));
 }

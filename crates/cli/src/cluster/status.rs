@@ -1,5 +1,6 @@
 //! `cluster status`: is the data safe, and how are the servers?
 
+use super::layouts::Layouts;
 use super::report::{Repair, Report};
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
@@ -7,7 +8,8 @@ use crate::units;
 use clap::Args;
 use client::Client;
 use model::cluster::{Node, NodeState};
-use model::{CoordinatorId, Epoch, Layout, NodeId, Result};
+use model::layout::LayoutChange;
+use model::{CoordinatorId, NodeId, Result};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -38,13 +40,13 @@ struct Picture {
 
 pub async fn run(cx: Context, args: StatusArgs) -> Result<Done, Failure> {
     let client = cx.client().await?;
-    let mut layout = None;
+    let mut layouts = Layouts::default();
     if !args.watch {
-        show(&cx, &picture(&cx, &client, &mut layout).await?);
+        show(&cx, &picture(&cx, &client, &mut layouts).await?);
         return Ok(OK);
     }
     loop {
-        let picture = picture(&cx, &client, &mut layout).await;
+        let picture = picture(&cx, &client, &mut layouts).await;
         if cx.out.is_terminal() && !cx.out.json() {
             cx.out.line("\x1b[H\x1b[2J");
         }
@@ -58,20 +60,16 @@ pub async fn run(cx: Context, args: StatusArgs) -> Result<Done, Failure> {
     }
 }
 
-async fn picture(cx: &Context, client: &Client, known: &mut Option<(Epoch, Layout)>) -> Result<Picture> {
+async fn picture(cx: &Context, client: &Client, known: &mut Layouts) -> Result<Picture> {
     let mut status = client.status().await?;
-    let width = status.cluster.policy.width();
-    let epoch = status.cluster.layouts.iter().find(|(w, _)| *w == width).map(|(_, epoch)| *epoch);
-    if known.as_ref().map(|(epoch, _)| *epoch) != epoch {
-        *known = client.layout(width).await?.map(|layout| (layout.epoch, layout));
-    }
-    let layout = known.as_ref().map(|(_, layout)| layout);
-    let mut report = Report::of(&status, layout, &BTreeSet::new());
+    *known = Layouts::fetch(client, &status, std::mem::take(known)).await?;
+    let mut report = Report::of(&status, known, &BTreeSet::new());
     if !report.doubts.is_empty() {
         // Perhaps heartbeats that are older than the latest upload: what is so still counts.
         cx.env.sleep(AGAIN).await;
         status = client.status().await?;
-        report = Report::of(&status, layout, &report.doubts);
+        *known = Layouts::fetch(client, &status, std::mem::take(known)).await?;
+        report = Report::of(&status, known, &report.doubts);
     }
     report.problems.extend(super::thaw::problems(&status));
     let latency = latencies(client, &status.cluster.nodes).await;
@@ -178,14 +176,46 @@ fn document(picture: &Picture) -> Value {
         "coordinators": status.cluster.coordinators.iter().map(coordinator).collect::<Vec<_>>(),
         "repair": {
             "shards": report.repair.shards, "bytes": report.repair.bytes, "rate": report.repair.rate, "eta": report.repair.eta(),
+            "to_hand_over": report.repair.surplus,
         },
         "catalog": {
             "failures_survivable": report.catalog_survivable, "last_backup": last_backup(status).map(units::rfc3339_ms),
             "entries": status.totals.entries, "frozen": status.cluster.life.frozen,
         },
+        "policies": report.policies.iter().map(|p| json!({
+            "policy": p.policy.to_string(), "chunks": p.chunks, "bytes": p.bytes, "failures_survivable": p.survivable,
+        })).collect::<Vec<_>>(),
+        "changes": status.cluster.changes.iter().map(change_document).collect::<Vec<_>>(),
         "chunks": { "total": chunks.total, "by_redundancy": by_redundancy, "estimated": chunks.estimated },
         "problems": report.problems.iter().map(|p| json!({ "what": p.what, "where": p.place, "do": p.remedy })).collect::<Vec<_>>(),
     })
+}
+
+/// A change of a layout that is under way.
+pub fn change_document(change: &LayoutChange) -> Value {
+    json!({
+        "width": change.width,
+        "from": change.from.iter().map(|e| e.0).collect::<Vec<_>>(),
+        "to": change.to.0,
+        "why": change.why,
+        "began": units::rfc3339_ms(change.began_ms),
+        "stopped": change.stopped,
+        "moved_slots": change.moved,
+        "minimum_slots": change.minimum,
+    })
+}
+
+/// What is left to move, in words.
+pub fn progress(repair: &Repair) -> String {
+    let mut parts = Vec::new();
+    if repair.shards > 0 {
+        parts.push(format!("{} shards to fetch, {}, {}/s", repair.shards, units::size(repair.bytes), units::size(repair.rate)));
+        parts.extend(repair.eta().map(|s| format!("{} left", units::duration(Duration::from_secs(s)))));
+    }
+    if repair.surplus > 0 {
+        parts.push(format!("{} shards to hand over", repair.surplus));
+    }
+    parts.join(", ")
 }
 
 fn text(cx: &Context, picture: &Picture) {
@@ -194,14 +224,27 @@ fn text(cx: &Context, picture: &Picture) {
     out.line(&headline(cx, picture));
     let policy = status.cluster.policy;
     let chunks = &report.chunks;
-    let other = status.cluster.layouts.iter().any(|(width, _)| *width != policy.width());
     let mut stored = format!("entries {}, chunks {}, {} in shards", status.totals.entries, chunks.total, units::size(status.totals.bytes));
-    stored += &format!(", policy {policy}{}", if other { " (files of other policies are not judged here)" } else { "" });
+    if report.policies.len() == 1 {
+        stored += &format!(", policy {policy}");
+    }
     out.line(&format!("  {stored}"));
-    let full = chunks.by_redundancy.get(&policy.m).copied().unwrap_or(0);
-    if full < chunks.total {
+    for p in report.policies.iter().filter(|_| report.policies.len() > 1) {
+        let may = match p.survivable {
+            None => "no layout yet".to_string(),
+            Some(0) if p.policy.m == 0 => "no server may fail: no parity".into(),
+            Some(0) => "no more servers may fail".into(),
+            Some(1) => "any one more server may fail".into(),
+            Some(n) => format!("any {n} more servers may fail"),
+        };
+        let which = if p.policy == policy { ", the default" } else { "" };
+        out.line(&format!("  policy {}{which}: {} chunks, {}, {may}", p.policy, p.chunks, units::size(p.bytes)));
+    }
+    let below = report.policies.iter().any(|p| p.chunks > 0 && p.survivable.is_some_and(|s| s < p.policy.m));
+    if below || chunks.lost > 0 || chunks.unavailable > 0 {
         let about = if chunks.estimated { "about " } else { "" };
-        for (redundancy, count) in chunks.by_redundancy.iter().rev().filter(|(r, n)| **r < policy.m && **n > 0) {
+        let most = report.policies.iter().map(|p| p.policy.m).max().unwrap_or(0);
+        for (redundancy, count) in chunks.by_redundancy.iter().rev().filter(|(r, n)| **r < most && **n > 0) {
             let more = match redundancy {
                 0 => "no more shards".to_string(),
                 1 => "one more shard".to_string(),
@@ -216,10 +259,15 @@ fn text(cx: &Context, picture: &Picture) {
             out.line(&out.red(&format!("  {} chunks are lost", chunks.lost)));
         }
     }
-    if report.repair.shards > 0 {
-        let Repair { shards, bytes, rate } = report.repair;
-        let eta = report.repair.eta().map(|s| format!(", {} left", units::duration(Duration::from_secs(s)))).unwrap_or_default();
-        out.line(&format!("  rebuilding {shards} shards, {}, {}/s{eta}", units::size(bytes), units::size(rate)));
+    let moving = progress(&report.repair);
+    match status.cluster.changes.first() {
+        Some(change) => {
+            let stopped = if change.stopped { "stopped: " } else { "" };
+            let what = if moving.is_empty() { "being checked".to_string() } else { moving };
+            out.line(&format!("  {stopped}changing the layout ({}): {what}", out.name(&change.why)));
+        }
+        None if !moving.is_empty() => out.line(&format!("  repairing: {moving}")),
+        None => {}
     }
 
     let rows: Vec<[String; 7]> = status.cluster.nodes.iter().map(|node| row(status, latency, node)).collect();
