@@ -21,6 +21,7 @@ struct Readable {
 
 impl Layouts {
     /// One width that does not change.
+    #[cfg(test)]
     pub fn one(layout: Layout) -> Self {
         Layouts { of: BTreeMap::from([(layout.width, Readable { current: layout, earlier: Vec::new() })]) }
     }

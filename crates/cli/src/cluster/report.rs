@@ -11,7 +11,7 @@
 use super::layouts::Layouts;
 use super::problems::problems;
 use model::cluster::NodeState;
-use model::{Layout, NodeId, Policy};
+use model::{NodeId, Policy};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::coordinator::{NodeReport, StatusResponse};
 

@@ -2,7 +2,7 @@ use super::*;
 use model::cluster::{ClusterView, Coordinator, Device, Node};
 use model::command::Totals;
 use model::layout::{DeviceInfo, LayoutChange};
-use model::{CoordinatorId, DeviceId, Epoch, Hash, Policy, PublicKey};
+use model::{CoordinatorId, DeviceId, Epoch, Hash, Layout, Policy, PublicKey};
 use wire::coordinator::{HeartbeatRequest, RepairReport};
 
 const NOW: u64 = 1_800_000_000_000;
