@@ -23,7 +23,7 @@ const BATCH: usize = 1024;
 const BREATH: Duration = Duration::from_millis(2);
 /// Pause between two sweeps while something waits to be handed over: doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(2);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Pause between two sweeps when nothing does.
 const ROUND: Duration = Duration::from_secs(3600);
 /// Sweeps in which the new holder of a committed shard may fetch it by itself, before it is brought.
