@@ -13,7 +13,7 @@ use seal::keys::SigningKey;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use transport::{Binding, ClientTls, Expect, OnConnect, Pool, PoolConfig, Target, Trust};
+use transport::{Binding, ClientTls, Coordinators, Expect, OnConnect, Pool, PoolConfig, Target, Trust};
 use wire::coordinator::{Ask, ReadCapabilities};
 use wire::node::{GetShard, GetShardRequest, HeadShards, HeadShardsRequest, ProveRequest, PutShard, PutShardRequest, ShardState};
 use wire::{Authed, Rpc, SessionToken};
@@ -22,6 +22,8 @@ use wire::{Authed, Rpc, SessionToken};
 const CALL: Duration = Duration::from_secs(15);
 /// How long a client tries to reach any coordinator before it gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest pause between two tries: while coordinators elect a leader, nobody wants to wait longer than they do.
+const PAUSE: Duration = Duration::from_millis(250);
 /// How long a node has to take or give one shard.
 pub(crate) const SHARD_CALL: Duration = Duration::from_secs(60);
 /// How old the view of the cluster may be before it is asked for again.
@@ -33,6 +35,7 @@ const CAPABILITY_AGE: Duration = Duration::from_secs(8 * 60);
 pub struct Cluster {
     pub(crate) env: Env,
     pool: Pool,
+    coordinators: Coordinators,
     session: Option<SessionToken>,
     /// Where layouts are kept from one run to the next.
     profile: Option<Profile>,
@@ -42,8 +45,6 @@ pub struct Cluster {
 }
 
 struct State {
-    /// Best one first.
-    coordinators: Vec<String>,
     view: Option<(Duration, Arc<ClusterView>)>,
     layouts: BTreeMap<u8, Arc<Layouts>>,
     reading: Option<(Moment, Arc<BTreeMap<NodeId, Capability>>)>,
@@ -96,8 +97,10 @@ impl Cluster {
         let holder = Arc::new(Holder(SigningKey::generate(&mut env.rand())));
         let tls = ClientTls::new(env, trust, None)?;
         let pool = Pool::new(env.clone(), tls, PoolConfig::default(), Some(holder.clone()));
-        let state = State { coordinators, view: None, layouts: BTreeMap::new(), reading: None };
-        Ok(Cluster { env: env.clone(), pool, session, profile, holder, state: Mutex::new(state), paces: Paces::new(env.clone()) })
+        let coordinators = Coordinators::new(env.clone(), pool.clone(), coordinators);
+        let (env, paces) = (env.clone(), Paces::new(env.clone()));
+        let state = Mutex::new(State { view: None, layouts: BTreeMap::new(), reading: None });
+        Ok(Cluster { env, pool, coordinators, session, profile, holder, state, paces })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -114,39 +117,26 @@ impl Cluster {
 
     /// Known coordinators, the one that answered last first.
     pub(crate) fn coordinators(&self) -> Vec<String> {
-        self.state().coordinators.clone()
+        self.coordinators.known()
     }
 
-    /// Asks the coordinators in turn until one answers. What is sent may be sent again: requests
+    /// Asks whichever coordinator leads, until one answers. What is sent may be sent again: requests
     /// carry idempotence keys.
     pub(crate) async fn call<R: Rpc>(&self, request: &R::Request) -> Result<R::Response> {
         let start = self.env.clock.monotonic();
         let mut pause = Duration::from_millis(50);
         loop {
-            let addresses = self.coordinators();
-            let mut last = Error::unavailable("no coordinator is known");
-            for address in &addresses {
-                match self.pool.rpc::<R>(&Target::coordinator(address.clone()), request, CALL).await {
-                    Err(e) if e.kind == Kind::Unavailable => last = e,
-                    answer => {
-                        self.prefer(address);
-                        return answer;
-                    }
-                }
-            }
+            let last = match self.coordinators.rpc::<R>(request, CALL).await {
+                Err(e) if e.kind == Kind::Unavailable => e,
+                answer => return answer,
+            };
             if self.env.clock.monotonic() - start > PATIENCE {
                 let hint = last.hint.clone().unwrap_or_else(|| "start a coordinator, then try again".into());
-                return Err(Error::unavailable(format!("no coordinator answers ({}): {}", addresses.join(", "), last.message)).hint(hint));
+                let all = self.coordinators().join(", ");
+                return Err(Error::unavailable(format!("no coordinator answers ({all}): {}", last.message)).hint(hint));
             }
             self.env.sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
-        }
-    }
-
-    fn prefer(&self, address: &str) {
-        let mut state = self.state();
-        if let Some(i) = state.coordinators.iter().position(|a| a == address) {
-            state.coordinators[..=i].rotate_right(1);
+            pause = (pause * 2).min(PAUSE);
         }
     }
 
@@ -177,11 +167,7 @@ impl Cluster {
         let mut state = self.state();
         // Layouts of which the view names another epoch, or another end of their change, are asked for anew.
         state.layouts.retain(|width, known| fits(&view, *width, known));
-        for c in &view.coordinators {
-            if !state.coordinators.contains(&c.address) {
-                state.coordinators.push(c.address.clone());
-            }
-        }
+        self.coordinators.learn(view.coordinators.iter().map(|c| &c.address));
         state.view = Some((now, view.clone()));
         Ok(view)
     }

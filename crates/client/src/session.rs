@@ -93,12 +93,11 @@ impl Client {
             return Err(Error::corrupt("the servers do not know the account's home space"));
         };
         let home = OpenSpace::open(&space, &unlocked, notes.seen(account.home))?;
-        let policy = match space.policy {
-            Some(policy) => policy,
-            None => cluster.view(false).await?.policy,
-        };
+        // The view also says where the coordinators are, for the day on which the one in the profile is gone.
+        let view = cluster.view(false).await?;
+        let policy = space.policy.unwrap_or(view.policy);
         let coordinators = cluster.coordinators();
-        if info.state_seq != account.state.seq || coordinators.iter().any(|c| !info.coordinators.contains(c)) {
+        if info.state_seq != account.state.seq || coordinators != info.coordinators {
             info.state_seq = account.state.seq;
             info.coordinators = coordinators;
             profile.save_info(&info)?;

@@ -267,3 +267,6 @@ impl KvMut for Rows<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 mod support;
 
 use env::Env;
-use model::cluster::{Event, ServerRole};
+use model::cluster::{Event, NodeState, ServerRole};
 use model::command::{Answer, Command, Outcome, Query};
 use model::{Error, Kind, RequestId, Result};
 use server::consensus::CHECKPOINT_EVERY;
@@ -372,4 +372,66 @@ async fn a_folder_with_a_catalog_does_not_join_and_a_node_token_makes_no_coordin
     // Without a token it goes on as the lone coordinator of the first version that it may be.
     let again = Coordinator::start(group.env.clone(), coordinator::CoordinatorConfig::new(&dir, "127.0.0.1:0")).await.unwrap();
     assert_eq!(again.id.0, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_says_nothing_costs_a_second_once() {
+    let group = Group::of(3).await;
+    // Takes connections and never says anything.
+    let hole = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = hole.local_addr().unwrap().to_string();
+    let follower = (group.leader().unwrap() + 1) % 3;
+    let known = vec![silent, group.addresses[follower].clone()];
+    let coordinators = transport::Coordinators::new(group.env.clone(), group.pool.clone(), known);
+    let request = Authed { session: group.admin.session, request: () };
+    let timed = || async {
+        let start = group.env.clock.monotonic();
+        coordinators.rpc::<WhoAmI>(&request, SOON).await.unwrap();
+        group.env.clock.monotonic() - start
+    };
+    // The leader is not even known: the follower names it.
+    let first = timed().await;
+    assert!(first > Duration::from_millis(900) && first < Duration::from_secs(4), "{first:?}");
+    let second = timed().await;
+    assert!(second < Duration::from_millis(900), "{second:?}: who answered is remembered");
+}
+
+/// Heartbeats are remembered by the leader alone: one that begins to lead has heard nobody yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_change_of_leader_nobody_is_down_without_a_reason() {
+    let mut group = Group::of(3).await;
+    let token = group.admin.token(None).await;
+    let node = group.cluster.start_node(0, Some(token)).await.unwrap();
+    // Longer than it takes for a silent node to count as down.
+    group.env.sleep(Duration::from_secs(5)).await;
+    let leader = group.leader().unwrap();
+    group.kill(leader);
+    for _ in 0..40 {
+        let status = group.status().await;
+        let state = status.nodes.iter().find(|n| n.node == node).map(|n| n.state);
+        assert!(!matches!(state, Some(NodeState::Down | NodeState::Out)), "{state:?}");
+        group.env.sleep(Duration::from_millis(100)).await;
+    }
+    let events = group.events().await;
+    assert!(events.iter().all(|e| e.what != "node-down" && e.what != "node-out"), "{events:?}");
+    eventually(&group.env, "the node follows the new leader", || async {
+        group.status().await.nodes.iter().any(|n| n.node == node && n.silent_ms.is_some_and(|ms| ms < 2000))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_major_version_is_told_who_is_too_old() {
+    let group = Group::of(1).await;
+    let ours = wire::PROTOCOL;
+    let later = wire::Version { minor: ours.minor + 1, ..ours };
+    assert!(group.at::<Hello>(0, &later).await.is_ok());
+    let newer = wire::Version { major: ours.major + 1, minor: 0 };
+    let refused = group.at::<Hello>(0, &newer).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::Invalid);
+    assert!(refused.message.contains("this side is too old and needs an upgrade"), "{refused}");
+    // Coordinators' own paths are closed to everybody else.
+    let head = wire::raft::Head::new(0);
+    let refused = group.at::<wire::raft::Append>(0, &head).await.unwrap_err();
+    assert!(matches!(refused.kind, Kind::Denied | Kind::Invalid), "{refused}");
 }

@@ -29,6 +29,7 @@
 //!            pool.rpc_body::<R>(&Target, &R::Request, body, deadline) -> Result<(R::Response, Bytes)>
 //!            pool.stream(&Target, path, head, deadline) -> Result<(Bytes, Frames)>; frames.next(wait) -> Result<Option<Bytes>>
 //!            pool.connect_once(&Target, deadline) -> Result<OneConnection>; one.binding(), one.call(..), one.rpc::<R>(..)
+//!            Coordinators::new(Env, Pool, addresses); .rpc::<R>(&R::Request, deadline): whichever leads; .learn(addresses)
 //!            trait OnConnect { fn prove(&self, &Binding) -> Option<(&'static str, Bytes)> }
 //! ```
 //!
@@ -40,6 +41,7 @@ pub mod tls;
 pub mod token;
 
 pub mod client;
+pub mod coordinators;
 pub mod server;
 
 mod connect;
@@ -47,6 +49,7 @@ mod frame;
 mod stream;
 
 pub use client::{Binding, Frames, Mode, OnConnect, OneConnection, Pool, PoolConfig, Target};
+pub use coordinators::Coordinators;
 pub use frame::{Body, Pieces};
 pub use identity::{CERTIFICATE_VALIDITY, CertificateInfo, ClusterRoot, ServerId, ServerKey, certificate_info};
 pub use server::{Connection, Limits, Request, Response, Service, serve};

@@ -96,6 +96,10 @@ impl State {
         if request.devices.len() > DEVICES_MAX || request.address.len() > 256 || request.zone.len() > 64 || request.version.len() > 64 {
             return Err(Error::invalid("a heartbeat with impossible fields"));
         }
+        // Nodes of the first version did not say.
+        if request.protocol != wire::Version::default() {
+            wire::PROTOCOL.check(request.protocol)?;
+        }
         let view = self.view().await?;
         let known = view.nodes.iter().find(|n| n.id == node).ok_or_else(|| Error::denied("this node is not a member of the cluster"))?;
         let certificate = match request.renew.take() {

@@ -1,48 +1,27 @@
-//! The way from a node to its coordinators: tries each one that it knows, the last that answered first.
+//! The way from a node to its coordinators: to whichever leads.
 
+use env::Env;
 use model::command::{Answer, Query};
-use model::{Error, Kind, Result};
-use std::sync::{Mutex, PoisonError};
+use model::{Error, Result};
 use std::time::Duration;
-use transport::{Mode, Pool, Target};
+use transport::{Coordinators, Pool};
 use wire::Rpc;
 use wire::coordinator::{AskPeer, ReportPeer, ReportPeerRequest};
 
 /// Deadline of one call to one coordinator.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Most coordinators remembered.
-const MOST: usize = 16;
 
 /// A node's way to the coordinators.
-pub(crate) struct Link {
-    pool: Pool,
-    /// The one that answered last comes first.
-    coordinators: Mutex<Vec<String>>,
-}
+pub(crate) struct Link(Coordinators);
 
 impl Link {
-    pub fn new(pool: Pool, coordinators: Vec<String>) -> Self {
-        Link { pool, coordinators: Mutex::new(coordinators) }
+    pub fn new(env: Env, pool: Pool, coordinators: Vec<String>) -> Self {
+        Link(Coordinators::new(env, pool, coordinators))
     }
 
-    /// Calls a coordinator; when it does not answer, the next.
-    pub async fn rpc<R: Rpc>(&self, request: &R::Request) -> Result<R::Response>
-    where
-        R::Request: Sync,
-    {
-        let mut last = Error::unavailable("this node knows no coordinator");
-        for address in self.coordinators() {
-            let target = Target::coordinator(&address).with(Mode::Control);
-            match self.pool.rpc::<R>(&target, request, DEADLINE).await {
-                Ok(answer) => {
-                    self.prefer(&address);
-                    return Ok(answer);
-                }
-                Err(e) if e.kind == Kind::Unavailable => last = e,
-                Err(e) => return Err(e),
-            }
-        }
-        Err(last)
+    /// Calls whichever coordinator leads.
+    pub async fn rpc<R: Rpc>(&self, request: &R::Request) -> Result<R::Response> {
+        self.0.rpc::<R>(request, DEADLINE).await
     }
 
     pub async fn ask(&self, query: &Query) -> Result<Answer> {
@@ -59,27 +38,12 @@ impl Link {
     }
 
     pub fn coordinators(&self) -> Vec<String> {
-        self.coordinators.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.known()
     }
 
-    fn prefer(&self, address: &str) {
-        let mut all = self.coordinators.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = all.iter().position(|a| a == address) {
-            all[..=at].rotate_right(1);
-        }
-    }
-
-    /// Takes over the cluster's own list; those that it leaves out stay as a last resort, so that a
-    /// node with addresses from the command line is never cut off by a wrong list. Whether anything
-    /// is new.
+    /// Takes over the cluster's own list. Whether anything is new.
     pub fn learn(&self, addresses: &[String]) -> bool {
-        let mut all = self.coordinators.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh: Vec<&String> = addresses.iter().filter(|a| !all.contains(a)).collect();
-        let any = !fresh.is_empty();
-        let fresh: Vec<String> = fresh.into_iter().cloned().collect();
-        all.extend(fresh);
-        all.truncate(MOST);
-        any
+        self.0.learn(addresses)
     }
 }
 

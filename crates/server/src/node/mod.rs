@@ -145,7 +145,7 @@ impl Node {
         let identity = TlsIdentity::new(&env, &card.root, &card.certificate, &key)?;
         let tls = ClientTls::new(&env, Trust::Root(card.root.to_vec()), Some(identity.clone()))?;
         let pool = Pool::new(env.clone(), tls, PoolConfig::default(), None);
-        let link = Arc::new(Link::new(pool.clone(), known_coordinators(&config, &card)));
+        let link = Arc::new(Link::new(env.clone(), pool.clone(), known_coordinators(&config, &card)));
         let (node, cluster, ids) = (card.node, card.cluster, devices.iter().map(|d| d.id).collect());
         let state = Arc::new(State::new(env.clone(), node, devices, pool, link));
 

@@ -1,0 +1,145 @@
+//! What a crash in the middle of installing a snapshot leaves.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use env::{Disk, File, Space};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// A disk on which, after so many writes, nothing more happens: as for a process that was killed.
+struct Mortal {
+    disk: Arc<dyn Disk>,
+    left: Arc<AtomicI64>,
+}
+
+#[derive(Debug)]
+struct MortalFile(Arc<dyn File>, Arc<AtomicI64>);
+
+impl MortalFile {
+    fn lives(&self) -> io::Result<()> {
+        if self.1.fetch_sub(1, Ordering::Relaxed) > 0 { Ok(()) } else { Err(io::Error::other("killed")) }
+    }
+}
+
+impl File for MortalFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
+    }
+    fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
+        self.lives()?;
+        self.0.write_at(buffer, offset)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.lives()?;
+        self.0.sync_data()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.lives()?;
+        self.0.set_len(len)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.0.allocate(len)
+    }
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.0.punch(offset, len)
+    }
+}
+
+impl Disk for Mortal {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(MortalFile(self.disk.open(path, how)?, self.left.clone())))
+    }
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_dir_all(path)
+    }
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.disk.read_dir(path)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_file(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn exists(&self, path: &Path) -> bool {
+        self.disk.exists(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.sync_dir(path)
+    }
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        self.disk.space(path)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.disk.lock(path)
+    }
+}
+
+fn fill(store: &Store, applied: u8, rows: u32) {
+    store
+        .change(|kv| {
+            for n in 0..rows {
+                kv.put(&n.to_be_bytes(), &[applied; 700])?;
+            }
+            Ok(((), vec![applied]))
+        })
+        .unwrap();
+    store.checkpoint().unwrap();
+}
+
+/// All rows, as pairs of number and first byte, and what was applied.
+fn content(store: &Store) -> (Vec<(u32, u8)>, Option<Vec<u8>>) {
+    let view = store.view().unwrap();
+    let mut rows = Vec::new();
+    view.scan(&[], &[0xff; 64], &mut |key, value| {
+        rows.push((u32::from_be_bytes(key.try_into().unwrap()), value[0]));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    (rows, view.applied().unwrap())
+}
+
+#[test]
+fn a_snapshot_that_is_killed_while_it_is_installed_leaves_the_old_rows_or_the_new_ones() {
+    let real = env::real::env();
+    let dir = tempfile::tempdir().unwrap();
+    let source = Scratch::create(&real, &dir.path().join("incoming-1")).unwrap();
+    let rows: Vec<([u8; 4], [u8; 700])> = (0..600u32).map(|n| ((n * 3).to_be_bytes(), [2; 700])).collect();
+    assert_eq!(source.add(&rows.iter().map(|(k, v)| (&k[..], &v[..])).collect::<Vec<_>>()).unwrap(), 600);
+    assert!(source.add(&[(&rows[0].0[..], b"again")]).is_err(), "no row comes twice");
+    let view = source.into_view().unwrap();
+    let old: Vec<(u32, u8)> = (0..400).map(|n| (n, 1)).collect();
+    let new: Vec<(u32, u8)> = (0..600).map(|n| (n * 3, 2)).collect();
+
+    let (mut kept_old, mut has_new) = (0, 0);
+    for writes in 0..200 {
+        let path = dir.path().join(format!("catalog-{writes}"));
+        let left = Arc::new(AtomicI64::new(i64::MAX));
+        let mut env = real.clone();
+        env.disk = Arc::new(Mortal { disk: real.disk.clone(), left: left.clone() });
+        let store = Store::open(&env, &path).unwrap();
+        fill(&store, 1, 400);
+        left.store(writes, Ordering::Relaxed);
+        let installed = store.replace(&view, &[2]).is_ok();
+        left.store(0, Ordering::Relaxed);
+        drop(store);
+
+        let found = content(&Store::open(&real, &path).unwrap());
+        if found == (new.clone(), Some(vec![2])) {
+            has_new += 1;
+        } else {
+            assert_eq!(found, (old.clone(), Some(vec![1])), "after {writes} writes");
+            assert!(!installed, "what was acknowledged is there");
+            kept_old += 1;
+        }
+        if installed {
+            break;
+        }
+    }
+    assert!(kept_old > 3 && has_new > 0, "{kept_old} times the old rows, {has_new} times the new ones");
+    drop(view);
+    assert!(!dir.path().join("incoming-1").exists(), "the temporary file goes with its last reader");
+}
