@@ -142,6 +142,10 @@ async fn coordinator(cx: Context, args: CoordinatorArgs) -> Result<Done, Failure
         add(&mut ready, "invite", json!(invite));
         text += &format!("\n\nThe cluster is new. Make its first account, an admin:\n\n  shardkeep register {invite}\n");
         text += "\nthen a join token for each node:\n\n  shardkeep cluster token node\n";
+        text += &format!(
+            "\nCopy {} to another machine. While this coordinator is the only one it leaves encrypted\nsnapshots of the catalog on nodes; with that file a new one can be made from them.\n",
+            args.dir.join("recovery-key").display()
+        );
     }
     cx.out.answer(&ready, &text);
     end.wait().await;

@@ -6,7 +6,7 @@ mod support;
 
 use model::command::Query;
 use model::{ChunkRef, CoordinatorId, Kind};
-use server::coordinator::{Coordinator, CoordinatorConfig, Page, Restored, restore};
+use server::coordinator::{Coordinator, CoordinatorConfig, Page, Restored, restore, restore_from_nodes};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use support::*;
@@ -158,4 +158,40 @@ async fn rule_07_half_a_restore_does_not_start() {
     for name in ["a", "b", "c"] {
         assert!(Coordinator::start(cluster.env.clone(), CoordinatorConfig::new(at(name), "127.0.0.1:0")).await.is_err(), "{name}");
     }
+}
+
+/// Rule 8: a lone coordinator stores encrypted snapshots of itself on the nodes by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_08_a_lone_coordinator_comes_back_from_what_it_left_on_nodes() {
+    let (mut cluster, user) = Cluster::whole().await;
+    let stored = store(&user, 1).await;
+    // The same coordinator, in more of a hurry.
+    let old = cluster.dir.path().join("c");
+    cluster.coordinator.take().unwrap().shutdown().await;
+    let config = CoordinatorConfig::new(&old, cluster.address.clone());
+    let config = CoordinatorConfig { first_snapshot: std::time::Duration::from_secs(1), ..config };
+    cluster.coordinator = Some(Coordinator::start(cluster.env.clone(), config).await.unwrap());
+    eventually(&cluster.env, "a snapshot is noted", || async { user.status().await.cluster.life.backup_ms > 0 }).await;
+    let key = cluster.dir.path().join("key");
+    std::fs::copy(old.join("recovery-key"), &key).unwrap();
+    cluster.coordinator.take().unwrap().shutdown().await;
+    std::fs::remove_dir_all(&old).unwrap();
+
+    let addresses: Vec<String> = cluster.nodes.iter().flatten().map(|n| n.address.clone()).collect();
+    let on_nodes: Vec<_> = (0..4).filter(|i| cluster.node_dir(*i).join("catalog-snapshots").exists()).collect();
+    assert_eq!(on_nodes, [0, 1, 2]);
+    // Without the key nobody gets it, and a node that has none says so.
+    let other = cluster.dir.path().join("other");
+    let text = std::fs::read_to_string(&key).unwrap();
+    std::fs::write(&other, format!("SKR1-{}{}", "11".repeat(32), &text.trim()[69..])).unwrap();
+    let dir = cluster.dir.path().join("again");
+    let refused = restore_from_nodes(cluster.env.clone(), &addresses, &other, &dir).await;
+    assert_eq!(refused.unwrap_err().kind, Kind::NotFound);
+    assert_eq!(restore_from_nodes(cluster.env.clone(), &addresses[3..], &key, &dir).await.unwrap_err().kind, Kind::NotFound);
+
+    let told = restore_from_nodes(cluster.env.clone(), &addresses, &key, &dir).await.unwrap();
+    assert_eq!((told.cluster, told.coordinator, told.entries), (cluster.cluster, CoordinatorId(2), 1));
+    replace_coordinator(&mut cluster, dir).await;
+    assert_eq!(shards_left(&user, &stored).await, 4);
+    assert!(user.status().await.cluster.life.frozen);
 }

@@ -48,6 +48,11 @@ impl Target {
         Target { address: address.into(), expect: Expect::Node(id), mode: Mode::Bulk }
     }
 
+    /// Any node, for bulk.
+    pub fn any_node(address: impl Into<String>) -> Self {
+        Target { address: address.into(), expect: Expect::AnyNode, mode: Mode::Bulk }
+    }
+
     /// Any coordinator, for control.
     pub fn coordinator(address: impl Into<String>) -> Self {
         Target { address: address.into(), expect: Expect::Coordinator, mode: Mode::Control }

@@ -46,6 +46,8 @@ pub enum Expect {
     Coordinator,
     /// This coordinator.
     CoordinatorId(CoordinatorId),
+    /// Any node.
+    AnyNode,
 }
 
 impl fmt::Display for Expect {
@@ -54,6 +56,7 @@ impl fmt::Display for Expect {
             Expect::Node(id) => ServerId::Node(*id).fmt(f),
             Expect::Coordinator => f.write_str("coordinator"),
             Expect::CoordinatorId(id) => ServerId::Coordinator(*id).fmt(f),
+            Expect::AnyNode => f.write_str("node"),
         }
     }
 }
@@ -346,7 +349,10 @@ impl ServerCertVerifier for ServerCheck {
         }
         let id = certificate_info(leaf).map_err(|_| CertificateError::BadEncoding)?.id;
         let wanted = name.to_str();
-        let by_role = id.role() == model::cluster::ServerRole::Coordinator && wanted == "coordinator.shardkeep";
+        let by_role = match id.role() {
+            model::cluster::ServerRole::Coordinator => wanted == "coordinator.shardkeep",
+            model::cluster::ServerRole::Node => wanted == "node.shardkeep",
+        };
         if by_role || wanted == format!("{id}.shardkeep") {
             return Ok(ServerCertVerified::assertion());
         }

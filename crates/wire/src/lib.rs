@@ -7,6 +7,7 @@ pub mod admin;
 pub mod coordinator;
 pub mod node;
 pub mod raft;
+pub mod snapshot;
 
 use minicbor::{Decode, Encode};
 use model::{Error, Result, cbor};

@@ -27,9 +27,15 @@ pub struct BackupArgs {
 /// `cluster restore`.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
-    /// The backup
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    /// The backup; or else --from-node
+    #[arg(value_name = "FILE", required_unless_present = "from_node", conflicts_with = "from_node")]
+    pub file: Option<PathBuf>,
+    /// Take the newest snapshot that a lone coordinator left on these nodes
+    #[arg(long, value_name = "HOST:PORT", num_args = 1.., requires = "recovery_key")]
+    pub from_node: Vec<String>,
+    /// Copy of the lost coordinator's DIR/recovery-key, for --from-node
+    #[arg(long, value_name = "FILE", requires = "from_node")]
+    pub recovery_key: Option<PathBuf>,
     /// Empty folder for the new coordinator, on this machine
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
@@ -63,8 +69,18 @@ pub async fn backup(cx: Context, args: BackupArgs) -> Result<Done, Failure> {
 }
 
 pub async fn restore(cx: Context, args: RestoreArgs) -> Result<Done, Failure> {
+    let (file, key) = (args.file, args.recovery_key);
+    let file = match (file, key) {
+        (Some(file), _) => file,
+        (None, Some(key)) => {
+            let restored = server::coordinator::restore_from_nodes(cx.env.clone(), &args.from_node, &key, &args.dir).await?;
+            tell(&cx, &args.dir, &restored);
+            return Ok(OK);
+        }
+        (None, None) => return Err(Failure::usage("say which backup, or --from-node with --recovery-key")),
+    };
     let passphrase = passphrase(&cx, args.password_file.as_deref()).await?;
-    let (env, file) = (cx.env.clone(), args.file.clone());
+    let env = cx.env.clone();
     let mut reader = cx.env.blocking(move || BackupReader::open(&env, &file, &passphrase)).await?;
     let restored = server::coordinator::restore(cx.env.clone(), &args.dir, move || reader.next_rows()).await;
     tell(&cx, &args.dir, &restored?);

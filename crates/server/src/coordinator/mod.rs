@@ -23,10 +23,12 @@ mod membership;
 mod opaque;
 mod part;
 mod quiet;
+mod recovery;
 mod register;
 mod restore;
 mod service;
 mod session;
+mod snapshot;
 mod state;
 mod watch;
 
@@ -43,6 +45,7 @@ use opaque::Opaque;
 use part::Part;
 pub use restore::{Page, Restored, restore};
 use service::CoordinatorService;
+pub use snapshot::restore_from_nodes;
 use state::{State, confused};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,6 +62,8 @@ const ELECTION: Duration = Duration::from_secs(3);
 const CATCH_UP: Duration = Duration::from_secs(15);
 /// How long before its certificate expires a server asks for another.
 pub(crate) const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long after a start the first snapshot of the catalog is put onto nodes.
+const FIRST_SNAPSHOT: Duration = Duration::from_secs(60);
 /// How long the first admin's invite is good.
 const INVITE_MS: u64 = 7 * 24 * 3600 * 1000;
 
@@ -83,6 +88,8 @@ pub struct CoordinatorConfig {
     pub limits: Limits,
     /// Changes after which the catalog is made durable; before that the log has them.
     pub checkpoint_every: u64,
+    /// How long after its start a coordinator that is alone puts its first snapshot onto nodes.
+    pub first_snapshot: Duration,
 }
 
 impl CoordinatorConfig {
@@ -98,6 +105,7 @@ impl CoordinatorConfig {
             root_invite_name: "admin".into(),
             limits: Limits::default(),
             checkpoint_every: CHECKPOINT_EVERY,
+            first_snapshot: FIRST_SNAPSHOT,
         }
     }
 }
@@ -175,6 +183,7 @@ impl Coordinator {
         let card_file = card::file(&config.dir);
         tasks.background(async move { keeping.keep_place(card, card_file).await });
         tasks.background(async move { serving.serve_catalog(identity, spki).await });
+        tasks.background(snapshot::run(part.clone(), config.dir.clone(), config.first_snapshot));
         let closing = consensus.clone();
         let stop = tasks.into_stop(async move { closing.shutdown().await }, vec![lock]);
 

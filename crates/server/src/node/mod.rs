@@ -18,6 +18,7 @@ mod plan;
 mod rebuild;
 mod reconcile;
 mod service;
+mod snapshots;
 mod state;
 mod upkeep;
 mod walk;

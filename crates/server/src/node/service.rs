@@ -16,6 +16,7 @@ use wire::node::{
     ConfirmShards, ConfirmShardsRequest, GetShard, GetShardRequest, GetShardResponse, HeadShards, HeadShardsRequest, Prove, PutShard,
     PutShardRequest, ShardState,
 };
+use wire::snapshot::{GetSnapshot, PutSnapshot};
 
 /// Longest message, without a shard beside it.
 const MESSAGE_BYTES: usize = 64 << 10;
@@ -34,6 +35,9 @@ impl Service for NodeService {
 
     /// Only whom we know may send bulk bytes, and only to store them.
     fn max_body(&self, path: &str, connection: &Connection) -> usize {
+        if path == PutSnapshot::PATH && matches!(connection.peer, Peer::Coordinator(_)) {
+            return super::snapshots::PART + MESSAGE_BYTES;
+        }
         let bulk = path == PutShard::PATH && (is_server(connection) || connection.holder.get().is_some());
         if bulk { SEALED_CHUNK_MAX + MESSAGE_BYTES } else { MESSAGE_BYTES }
     }
@@ -68,6 +72,19 @@ impl NodeService {
             }
             ConfirmShards::PATH => answer::<ConfirmShards, _>(&request, |r| self.confirm(r, &request.connection)).await,
             HeadShards::PATH => answer::<HeadShards, _>(&request, |r| self.heads(r, &request.connection)).await,
+            PutSnapshot::PATH => {
+                if !matches!(request.connection.peer, Peer::Coordinator(_)) {
+                    return Err(Error::denied("only coordinators leave snapshots of the catalog here"));
+                }
+                self.0.put_snapshot(wire::decode(&request.head)?, request.body).await?;
+                Ok(Response::message(&()))
+            }
+            GetSnapshot::PATH => {
+                let message = wire::decode(&request.head)?;
+                let owner = request.connection.holder.get().ok_or_else(|| Error::denied("this connection has proved no key"))?;
+                let (head, body) = self.0.get_snapshot(owner, message).await?;
+                Ok(Response::new(wire::encode(&head), body))
+            }
             other => Err(unknown(other)),
         }
     }
