@@ -5,7 +5,7 @@ use crate::pace::Paces;
 use crate::profile::Profile;
 use bytes::Bytes;
 use env::Env;
-use model::cluster::{Capability, ClusterView, Node};
+use model::cluster::{Capability, ClusterView, Node, NodeState};
 use model::command::{Answer, Query};
 use model::layout::Layouts;
 use model::{Error, Kind, Layout, NodeId, Result};
@@ -204,12 +204,7 @@ impl Cluster {
                 Err(e) => return Err(e),
             };
             if self.env.clock.monotonic() - start > Duration::from_secs(10) {
-                let nodes = self.view(true).await?.nodes.len();
-                let needed = usize::from(width).saturating_sub(nodes);
-                return Err(missing.filter(|_| needed == 0).unwrap_or_else(|| {
-                    Error::unavailable(format!("{nodes} of the {width} nodes that this policy needs have joined: {needed} are missing"))
-                        .hint("shardkeep cluster token node, then shardkeep serve node --join TOKEN on another machine")
-                }));
+                return Err(too_few(&*self.view(true).await?, width, missing));
             }
             self.env.sleep(Duration::from_millis(200)).await;
         }
@@ -319,6 +314,26 @@ fn fits(view: &ClusterView, width: u8, known: &Layouts) -> bool {
     let epoch = view.layouts.iter().find(|(w, _)| *w == width).map(|(_, epoch)| *epoch);
     let earlier = view.changes.iter().find(|c| c.width == width).map_or(0, |c| c.from.len());
     epoch == Some(known.current.epoch) && earlier == known.earlier.len()
+}
+
+/// Why there is no layout of a width: how many nodes are in use, and how many only wait to be added.
+fn too_few(view: &ClusterView, width: u8, otherwise: Option<Error>) -> Error {
+    let waiting = view.nodes.iter().filter(|n| n.state == NodeState::Joining).count();
+    let in_use = view.nodes.iter().filter(|n| !matches!(n.state, NodeState::Joining | NodeState::Draining | NodeState::Out)).count();
+    let missing = usize::from(width).saturating_sub(in_use);
+    if missing == 0 {
+        return otherwise.unwrap_or_else(|| Error::unavailable("the servers have not made a layout for this policy yet"));
+    }
+    // Before there is any layout, nodes that join wait for enough of them.
+    if waiting == 0 || view.layouts.is_empty() {
+        let joined = in_use + waiting;
+        let missing = usize::from(width).saturating_sub(joined);
+        return Error::unavailable(format!("{joined} of the {width} nodes that this policy needs have joined: {missing} are missing"))
+            .hint("shardkeep cluster token node, then shardkeep serve node --join TOKEN on another machine");
+    }
+    let have = if waiting == 1 { "has joined and is" } else { "have joined and are" };
+    let used = format!("{in_use} of the {width} nodes that this policy needs are in use");
+    Error::unavailable(format!("{used}; {waiting} more {have} not in use yet")).hint("shardkeep cluster add")
 }
 
 /// A server answered with something that does not belong to the question.

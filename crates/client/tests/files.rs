@@ -173,7 +173,7 @@ async fn the_tree_can_be_changed_in_every_way() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_policy_survives_its_losses() {
-    let (mut cluster, owner) = Cluster::start(6).await;
+    let (mut cluster, owner) = Cluster::start_with(6, policy("4+2").unwrap()).await;
     for text in ["1+0", "1+1", "1+2", "2+1", "2+2", "4+2"] {
         let options = PutOptions { policy: policy(text), ..PutOptions::default() };
         let put = vec![Put { source: Source::Bytes(noise(5, CHUNK + 999)), remote: at(&format!("/{text}")) }];
@@ -188,6 +188,21 @@ async fn each_policy_survives_its_losses() {
     for text in ["1+2", "2+2", "4+2"] {
         assert!(owner.read(&format!("/{text}")).await.unwrap() == noise(5, CHUNK + 999), "{text}");
     }
+}
+
+/// Nodes that came after the first layout are not in use before an operator adds them: the refusal said
+/// that none was missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_is_too_wide_says_which_nodes_wait_to_be_added() {
+    let (mut cluster, owner) = Cluster::start(4).await;
+    owner.put_bytes("/a", noise(1, 5000)).await.unwrap();
+    cluster.join(&owner).await;
+    let options = PutOptions { policy: policy("4+2"), ..PutOptions::default() };
+    let put = vec![Put { source: Source::Bytes(noise(5, CHUNK)), remote: at("/wide") }];
+    let e = owner.put(put, options, Arc::new(())).await.unwrap().failed.remove(0).1;
+    assert_eq!(e.kind, Kind::Unavailable);
+    assert_eq!(e.message, "4 of the 6 nodes that this policy needs are in use; 1 more has joined and is not in use yet");
+    assert_eq!(e.hint.as_deref(), Some("shardkeep cluster add"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

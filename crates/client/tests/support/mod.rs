@@ -29,9 +29,16 @@ pub struct Cluster {
 impl Cluster {
     /// A coordinator, its admin and so many nodes.
     pub async fn start(nodes: usize) -> (Cluster, Client) {
+        Cluster::start_with(nodes, Policy::DEFAULT).await
+    }
+
+    /// The same with another default policy. Its first layout is of that width, and takes all nodes that
+    /// have joined by then; later ones are `joining` until an operator adds them.
+    pub async fn start_with(nodes: usize, policy: Policy) -> (Cluster, Client) {
         let env = env::real::env();
         let dir = tempfile::tempdir().unwrap();
-        let coordinator = Coordinator::start(env.clone(), config(dir.path().join("c"), "127.0.0.1:0")).await.unwrap();
+        let config = CoordinatorConfig { policy, ..config(dir.path().join("c"), "127.0.0.1:0") };
+        let coordinator = Coordinator::start(env.clone(), config).await.unwrap();
         let mut cluster = Cluster {
             env,
             dir,
@@ -43,13 +50,18 @@ impl Cluster {
         };
         let profile = cluster.profile("admin");
         let (admin, _) = Client::register(profile, &cluster.invite, PASSWORD, ClientOptions::default()).await.unwrap();
-        for i in 0..nodes {
-            let (token, _) = admin.create_token(model::cluster::ServerRole::Node, Duration::from_secs(600), None).await.unwrap();
-            cluster.nodes.push(None);
-            cluster.addresses.push("127.0.0.1:0".into());
-            cluster.start_node(i, Some(token)).await.unwrap();
+        for _ in 0..nodes {
+            cluster.join(&admin).await;
         }
         (cluster, admin)
+    }
+
+    /// One more node joins.
+    pub async fn join(&mut self, admin: &Client) -> NodeId {
+        let (token, _) = admin.create_token(model::cluster::ServerRole::Node, Duration::from_secs(600), None).await.unwrap();
+        self.nodes.push(None);
+        self.addresses.push("127.0.0.1:0".into());
+        self.start_node(self.nodes.len() - 1, Some(token)).await.unwrap()
     }
 
     pub fn profile(&self, name: &str) -> Profile {
