@@ -229,5 +229,6 @@ fn new_space(space: &NewSpace, creator: &Account, who: &IdentityBody) -> Result<
         policy: None,
         used: 0,
         revision: 0,
+        coding: Default::default(),
     })
 }

@@ -86,9 +86,8 @@ fn command(tx: &mut Tx, proposal: &Proposal) -> Step<Outcome> {
         Command::Restored { incarnation, coordinator } => tx.restored(*incarnation, coordinator),
         Command::UpdateCoordinator { id, address, version } => tx.update_coordinator(*id, address, version),
         Command::RemoveCoordinator(id) => tx.remove_coordinator(by, *id),
-        Command::SetSpacePolicy { .. } | Command::Recoded { .. } => {
-            Err(Error::invalid("the catalog does not take this command yet").into())
-        }
+        Command::SetSpacePolicy { space, policy } => tx.set_space_policy(by, *space, *policy),
+        Command::Recoded { object, from, policy, layout, to } => tx.recoded(*object, *from, *to, *policy, *layout),
     }
 }
 

@@ -141,6 +141,9 @@ pub(crate) fn commit_refs(space: SpaceId, commit: CommitId) -> Key {
 pub(crate) fn manifest(space: SpaceId, manifest: ManifestId) -> Key {
     join(0x36, &[&space.0, &manifest.0])
 }
+pub(crate) fn objects() -> Key {
+    join(0x40, &[])
+}
 pub(crate) fn object(id: ObjectId) -> Key {
     join(0x40, &[&id.0])
 }

@@ -16,6 +16,7 @@ pub mod layout;
 mod life;
 mod objects;
 mod query;
+mod recode;
 mod row;
 mod servers;
 mod tx;

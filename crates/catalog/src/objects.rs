@@ -5,7 +5,7 @@
 //! stays known until no late commit can name it any more.
 
 use crate::kv::Kv;
-use crate::row::{Manifest, Object, Space, chunk_count, stored_bytes};
+use crate::row::{Manifest, Object, Space, chunk_count};
 use crate::tx::{Step, Stop, Tx};
 use crate::{DEAD_LIFE_MS, GRACE_MS, UPLOAD_LIFE_MS, expiry, key};
 use model::chunk::SEALED_CHUNK_MAX;
@@ -64,7 +64,8 @@ impl Tx<'_> {
             if object.refs == 0 || object.dead {
                 return Err(Error::conflict("the content referred to was removed meanwhile").into());
             }
-            if object.content.policy != content.policy || !covers(&object.content.chunks, &content.chunks) {
+            // How it is coded may have changed since the author looked: that is for the catalog to say.
+            if !covers(&object.content.chunks, &content.chunks) {
                 return Err(Error::invalid("an object does not have the chunks referred to").into());
             }
             object.refs += 1;
@@ -84,10 +85,13 @@ impl Tx<'_> {
         if content.layout == Epoch(0) || current.is_none_or(|current| content.layout > current) {
             return Err(Error::invalid("an object was placed by a layout that does not exist").into());
         }
+        if content.generation != 0 {
+            return Err(Error::invalid("a new object begins at coding generation 0").into());
+        }
         let feed = self.feed(FeedItem::Live(content.clone(), 0))?;
-        space.take(stored_bytes(content))?;
-        self.counters.count(content)?;
-        self.put(&key, &Object { space: id, content: content.clone(), refs: 1, generation: 0, feed, dead: false })
+        let object = Object { space: id, content: content.clone(), refs: 1, generation: 0, feed, dead: false, recoded_ms: 0 };
+        self.count(space, &object)?;
+        self.put(&key, &object)
     }
 
     /// The epoch of the layout of a width.
@@ -101,7 +105,7 @@ impl Tx<'_> {
         Ok(epoch)
     }
 
-    fn feed(&mut self, item: FeedItem) -> Step<u64> {
+    pub(crate) fn feed(&mut self, item: FeedItem) -> Step<u64> {
         self.counters.totals.feed += 1;
         let number = self.counters.totals.feed;
         self.put(&key::feed(number), &item)?;
@@ -132,8 +136,7 @@ impl Tx<'_> {
             object.refs = object.refs.saturating_sub(1);
             self.put(&key, &object)?;
             if object.refs == 0 {
-                space.used = space.used.saturating_sub(stored_bytes(&object.content));
-                self.counters.uncount(&object.content);
+                self.uncount(space, &object);
                 self.end_at(self.now.saturating_add(GRACE_MS), expiry::OBJECT, &content.object.0)?;
             }
         }

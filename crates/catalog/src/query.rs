@@ -2,7 +2,7 @@
 
 use crate::kv::Kv;
 use crate::row::{Counters, Manifest, Object, Session, Space, Version};
-use crate::{UPLOAD_LIFE_MS, key};
+use crate::{UPLOAD_LIFE_MS, key, recode};
 use minicbor::Decode;
 use model::account::{Account, MemberSetBody, SpaceInfo};
 use model::cluster::{ClusterView, FeedItem, ObjectState};
@@ -51,7 +51,10 @@ pub fn query(kv: &dyn Kv, query: &Query) -> Result<Answer> {
         Query::Manifests { space, ids } => {
             check_count(ids.len())?;
             let found: Result<Vec<Option<Manifest>>> = ids.iter().map(|id| get(kv, &key::manifest(*space, *id))).collect();
-            Answer::Manifests(found?.into_iter().flatten().map(|m| m.row).collect())
+            let mut found: Vec<ManifestRow> = found?.into_iter().flatten().map(|m| m.row).collect();
+            let space: Option<Space> = get(kv, &key::space(*space))?;
+            found.iter_mut().try_for_each(|row| recode::bring_up_to_date(kv, space.as_ref(), row))?;
+            Answer::Manifests(found)
         }
         Query::Cluster => Answer::Cluster(Box::new(cluster(kv)?)),
         Query::Layout(width) => Answer::Layout(get(kv, &key::layout(*width))?),
@@ -68,7 +71,12 @@ pub fn query(kv: &dyn Kv, query: &Query) -> Result<Answer> {
             let (accounts, more) = page::<Account>(kv, &from, &key::end_of(&prefix), *limit as usize)?;
             Answer::Accounts(accounts.into_iter().map(|(_, account)| account).collect(), more)
         }
-        Query::Recode { .. } => Answer::Recode(Vec::new(), false),
+        Query::Recode { after, limit } => recode::to_recode(kv, *after, *limit as usize)?,
+        Query::Generations(ids) => {
+            check_count(ids.len())?;
+            Answer::Generations(ids.iter().map(|id| recode::generations(kv, *id)).collect::<Result<_>>()?)
+        }
+        Query::Coding(space) => Answer::Coding(recode::of_space(kv, *space)?),
         Query::Events { after, limit } => {
             let (from, to) = (key::event(after.saturating_add(1)), key::event(u64::MAX));
             Answer::Events(page(kv, &from, &to, *limit as usize)?.0.into_iter().map(|(_, event)| event).collect())
@@ -111,10 +119,10 @@ pub(crate) fn rows<T: for<'b> Decode<'b, ()>>(kv: &dyn Kv, prefix: &[u8]) -> Res
 }
 
 /// Rows with their keys.
-type Page<T> = Vec<(Vec<u8>, T)>;
+pub(crate) type Page<T> = Vec<(Vec<u8>, T)>;
 
 /// Rows in `[from, to)`, one page of them, and whether there are more.
-fn page<T: for<'b> Decode<'b, ()>>(kv: &dyn Kv, from: &[u8], to: &[u8], limit: usize) -> Result<(Page<T>, bool)> {
+pub(crate) fn page<T: for<'b> Decode<'b, ()>>(kv: &dyn Kv, from: &[u8], to: &[u8], limit: usize) -> Result<(Page<T>, bool)> {
     let limit = limit.clamp(1, PAGE_MAX);
     let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);
     kv.scan(from, to, &mut |key, value| {
@@ -133,7 +141,7 @@ fn check_count(count: usize) -> Result<()> {
     if count > ASKED_MAX { Err(Error::invalid(format!("at most {ASKED_MAX} can be asked for at once"))) } else { Ok(()) }
 }
 
-fn counters(kv: &dyn Kv) -> Result<Counters> {
+pub(crate) fn counters(kv: &dyn Kv) -> Result<Counters> {
     Ok(get(kv, &key::counters())?.unwrap_or_default())
 }
 
@@ -178,7 +186,8 @@ fn with_commits(kv: &dyn Kv, id: SpaceId, mut rows: Vec<EntryRow>, manifests: bo
         }
         if let Some(manifest) = row.manifest.filter(|m| manifests && !found.contains_key(m)) {
             let held: Option<Manifest> = get(kv, &key::manifest(id, manifest))?;
-            let row = held.ok_or_else(|| Error::corrupt("a manifest is missing from the catalog"))?.row;
+            let mut row = held.ok_or_else(|| Error::corrupt("a manifest is missing from the catalog"))?.row;
+            recode::bring_up_to_date(kv, space.as_ref(), &mut row)?;
             bytes += row.sealed.len() + row.objects.iter().map(use_bytes).sum::<usize>() + ROW_BYTES;
             found.insert(manifest, row);
         }

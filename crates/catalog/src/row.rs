@@ -101,6 +101,60 @@ pub(crate) struct Space {
     /// Grows by one with every commit.
     #[n(7)]
     pub revision: u64,
+    /// How its objects are coded.
+    #[n(8)]
+    #[cbor(default)]
+    pub coding: Coding,
+}
+
+/// How the live objects of a space are coded, and which of them are to be coded anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Coding {
+    /// The last coding generation given out: one with each policy that the space is given.
+    #[n(0)]
+    pub generation: u16,
+    /// When that was: log time, milliseconds since 1970.
+    #[n(1)]
+    pub since_ms: u64,
+    /// And the feed's last number then.
+    #[n(2)]
+    pub since_feed: u64,
+    /// Objects still to be re-coded.
+    #[n(3)]
+    pub left: u64,
+    /// Their sealed bytes.
+    #[n(4)]
+    pub left_bytes: u64,
+    /// Live objects and their sealed bytes by policy, in order of k and m.
+    #[n(5)]
+    pub policies: Vec<(Policy, u64, u64)>,
+}
+
+impl Coding {
+    /// Counts a live object.
+    pub fn count(&mut self, content: &ObjectUse) -> Result<()> {
+        let of = content.policy;
+        let at = self.policies.partition_point(|(p, _, _)| (p.k, p.m) < (of.k, of.m));
+        match self.policies.get_mut(at).filter(|(p, _, _)| *p == of) {
+            Some((_, objects, bytes)) => (*objects, *bytes) = (*objects + 1, added(*bytes, content.bytes)?),
+            None => self.policies.insert(at, (of, 1, content.bytes)),
+        }
+        Ok(())
+    }
+
+    /// Counts it no more.
+    pub fn uncount(&mut self, content: &ObjectUse) {
+        for (_, objects, bytes) in self.policies.iter_mut().filter(|(p, _, _)| *p == content.policy) {
+            (*objects, *bytes) = (objects.saturating_sub(1), bytes.saturating_sub(content.bytes));
+        }
+        self.policies.retain(|(_, objects, _)| *objects > 0);
+    }
+
+    /// Objects of all other policies than this one, and their sealed bytes.
+    pub fn others(&self, policy: Policy) -> (u64, u64) {
+        let others = self.policies.iter().filter(|(p, _, _)| *p != policy);
+        others.fold((0, 0), |(objects, bytes), (_, o, b)| (objects + o, bytes.saturating_add(*b)))
+    }
 }
 
 impl Space {
@@ -174,6 +228,10 @@ pub(crate) struct Object {
     /// It is dead: its shards are being dropped.
     #[n(5)]
     pub dead: bool,
+    /// Log time of the last re-coding, milliseconds since 1970; 0: never.
+    #[n(6)]
+    #[cbor(default)]
+    pub recoded_ms: u64,
 }
 
 /// Bytes on disk of all shards of an object.

@@ -313,6 +313,24 @@ pub enum FeedItem {
     Dead(#[n(0)] ObjectId),
 }
 
+/// Which coding generations of a live object count. Shards of others may be dropped after a grace,
+/// if the catalog has given those generations out at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Generations {
+    /// The one that is read.
+    #[n(0)]
+    pub current: u16,
+    /// The one that is being made, if the object is to be coded anew.
+    #[n(1)]
+    pub next: Option<u16>,
+    /// The last one that was given out in its space.
+    #[n(2)]
+    pub given: u16,
+    /// Log time since which that is so, milliseconds since 1970.
+    #[n(3)]
+    pub since_ms: u64,
+}
+
 /// What the catalog knows of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(index_only)]

@@ -290,6 +290,10 @@ pub enum Command {
         /// Epoch of the layout by which its shards were placed.
         #[n(3)]
         layout: Epoch,
+        /// The generation that they are.
+        #[n(4)]
+        #[cbor(default)]
+        to: u16,
     },
     /// A backup was made, or a snapshot put onto the nodes.
     #[n(25)]
@@ -517,7 +521,8 @@ pub enum Query {
         #[n(1)]
         limit: u32,
     },
-    /// Objects that are to be coded anew, since their space has another policy.
+    /// Objects that are to be coded anew, since their space has got another policy. A page looks at a
+    /// bounded number of objects, and may hold none although there are more.
     #[n(20)]
     Recode {
         /// Start after.
@@ -527,6 +532,12 @@ pub enum Query {
         #[n(1)]
         limit: u32,
     },
+    /// Which coding generations of objects count, in the order asked (for nodes).
+    #[n(21)]
+    Generations(#[n(0)] Vec<ObjectId>),
+    /// How the objects of a space are coded.
+    #[n(22)]
+    Coding(#[n(0)] SpaceId),
 }
 
 /// Rows with the commit records that they name.
@@ -577,6 +588,34 @@ pub struct Totals {
     #[n(7)]
     #[cbor(default)]
     pub policies: Vec<(Policy, u64, u64)>,
+    /// Live objects that are to be coded anew.
+    #[n(8)]
+    #[cbor(default)]
+    pub recode: u64,
+    /// Their sealed bytes.
+    #[n(9)]
+    #[cbor(default)]
+    pub recode_bytes: u64,
+}
+
+/// How the live objects of a space are coded.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SpaceCoding {
+    /// Whose space it is.
+    #[n(0)]
+    pub owner: AccountId,
+    /// Its policy; `None`: it was never given one, and new files take the cluster's default.
+    #[n(1)]
+    pub policy: Option<Policy>,
+    /// Objects and their sealed bytes (before coding) by policy, in order of k and m.
+    #[n(2)]
+    pub policies: Vec<(Policy, u64, u64)>,
+    /// Objects that are still to be coded anew.
+    #[n(3)]
+    pub left: u64,
+    /// Their sealed bytes.
+    #[n(4)]
+    pub left_bytes: u64,
 }
 
 /// The answer to a [`Query`].
@@ -630,7 +669,14 @@ pub enum Answer {
     /// Accounts, and whether there are more.
     #[n(15)]
     Accounts(#[n(0)] Vec<Account>, #[n(1)] bool),
-    /// Objects with how they are coded now, their generation, and the policy that they are to have.
+    /// Objects with how they are coded now, and the generation and policy that they are to have;
+    /// whether there may be more, and after which object to go on.
     #[n(16)]
-    Recode(#[n(0)] Vec<(crate::tree::ObjectUse, u16, Policy)>, #[n(1)] bool),
+    Recode(#[n(0)] Vec<(crate::tree::ObjectUse, u16, Policy)>, #[n(1)] bool, #[n(2)] Option<ObjectId>),
+    /// Generations; `None` for objects that are not live.
+    #[n(17)]
+    Generations(#[n(0)] Vec<Option<crate::cluster::Generations>>),
+    /// How a space is coded; `None` where there is none.
+    #[n(18)]
+    Coding(#[n(0)] Option<SpaceCoding>),
 }

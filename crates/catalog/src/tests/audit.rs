@@ -99,9 +99,23 @@ pub(super) fn check(kv: &MemoryKv) {
     }
     let refs: BTreeMap<_, _> = live.iter().map(|o| (o.content.object, o.refs)).collect();
     assert_eq!(refs, named, "references to objects");
+    let mut recode = (0, 0);
     for (at, space) in table::<Space>(&rows, 0x20) {
         assert_eq!(space.used, used.remove(&space_of(&at)).unwrap_or(0), "bytes used by a space");
+        let here = || live.iter().filter(|o| o.space == space_of(&at));
+        let left: Vec<u64> = here().filter(|o| crate::recode::wanted(&space, o).is_some()).map(|o| o.content.bytes).collect();
+        assert_eq!((space.coding.left, space.coding.left_bytes), (left.len() as u64, left.iter().sum()), "what is to be re-coded");
+        let mut policies: BTreeMap<(u8, u8), (u64, u64)> = BTreeMap::new();
+        for content in here().map(|o| &o.content) {
+            let sum = policies.entry((content.policy.k, content.policy.m)).or_default();
+            *sum = (sum.0 + 1, sum.1 + content.bytes);
+        }
+        let counted: Vec<_> = space.coding.policies.iter().map(|(p, o, b)| ((p.k, p.m), (*o, *b))).collect();
+        assert_eq!(counted, policies.into_iter().collect::<Vec<_>>(), "objects of a space by policy");
+        recode = (recode.0 + space.coding.left, recode.1 + space.coding.left_bytes);
     }
+    assert_eq!((totals.recode, totals.recode_bytes), recode, "all that is to be re-coded");
+    assert!(objects.iter().all(|(_, o)| o.content.generation == o.generation), "an object says its own generation");
     assert!(used.is_empty(), "rows of spaces that are not there");
 
     // Each object stands in the feed once, as what it is.
@@ -110,7 +124,8 @@ pub(super) fn check(kv: &MemoryKv) {
     assert!(feed.keys().all(|n| *n <= totals.feed), "numbers of the feed");
     for (_, object) in &objects {
         let item = feed.remove(&object.feed).expect("an object in the feed");
-        let right = if object.dead { FeedItem::Dead(object.content.object) } else { FeedItem::Live(object.content.clone(), 0) };
+        let right =
+            if object.dead { FeedItem::Dead(object.content.object) } else { FeedItem::Live(object.content.clone(), object.generation) };
         assert_eq!(item, right);
     }
     assert!(feed.is_empty(), "the feed tells of objects that are not there");

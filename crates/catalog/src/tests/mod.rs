@@ -15,6 +15,7 @@ mod layout;
 mod life;
 mod objects;
 mod properties;
+mod recode;
 mod servers;
 mod trace;
 
