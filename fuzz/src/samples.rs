@@ -234,6 +234,7 @@ fn cluster() -> ClusterView {
         revision: 3,
         changes: vec![layout_change()],
         life: CatalogLife { incarnation: [7; 16], frozen: true, thaws: 1, scrub_ms: 2, backup_ms: 3 },
+        recoded_ms: 0,
     }
 }
 

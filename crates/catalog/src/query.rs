@@ -249,6 +249,7 @@ fn cluster(kv: &dyn Kv) -> Result<ClusterView> {
         revision: counters(kv)?.revision,
         changes: rows(kv, &key::changes())?,
         life: crate::life::of(kv, genesis.cluster)?,
+        recoded_ms: counters(kv)?.recoded_ms,
     })
 }
 

@@ -47,7 +47,7 @@ impl Tx<'_> {
         let totals = &mut self.counters.totals;
         totals.recode = added(totals.recode.saturating_sub(before.0), objects)?;
         totals.recode_bytes = added(totals.recode_bytes.saturating_sub(before.1), bytes)?;
-        self.counters.revision += 1;
+        (self.counters.recoded_ms, self.counters.revision) = (self.now, self.counters.revision + 1);
         self.put(&key::space(id), &space)?;
         let was = was.map_or_else(|| "the cluster's default".to_string(), |p| p.to_string());
         let detail = format!("space {id}: {policy} instead of {was}, by {}; {objects} objects are coded anew", admin.name);
@@ -76,6 +76,7 @@ impl Tx<'_> {
         // All its shards are durable, each at its place.
         content.partial.clear();
         (object.generation, object.recoded_ms) = (to, self.now);
+        self.counters.recoded_ms = self.now;
         object.feed = self.feed(FeedItem::Live(object.content.clone(), to))?;
         self.count(&mut space, &object)?;
         self.put(&key, &object)?;

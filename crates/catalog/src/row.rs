@@ -29,6 +29,10 @@ pub(crate) struct Counters {
     #[n(5)]
     #[cbor(default)]
     pub last_coordinator: u64,
+    /// See `ClusterView::recoded_ms`.
+    #[n(6)]
+    #[cbor(default)]
+    pub recoded_ms: u64,
 }
 
 impl Counters {

@@ -256,6 +256,10 @@ pub struct ClusterView {
     #[n(10)]
     #[cbor(default)]
     pub life: CatalogLife,
+    /// Log time at which a policy or a coding generation last changed, milliseconds since 1970; 0: never.
+    #[n(11)]
+    #[cbor(default)]
+    pub recoded_ms: u64,
 }
 
 /// Which life of the catalog it is, and what operators ask of all nodes.

@@ -4,11 +4,16 @@
 use crate::{Authed, rpc};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
-use model::{AccountId, ClusterId};
+use model::command::SpaceCoding;
+use model::{AccountId, ClusterId, Policy, SpaceId};
 
 rpc!(
     /// Admin: accounts in order of id, without anything that is sealed or could be guessed at.
     ListUsers, "/v1/users", Authed<UsersRequest> => UsersResponse
+);
+rpc!(
+    /// Admin: how the objects of a space are coded, and what is still to be coded anew. `NotFound`.
+    ShowSpacePolicy, "/v1/policy", Authed<SpacePolicyRequest> => SpacePolicyResponse
 );
 rpc!(
     /// Admin: holds one consistent view of the catalog open for reading. It is let go of when nothing
@@ -31,6 +36,31 @@ pub struct UsersRequest {
     /// Start after.
     #[n(0)]
     pub after: Option<AccountId>,
+}
+
+/// See [`ShowSpacePolicy`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SpacePolicyRequest {
+    /// Name of the account whose home space is meant, or a space's id in hex.
+    #[n(0)]
+    pub space: String,
+}
+
+/// See [`ShowSpacePolicy`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SpacePolicyResponse {
+    /// The space.
+    #[n(0)]
+    pub space: SpaceId,
+    /// Name of the account whose it is.
+    #[n(1)]
+    pub owner: String,
+    /// Default policy of the cluster.
+    #[n(2)]
+    pub default: Policy,
+    /// How it is coded.
+    #[n(3)]
+    pub coding: SpaceCoding,
 }
 
 /// See [`ListUsers`].

@@ -63,6 +63,7 @@ fn cluster(nodes: u64) -> (StatusResponse, Layout) {
         revision: 1,
         changes: Vec::new(),
         life: Default::default(),
+        recoded_ms: 0,
     };
     let totals = Totals { chunks: 100, feed: 7, ..Default::default() };
     let status = StatusResponse {

@@ -53,7 +53,9 @@ impl State {
     /// A node's or coordinator's question.
     pub async fn ask_as_peer(&self, query: Query) -> Result<Answer> {
         match &query {
-            Query::Cluster | Query::Feed { .. } | Query::Objects(_) | Query::Generations(_) | Query::LayoutAt { .. } => self.ask(query).await,
+            Query::Cluster | Query::Feed { .. } | Query::Objects(_) | Query::Generations(_) | Query::LayoutAt { .. } => {
+                self.ask(query).await
+            }
             Query::Layout(width) => self.stored_layout(*width).await.map(Answer::Layout),
             _ => Err(Error::denied("servers may not ask this of the catalog")),
         }

@@ -24,7 +24,7 @@ impl State {
             }
             Administration::Scrub => Command::RequestScrub,
             Administration::Thaw => Command::Thaw,
-            Administration::SetPolicy { space, policy } => Command::SetSpacePolicy { space, policy },
+            Administration::SetPolicy { space, policy } => return self.set_policy(who.account, space, policy).await,
             Administration::BackedUp => Command::NoteBackup,
         };
         self.propose(self.request_id(), Some(who.account), command).await.map(|_| ())

@@ -24,6 +24,8 @@ mod opaque;
 mod part;
 mod quiet;
 mod recovery;
+mod recode;
+mod recode_chunk;
 mod register;
 mod restore;
 mod service;

@@ -202,6 +202,6 @@ impl Part {
             }
             self.env.sleep(ROUND).await;
         };
-        futures::join!(watch::run(state.clone()), super::renew(state, identity, spki));
+        futures::join!(watch::run(state.clone()), super::recode::run(state.clone()), super::renew(state, identity, spki));
     }
 }

@@ -8,7 +8,7 @@ use model::{CoordinatorId, Error, NodeId, Result};
 use std::sync::Arc;
 use transport::{Connection, Peer, Request, Response, Service};
 use wire::Rpc;
-use wire::admin::{CloseBackup, ListUsers, OpenBackup, ReadBackup};
+use wire::admin::{CloseBackup, ListUsers, OpenBackup, ReadBackup, ShowSpacePolicy};
 use wire::coordinator::*;
 use wire::raft::{Announce, Append, Snapshot};
 
@@ -78,6 +78,7 @@ impl CoordinatorService {
             OpenBackup::PATH => answer::<OpenBackup, _>(&request, |r| s.open_backup(r.session)).await,
             ReadBackup::PATH => answer::<ReadBackup, _>(&request, |r| s.read_backup(r.session, r.request)).await,
             CloseBackup::PATH => answer::<CloseBackup, _>(&request, |r| s.close_backup(r.session, r.request)).await,
+            ShowSpacePolicy::PATH => answer::<ShowSpacePolicy, _>(&request, |r| s.space_policy(r.session, r.request)).await,
             ReportShard::PATH => answer::<ReportShard, _>(&request, |r| s.report_shard(r.session, r.request)).await,
             Administer::PATH => answer::<Administer, _>(&request, |r| s.administer(r.session, r.request)).await,
             PlanLayout::PATH => answer::<PlanLayout, _>(&request, |r| s.plan_layout(r.session, r.request)).await,

@@ -10,6 +10,7 @@ mod admission;
 mod brake;
 mod card;
 mod collect;
+mod generations;
 mod handover;
 mod heartbeat;
 mod link;
@@ -112,6 +113,12 @@ impl Running {
         bad
     }
 
+    /// Drops shards of earlier codings whose grace is over, now; answers how many that were.
+    pub async fn drop_outdated_now(&self) -> Result<u64> {
+        let now_ms = self.state.memory().catalog_ms;
+        generations::sweep_now(&self.state, now_ms).await
+    }
+
     /// Drops shards of uploads that have expired, now; answers how many objects that were.
     pub async fn collect_now(&self) -> Result<u64> {
         collect::collect_now(&self.state).await
@@ -186,6 +193,7 @@ impl Node {
         tasks.background(upkeep::scrub(state.clone()));
         tasks.background(upkeep::compact(state.clone()));
         tasks.background(collect::run(state.clone()));
+        tasks.background(generations::run(state.clone()));
         tracing::info!(%node, %address, "node serves");
         let closing = state.clone();
         let close = async move {

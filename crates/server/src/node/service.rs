@@ -106,6 +106,9 @@ impl NodeService {
         let PutShardRequest { capability, shard, descriptor, epoch, device } = request;
         if let Some(admitted) = self.admit(&capability, connection)? {
             admitted.may_put(&shard.chunk.object, body.len() as u64)?;
+            if shard.generation != 0 {
+                return Err(Error::denied("uploads are of coding generation 0: later ones are made by servers"));
+            }
         }
         let descriptor = wire::node::descriptor(&descriptor).map_err(|e| Error::invalid(e.message))?;
         let s = &self.0;

@@ -32,6 +32,7 @@ fn cluster(states: &[NodeState]) -> ClusterView {
         revision: 1,
         changes: vec![],
         life: Default::default(),
+        recoded_ms: 0,
     }
 }
 
