@@ -109,6 +109,9 @@ pub async fn put(cx: Context, args: PutArgs) -> Result<Done, Failure> {
     let (sources, recursive) = (args.sources, args.recursive);
     let found = if from_stream { Vec::new() } else { cx.env.blocking(move || look_at(sources, recursive)).await? };
     let several = found.len() > 1;
+    if let Some(warning) = args.policy.and_then(crate::cluster::policy::warning) {
+        cx.out.error_line(&cx.out.red(&warning));
+    }
     let meter = Meter::new(&cx);
     let options = PutOptions { policy: args.policy, if_absent: args.if_absent, allow_degraded: args.allow_degraded };
     let whole = async {

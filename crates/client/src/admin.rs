@@ -2,13 +2,18 @@
 
 use crate::session::Client;
 use model::Result;
-use wire::admin::{ListUsers, User, UsersRequest};
+use wire::admin::{ListUsers, ShowSpacePolicy, SpacePolicyRequest, SpacePolicyResponse, User, UsersRequest};
 use wire::coordinator::{Administer, Administration};
 
 impl Client {
     /// One of the small things that operators ask for. Admins only.
     pub async fn administer(&self, request: Administration) -> Result<()> {
         self.cluster().authed::<Administer, _>(request).await
+    }
+
+    /// How the objects of a space are coded, by its owner's name or its id in hex. Admins only.
+    pub async fn space_policy(&self, space: &str) -> Result<SpacePolicyResponse> {
+        self.cluster().authed::<ShowSpacePolicy, _>(SpacePolicyRequest { space: space.into() }).await
     }
 
     /// All accounts, by name. Admins only.

@@ -1,6 +1,10 @@
 //! One chunk from the servers: exactly k shards from the k best of them, one more where one is
 //! late, others where one is bad.
 //!
+//! A manifest row says how its objects were coded when it was asked for. They may have been coded anew
+//! since, and the earlier shards be gone: where shards are missing, the catalog is asked again once, and
+//! reading goes on with those that there are now.
+//!
 //! While a layout changes a shard may still lie at an earlier place: it is looked for there when it is
 //! not at its rightful one, and below k also on the devices that stand in for others.
 
@@ -12,19 +16,23 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use model::layout::{DeviceInfo, Layouts};
 use model::tree::{ManifestRow, ObjectUse};
-use model::{ChunkRef, Descriptor, Error, Kind, ObjectId, Result, ShardRef};
+use model::{ChunkRef, Descriptor, Error, Kind, ManifestId, ObjectId, Result, ShardRef};
 use seal::content::{ChunkOpener, ChunkRecord, Manifest, open_chunk, open_index};
 use seal::keys::ContentKey;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A file's chunks and how to get them.
 pub(crate) struct Content {
     pub manifest: Manifest,
-    objects: BTreeMap<ObjectId, (Coder, u16)>,
+    id: ManifestId,
+    /// How each object is coded, as far as known, and its generation.
+    objects: Mutex<Objects>,
 }
+
+type Objects = BTreeMap<ObjectId, (Coder, u16)>;
 
 /// A shard on its way: its index and what came.
 type Arriving<'a> = BoxFuture<'a, (Candidate, Result<(Bytes, Bytes)>)>;
@@ -34,8 +42,10 @@ struct Chunk<'a> {
     client: &'a Client,
     chunk: ChunkRef,
     generation: u16,
-    coder: &'a Coder,
+    coder: Coder,
     layouts: Arc<Layouts>,
+    /// Shards that were nowhere, with what a node said.
+    missing: Mutex<Vec<(u8, String)>>,
 }
 
 /// A shard and the places where it may be, best first.
@@ -44,25 +54,50 @@ type Candidate = (u8, VecDeque<DeviceInfo>);
 impl Content {
     /// What a file's manifest names.
     pub fn open(manifest: Manifest, row: &ManifestRow) -> Result<Self> {
-        let mut objects = BTreeMap::new();
-        for ObjectUse { object, policy, generation, .. } in &row.objects {
-            objects.insert(*object, (Coder::new(*policy)?, *generation));
-        }
-        Ok(Content { manifest, objects })
+        Ok(Content { manifest, id: row.id, objects: Mutex::new(coded(row)?) })
     }
 
-    async fn chunk<'a>(&'a self, client: &'a Client, record: &ChunkRecord) -> Result<(Chunk<'a>, ContentKey)> {
+    fn objects(&self) -> MutexGuard<'_, Objects> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn chunk<'a>(&self, client: &'a Client, record: &ChunkRecord) -> Result<(Chunk<'a>, ContentKey)> {
         let (object, key) = self.manifest.object(record)?;
-        let coded = self.objects.get(&object).ok_or_else(|| Error::corrupt("the catalog does not say how an object is coded"))?;
-        let (coder, generation) = (&coded.0, coded.1);
+        let coded = self.objects().get(&object).cloned();
+        let (coder, generation) = coded.ok_or_else(|| Error::corrupt("the catalog does not say how an object is coded"))?;
         let layouts = client.cluster().layouts(coder.policy().width()).await?;
-        Ok((Chunk { client, chunk: ChunkRef { object, number: record.number }, generation, coder, layouts }, key.share()))
+        let chunk = ChunkRef { object, number: record.number };
+        Ok((Chunk { client, chunk, generation, coder, layouts, missing: Mutex::default() }, key.share()))
+    }
+
+    /// Asks the catalog how the objects are coded now. Whether an object is coded otherwise than a chunk
+    /// of it was read.
+    async fn is_recoded(&self, chunk: &Chunk<'_>) -> bool {
+        let fresh = chunk.client.manifest(self.id).await.and_then(|row| coded(&row));
+        // Without an answer, or when the file is gone, what was known stays.
+        if let Ok(fresh) = fresh {
+            *self.objects() = fresh;
+        }
+        let now = self.objects().get(&chunk.chunk.object).map(|(coder, generation)| (coder.policy(), *generation));
+        now.is_some_and(|now| now != (chunk.coder.policy(), chunk.generation))
     }
 
     /// The sealed chunk of a record.
     async fn sealed(&self, client: &Client, record: &ChunkRecord) -> Result<(Vec<u8>, ObjectId, ContentKey)> {
         let (mut chunk, key) = self.chunk(client, record).await?;
-        let sealed = match chunk.fetch(record).await {
+        let mut fetched = chunk.fetch(record).await;
+        let missing = std::mem::take(&mut *chunk.missing());
+        if (fetched.is_err() || !missing.is_empty()) && self.is_recoded(&chunk).await {
+            if fetched.is_err() {
+                (chunk, _) = self.chunk(client, record).await?;
+                fetched = chunk.fetch(record).await;
+            }
+        } else {
+            for (index, detail) in missing {
+                chunk.report(index, &detail).await;
+            }
+        }
+        let sealed = match fetched {
             Err(e) if chunk.look_again().await => {
                 chunk.fetch(record).await.map_err(|again| if again.kind == Kind::Unavailable { again } else { e })?
             }
@@ -94,10 +129,11 @@ impl Content {
         let (chunk, key) = self.chunk(client, record).await?;
         let opener = ChunkOpener::new(&key, chunk.chunk.object, record, len)?;
         let span = opener.span(range.clone())?;
-        let cells = chunk.fetch_range(record.sealed_len as usize, span.sealed.start as usize..span.sealed.end as usize).await?;
-        match opener.open(&span, &cells) {
+        let cells = chunk.fetch_range(record.sealed_len as usize, span.sealed.start as usize..span.sealed.end as usize).await;
+        match cells.and_then(|cells| Ok(opener.open(&span, &cells)?)) {
             Ok(plain) => Ok(plain),
-            // Some shard lies: the whole chunk with its hashes finds out which.
+            // Some shard lies, and the whole chunk with its hashes finds out which; or too few are where
+            // they are looked for, and there it is looked for anew.
             Err(_) => {
                 let plain = self.plain(client, record, len).await?;
                 Ok(plain.get(range.start as usize..range.end as usize).unwrap_or_default().to_vec())
@@ -127,7 +163,17 @@ impl Content {
     }
 }
 
+/// How the objects of a manifest are coded.
+fn coded(row: &ManifestRow) -> Result<Objects> {
+    let coded = |o: &ObjectUse| Ok((o.object, (Coder::new(o.policy)?, o.generation)));
+    row.objects.iter().map(coded).collect()
+}
+
 impl<'a> Chunk<'a> {
+    fn missing(&self) -> MutexGuard<'_, Vec<(u8, String)>> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// All shards with their places, best first: data shards need no decoding and win ties; a node
     /// that just failed comes last.
     fn candidates(&self) -> VecDeque<Candidate> {
@@ -223,9 +269,11 @@ impl<'a> Chunk<'a> {
                 }
                 Some((candidate, Err(e))) => {
                     let (index, others) = (candidate.0, !candidate.1.is_empty());
-                    if e.kind == Kind::Corrupt || e.kind == Kind::NotFound && !others && !asked_stand_ins && self.layouts.earlier.is_empty()
-                    {
+                    if e.kind == Kind::Corrupt {
                         self.report(index, &e.message).await;
+                    }
+                    if e.kind == Kind::NotFound && !others && !asked_stand_ins && self.layouts.earlier.is_empty() {
+                        self.missing().push((index, e.message.clone()));
                     }
                     if e.kind != Kind::NotFound || !asked_stand_ins {
                         failed.push(e);

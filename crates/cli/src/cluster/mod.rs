@@ -8,6 +8,7 @@ mod events;
 mod invite;
 mod layout;
 mod layouts;
+pub mod policy;
 mod problems;
 mod report;
 mod scrub;
@@ -51,6 +52,8 @@ pub enum Cluster {
     Backup(backup::BackupArgs),
     /// Make a fresh coordinator from a backup, on this machine
     Restore(backup::RestoreArgs),
+    /// Show how a space is coded, or give it another policy
+    Policy(policy::PolicyArgs),
     /// Who has an account, and how much it uses
     Users,
     /// Check every shard on every node now
@@ -79,6 +82,7 @@ pub async fn run(cx: Context, command: Cluster) -> Result<Done, Failure> {
             Cluster::Audit(args) => audit::run(cx, args).await,
             Cluster::Backup(args) => backup::backup(cx, args).await,
             Cluster::Restore(args) => backup::restore(cx, args).await,
+            Cluster::Policy(args) => policy::run(cx, args).await,
             Cluster::Users => users::run(cx).await,
             Cluster::Scrub(args) => scrub::run(cx, args).await,
             Cluster::Thaw(args) => thaw::run(cx, args).await,

@@ -178,6 +178,7 @@ fn document(picture: &Picture) -> Value {
             "shards": report.repair.shards, "bytes": report.repair.bytes, "rate": report.repair.rate, "eta": report.repair.eta(),
             "to_hand_over": report.repair.surplus,
         },
+        "recode": { "objects": status.totals.recode, "bytes": status.totals.recode_bytes },
         "catalog": {
             "failures_survivable": report.catalog_survivable, "last_backup": last_backup(status).map(units::rfc3339_ms),
             "entries": status.totals.entries, "frozen": status.cluster.life.frozen,
@@ -268,6 +269,10 @@ fn text(cx: &Context, picture: &Picture) {
         }
         None if !moving.is_empty() => out.line(&format!("  repairing: {moving}")),
         None => {}
+    }
+    if status.totals.recode > 0 {
+        let (objects, bytes) = (status.totals.recode, units::size(status.totals.recode_bytes));
+        out.line(&format!("  {objects} objects are being coded anew by another policy, {bytes}"));
     }
 
     let rows: Vec<[String; 7]> = status.cluster.nodes.iter().map(|node| row(status, latency, node)).collect();

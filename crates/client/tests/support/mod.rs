@@ -35,7 +35,11 @@ impl Cluster {
     /// The same with another default policy. Its first layout is of that width, and takes all nodes that
     /// have joined by then; later ones are `joining` until an operator adds them.
     pub async fn start_with(nodes: usize, policy: Policy) -> (Cluster, Client) {
-        let env = env::real::env();
+        Cluster::start_in(env::real::env(), nodes, policy).await
+    }
+
+    /// The same in another environment.
+    pub async fn start_in(env: Env, nodes: usize, policy: Policy) -> (Cluster, Client) {
         let dir = tempfile::tempdir().unwrap();
         let config = CoordinatorConfig { policy, ..config(dir.path().join("c"), "127.0.0.1:0") };
         let coordinator = Coordinator::start(env.clone(), config).await.unwrap();

@@ -192,3 +192,6 @@ impl Chunk<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
