@@ -7,8 +7,8 @@ use model::account::{
     Role, SpaceInfo, StateRecord,
 };
 use model::cluster::{
-    Capability, CapabilityBody, CatalogLife, ClusterView, Coordinator, Device, Event, FeedItem, Node, NodeState, Operation, ServerRole,
-    Token, UploadGrant, UploadGrantBody,
+    Capability, CapabilityBody, CatalogLife, ClusterView, Coordinator, Device, Event, FeedItem, Generations, Node, NodeState, Operation,
+    ServerRole, Token, UploadGrant, UploadGrantBody,
 };
 use model::command::{Answer, Applied, Command, Genesis, Outcome, Proposal, Query, Rows, Totals};
 use model::layout::{DeviceInfo, LayoutChange};
@@ -356,6 +356,8 @@ fn commands() -> Vec<Command> {
         Command::Commit { record: commit_record(), changes: vec![change(); 2], grants: vec![grant] },
         Command::Report { what: "shard-corrupt".into(), node: Some(NODE), detail: "x".into() },
         Command::Tick,
+        Command::SetSpacePolicy { space: SPACE, policy: Policy::DEFAULT },
+        Command::Recoded { object: OBJECT, from: 1, policy: Policy::DEFAULT, layout: Epoch(2), to: 3 },
     ]
 }
 
@@ -387,6 +389,9 @@ fn query_values() -> Vec<Query> {
         Query::Feed { after: 1, limit: 2 },
         Query::Objects(vec![OBJECT]),
         Query::Walk { space: SPACE, steps: vec![(FOLDER, TAG)], manifests: true },
+        Query::Recode { after: Some(OBJECT), limit: 5 },
+        Query::Generations(vec![OBJECT; 2]),
+        Query::Coding(SPACE),
     ]
 }
 
@@ -414,6 +419,8 @@ pub fn answers() -> Vec<Vec<u8>> {
         Answer::Feed(vec![(1, FeedItem::Dead(OBJECT))], true),
         Answer::Totals(Totals::default()),
         Answer::Nodes(vec![node()]),
+        Answer::Recode(vec![(object_use(), 2, Policy::DEFAULT)], true, Some(OBJECT)),
+        Answer::Generations(vec![None, Some(Generations { current: 1, next: Some(3), given: 3, since_ms: 5 })]),
     ])
 }
 

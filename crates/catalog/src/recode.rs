@@ -43,7 +43,7 @@ impl Tx<'_> {
         let before = (coding.left, coding.left_bytes);
         (coding.since_ms, coding.since_feed) = (self.now, self.counters.totals.feed);
         (coding.left, coding.left_bytes) = (objects, bytes);
-        let was = std::mem::replace(&mut space.policy, Some(policy));
+        let was = space.policy.replace(policy);
         let totals = &mut self.counters.totals;
         totals.recode = added(totals.recode.saturating_sub(before.0), objects)?;
         totals.recode_bytes = added(totals.recode_bytes.saturating_sub(before.1), bytes)?;

@@ -130,7 +130,7 @@ impl Content {
         let opener = ChunkOpener::new(&key, chunk.chunk.object, record, len)?;
         let span = opener.span(range.clone())?;
         let cells = chunk.fetch_range(record.sealed_len as usize, span.sealed.start as usize..span.sealed.end as usize).await;
-        match cells.and_then(|cells| Ok(opener.open(&span, &cells)?)) {
+        match cells.and_then(|cells| opener.open(&span, &cells)) {
             Ok(plain) => Ok(plain),
             // Some shard lies, and the whole chunk with its hashes finds out which; or too few are where
             // they are looked for, and there it is looked for anew.

@@ -179,7 +179,7 @@ impl Layout {
         };
         let free = self.devices.iter().filter(|d| !holders.contains(&d.node));
         let mut ranked: Vec<_> = free.map(|d| (weight(d), d)).collect();
-        ranked.sort_by(|a, b| b.0.cmp(&a.0));
+        ranked.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
         let mut chosen: Vec<&DeviceInfo> = Vec::new();
         for (_, device) in ranked {
             if chosen.len() < Self::STAND_INS && chosen.iter().all(|c| c.node != device.node) {

@@ -233,7 +233,8 @@ impl State {
         policy.check()?;
         self.make_layout(policy.width()).await.map_err(|e| {
             let refused = Error::conflict(format!("{policy} cannot be placed safely, each shard on a node of its own: {}", e.message));
-            if e.kind != Kind::Unavailable {
+            // Where another coordinator leads, the caller is to ask that one.
+            if e.kind != Kind::Unavailable || !self.consensus.is_leader() {
                 return e;
             }
             match e.hint {
