@@ -104,7 +104,7 @@ async fn who_wants_to_be_taken_in_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_end_when_every_node_is_settled() {
     let (mut cluster, admin) = Cluster::whole().await;
-    let upload = admin.upload(1).await.unwrap();
+    let upload = admin.upload(1).await;
     let object = upload.objects[0];
     for number in 0..12 {
         let chunk = model::ChunkRef { object, number };
