@@ -5,10 +5,16 @@
 pub mod check;
 pub mod cluster;
 pub mod journal_crash;
+pub mod reconfigure;
 
 /// A story: what a seed leads to. The error is a sentence with what was promised and not kept.
 pub type Story = fn(seed: u64) -> Result<(), String>;
 
-/// All stories by name; the last runs each seed of the one before twice and compares.
-pub const STORIES: &[(&str, Story)] =
-    &[("journal-crash", journal_crash::run), ("cluster", cluster::run), ("cluster-repeats", cluster::repeats)];
+/// All stories by name; those that end in `-repeats` run each seed of the one before twice and compare.
+pub const STORIES: &[(&str, Story)] = &[
+    ("journal-crash", journal_crash::run),
+    ("cluster", cluster::run),
+    ("cluster-repeats", cluster::repeats),
+    ("reconfigure", reconfigure::run),
+    ("reconfigure-repeats", reconfigure::repeats),
+];

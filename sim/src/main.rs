@@ -25,7 +25,10 @@ fn main() -> ExitCode {
         }
     }
     if history {
-        let outcome = sim::cluster::play(from);
+        let outcome = match story.as_deref() {
+            Some("reconfigure") => sim::reconfigure::play(from),
+            _ => sim::cluster::play(from),
+        };
         print!("{}", outcome.history.tail(usize::MAX));
         println!("hash {}", outcome.history.hash());
         return outcome.failure.map_or(ExitCode::SUCCESS, |why| {
@@ -38,6 +41,8 @@ fn main() -> ExitCode {
     for (name, run) in &chosen {
         let began = now();
         let mut done = 0;
+        // Whether a seed repeats is asked of fewer seeds: each is played twice.
+        let seeds = if story.is_none() && name.ends_with("-repeats") { seeds.div_ceil(4) } else { seeds };
         let share = seconds.map(|s| s / chosen.len() as u32);
         while share.map_or(done < seeds, |share| began.elapsed() < share) {
             let seed = from + done;
@@ -71,6 +76,6 @@ fn now() -> Instant {
 fn usage() -> ExitCode {
     let names: Vec<&str> = sim::STORIES.iter().map(|(name, _)| *name).collect();
     eprintln!("usage: sim [--story {}] [--seeds N | --seconds S] [--from SEED]", names.join("|"));
-    eprintln!("       sim [--trace] --history --from SEED    all that happens in one cluster");
+    eprintln!("       sim [--trace] [--story reconfigure] --history --from SEED    all that happens in one cluster");
     ExitCode::from(2)
 }

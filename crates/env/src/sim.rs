@@ -157,6 +157,12 @@ impl SimHost {
         self.clock.drift.store(drift, Ordering::SeqCst);
     }
 
+    /// Lets so many milliseconds pass in which the machine sleeps, in all since the beginning: timers stand
+    /// still, all clocks but the monotonic one go on.
+    pub fn set_slept_ms(&self, slept: u64) {
+        self.clock.slept.store(slept, Ordering::SeqCst);
+    }
+
     /// Makes blocking work (and so the disk) slow: each piece begins up to so much later.
     pub fn set_slowness(&self, longest: Duration) {
         self.slowness.store(longest.as_millis() as u64, Ordering::SeqCst);
@@ -219,7 +225,7 @@ impl World {
     }
 
     fn register(&mut self, name: &str) -> SimHost {
-        let clock = SimClock { drift: AtomicI64::new(0), frozen: self.frozen.clone(), last: AtomicU64::new(0) };
+        let clock = SimClock { drift: AtomicI64::new(0), slept: AtomicU64::new(0), frozen: self.frozen.clone(), last: AtomicU64::new(0) };
         let host = SimHost {
             name: name.to_owned(),
             ip: self.sim.lookup(name),

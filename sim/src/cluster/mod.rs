@@ -12,7 +12,7 @@ pub mod model;
 mod servers;
 pub mod stage;
 mod troubles;
-mod user;
+pub(crate) mod user;
 
 use dice::Dice;
 use env::sim::{Config, World};
@@ -49,7 +49,11 @@ pub fn run(seed: u64) -> Result<(), String> {
 
 /// Runs a seed twice: both times the same must happen, at the same times.
 pub fn repeats(seed: u64) -> Result<(), String> {
-    let (first, again) = (play(seed), play(seed));
+    compare(play(seed), play(seed))
+}
+
+/// Two runs of one seed.
+pub(crate) fn compare(first: Outcome, again: Outcome) -> Result<(), String> {
     if first.history == again.history && first.failure == again.failure {
         return first.failure.map_or(Ok(()), Err);
     }
@@ -73,7 +77,7 @@ pub fn play(seed: u64) -> Outcome {
 /// When a host dies, tokio drops its tasks in an order in which their process-wide numbers play a
 /// part (modulo a small power of two), and with that its connections close. So each play begins with
 /// the same remainder.
-fn align_tasks() {
+pub(crate) fn align_tasks() {
     if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() {
         let number = || runtime.spawn(async {}).id().to_string().parse::<u64>().unwrap_or(0);
         while number() % 64 != 0 {}

@@ -37,7 +37,7 @@ pub struct Troubles {
     nodes: Vec<String>,
     users: Vec<String>,
     /// How far all clocks were put forward.
-    passed_ms: i64,
+    passed_ms: u64,
     /// How far single ones are off.
     drifts: BTreeMap<String, i64>,
 }
@@ -90,7 +90,8 @@ impl Troubles {
 
     fn set_clocks(&self, world: &World) {
         for host in world.hosts() {
-            host.set_drift_ms(self.passed_ms + self.drifts.get(host.name()).copied().unwrap_or(0));
+            host.set_slept_ms(self.passed_ms);
+            host.set_drift_ms(self.drifts.get(host.name()).copied().unwrap_or(0));
         }
     }
 
@@ -171,7 +172,7 @@ impl Troubles {
             18 => {
                 // Time passes, for all: over the grace of what was removed.
                 let minutes = self.dice.between(10, 90);
-                self.passed_ms += minutes as i64 * 60_000;
+                self.passed_ms += minutes * 60_000;
                 tell(world, format!("{minutes} minutes pass"));
                 self.set_clocks(world);
             }

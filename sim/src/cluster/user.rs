@@ -444,7 +444,7 @@ fn length(dice: &mut Dice) -> u32 {
 }
 
 /// Bytes that belong to a change and repeat nowhere soon.
-fn content(change: u64, len: u32) -> Vec<u8> {
+pub(crate) fn content(change: u64, len: u32) -> Vec<u8> {
     let mut dice = Dice::new(change, "content");
     let mut bytes = Vec::with_capacity(len as usize + 8);
     while bytes.len() < len as usize {

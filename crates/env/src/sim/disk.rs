@@ -139,6 +139,18 @@ impl SimDisk {
         self.state().failing = failing;
     }
 
+    /// Takes the disk out and puts an empty one in. Whoever ran on it must be stopped before.
+    pub fn wipe(&self) {
+        let mut state = self.state();
+        self.life.end();
+        state.crash_at = None;
+        state.files.clear();
+        state.names.clear();
+        state.durable.clear();
+        state.pending.clear();
+        state.folders = [PathBuf::new(), PathBuf::from("/")].into();
+    }
+
     /// Bit rot: turns over one bit of the byte at an offset.
     pub fn flip(&self, path: impl AsRef<Path>, offset: u64) -> io::Result<()> {
         let mut state = self.state();

@@ -53,6 +53,8 @@ impl Life {
 pub(super) struct SimClock {
     /// Milliseconds that the wall clock is ahead of the simulation's.
     pub drift: AtomicI64,
+    /// Milliseconds that the machine has slept: its timers stood still, its wall clock went on.
+    pub slept: AtomicU64,
     /// Set while hosts are torn down or set up: then turmoil's clocks show real time.
     pub frozen: Arc<AtomicBool>,
     /// The last time shown, in microseconds.
@@ -61,7 +63,7 @@ pub(super) struct SimClock {
 
 impl Clock for SimClock {
     fn now_ms(&self) -> u64 {
-        let now = EPOCH_MS + self.monotonic().as_millis() as u64;
+        let now = EPOCH_MS + self.uptime().as_millis() as u64;
         now.saturating_add_signed(self.drift.load(Ordering::SeqCst))
     }
 
@@ -71,6 +73,10 @@ impl Clock for SimClock {
             self.last.fetch_max(elapsed.as_micros() as u64, Ordering::SeqCst);
         }
         Duration::from_micros(self.last.load(Ordering::SeqCst))
+    }
+
+    fn uptime(&self) -> Duration {
+        self.monotonic() + Duration::from_millis(self.slept.load(Ordering::SeqCst))
     }
 }
 

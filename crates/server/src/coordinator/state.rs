@@ -119,9 +119,10 @@ impl State {
         self.env.clock.monotonic()
     }
 
-    /// A fresh idempotence key.
+    /// A fresh idempotence key, of the catalog's time: it would be refused for a wall clock that is not
+    /// believed.
     pub fn request_id(&self) -> RequestId {
-        RequestId::new(self.env.now_ms(), self.env.random())
+        RequestId::new(self.log_time().0, self.env.random())
     }
 
     /// Changes the catalog in the name of an account (`None`: of the servers themselves).

@@ -1,0 +1,142 @@
+//! A cluster that is changed while it breaks: one or three coordinators, four to seven nodes, two users
+//! who write to the same entries, and an operator who adds, drains, replaces, resizes and removes nodes.
+//!
+//! Promised, and checked: the history of the entries is linearisable (see [`crate::check`]), so nothing
+//! acknowledged is lost and nothing removed comes back; every change of the layout ends; within a bounded
+//! time after the last fault every shard is at its place, and nobody holds one that belongs elsewhere;
+//! after everything was removed, and its grace is over, no disk holds a shard.
+
+mod operator;
+mod servers;
+mod stage;
+mod troubles;
+mod user;
+
+use crate::check::Verdict;
+use crate::cluster::dice::Dice;
+use crate::cluster::{Outcome, align_tasks};
+use env::sim::{Config, World};
+use servers::Build;
+use stage::{Phase, Setup, Stage};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use troubles::Troubles;
+use user::Part;
+
+/// Users.
+const USERS: usize = 2;
+/// Most simulated time that a phase takes before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(3000);
+
+/// Runs the story. The error says which promise was broken, with the end of the history.
+pub fn run(seed: u64) -> Result<(), String> {
+    let Outcome { history, failure } = play(seed);
+    failure.map_or(Ok(()), |why| Err(format!("{why}\n{}", history.tail(60))))
+}
+
+/// Runs a seed twice: both times the same must happen, at the same times.
+pub fn repeats(seed: u64) -> Result<(), String> {
+    crate::cluster::compare(play(seed), play(seed))
+}
+
+/// Plays the story of a seed. One at a time in a process.
+pub fn play(seed: u64) -> Outcome {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    align_tasks();
+    let mut dice = Dice::new(seed, "director");
+    let build = Build {
+        coordinators: [1, 3, 3][dice.below(3) as usize],
+        nodes: [4, 5, 5, 6][dice.below(4) as usize],
+        spares: 2,
+        out: [Some(30), Some(60), None][dice.below(3) as usize].map(Duration::from_secs),
+        checkpoint_every: [10, 60, 1000][dice.below(3) as usize],
+    };
+    let zones = dice.one_in(3);
+    let setup = |i: usize, dice: &mut Dice| {
+        let zone = if zones { ["east", "west", "north"][i % 3] } else { "" };
+        (i, Setup { capacity: [512 << 20, 1 << 30, 2 << 30][dice.below(3) as usize], zone: zone.into() })
+    };
+    let setups: BTreeMap<usize, Setup> = (0..build.nodes + build.spares).map(|i| setup(i, &mut dice)).collect();
+    let stage = Stage::new(setups);
+    let ended = direct(seed, dice, &stage, &build);
+    let shared = stage.lock();
+    Outcome { history: shared.history.clone(), failure: shared.failure.clone().or(ended.err()) }
+}
+
+fn direct(seed: u64, mut dice: Dice, stage: &Stage, build: &Build) -> Result<(), String> {
+    let ms = Duration::from_millis;
+    let config =
+        Config { tick: ms(4), latency: (ms(4), ms(4 + dice.below(20))), duration: Duration::from_secs(100_000), ..Config::new(seed) };
+    let mut world = World::with(&config);
+    stage.lock().tell(Duration::ZERO, format!("{build:?}"));
+    for i in 0..build.coordinators {
+        let (on, build) = (stage.clone(), build.clone());
+        world.host(&format!("coordinator{i}"), move |env| servers::coordinator(env, on.clone(), build.clone(), i));
+    }
+    for i in 0..build.nodes + build.spares {
+        let on = stage.clone();
+        world.host(&format!("node{i}"), move |env| servers::node(env, on.clone(), i));
+    }
+    for me in 0..USERS {
+        let (on, part) = (stage.clone(), Part { me, coordinators: build.coordinators, nodes: build.nodes, seed });
+        world.host(&format!("user{me}"), move |env| user::user(env, on.clone(), part.clone()));
+    }
+    let (on, spares) = (stage.clone(), (build.nodes..build.nodes + build.spares).collect::<Vec<_>>());
+    world.host("operator", move |env| operator::operator(env, on.clone(), seed, spares.clone()));
+
+    let mut troubles = Troubles::new(seed, &world);
+    until_ready(&mut world, stage, &mut troubles, Phase::Setup)?;
+    enter(&world, stage, Phase::Play);
+    let end = world.elapsed() + Duration::from_secs(dice.between(60, 180));
+    while world.elapsed() < end {
+        step(&mut world, stage)?;
+        troubles.step(&mut world, stage);
+    }
+    troubles.end(&mut world, stage);
+    for phase in [Phase::Mend, Phase::Check] {
+        enter(&world, stage, phase);
+        until_ready(&mut world, stage, &mut troubles, phase)?;
+    }
+    let verdict = stage.lock().record.check();
+    match verdict {
+        Verdict::Linearisable => {}
+        Verdict::Violated(why) => return Err(format!("not linearisable: {why}")),
+        Verdict::Undecided(why) => return Err(format!("too much is open to check the history: {why}")),
+    }
+    enter(&world, stage, Phase::Clear);
+    until_ready(&mut world, stage, &mut troubles, Phase::Clear)
+}
+
+fn enter(world: &World, stage: &Stage, phase: Phase) {
+    let mut shared = stage.lock();
+    shared.phase = phase;
+    shared.tell(world.elapsed(), format!("{phase:?}"));
+}
+
+/// One tick. An error as soon as a promise was not kept.
+fn step(world: &mut World, stage: &Stage) -> Result<(), String> {
+    world.step().map_err(|e| e.to_string())?;
+    match &stage.lock().failure {
+        Some(why) => Err(why.clone()),
+        None => Ok(()),
+    }
+}
+
+/// Waits until all who take part are through a phase.
+fn until_ready(world: &mut World, stage: &Stage, troubles: &mut Troubles, phase: Phase) -> Result<(), String> {
+    let patience = world.elapsed() + PATIENCE;
+    let mut actors: Vec<String> = vec!["operator".into()];
+    if phase != Phase::Clear {
+        actors.extend((0..USERS).map(|me| format!("user{me}")));
+    }
+    while actors.iter().any(|who| stage.lock().ready.get(who).is_none_or(|done| *done < phase)) {
+        step(world, stage)?;
+        troubles.wishes(world, stage);
+        if world.elapsed() > patience {
+            return Err(format!("{phase:?} takes more than {PATIENCE:?}"));
+        }
+    }
+    Ok(())
+}

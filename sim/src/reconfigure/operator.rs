@@ -1,0 +1,407 @@
+//! The operator: adds, drains, replaces and removes nodes, stops changes and lets them go on, and in the
+//! end looks until everything is whole.
+//!
+//! At most one node has lost shards at a time, until everything was seen whole after it: chunks that
+//! were stored while a server was away have one loss less to spare, and say so. Only when all is whole,
+//! and nothing else breaks, two nodes lose theirs at once.
+
+use super::stage::{Phase, Stage, Wish};
+use super::user::{FILES, LOOK, Scene, opened, path};
+use crate::cluster::dice::Dice;
+use client::RemotePath;
+use env::Env;
+use model::cluster::{Node, NodeState, ServerRole};
+use model::{Error, Kind, NodeId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use wire::coordinator::{Administration, ChangeRequest, HeartbeatRequest, StatusResponse};
+
+/// Longest time between mending and everything whole at its place.
+const WHOLE_WITHIN: Duration = Duration::from_secs(15 * 60);
+/// Longest time in which what is dead must be gone.
+const CLEAR_WITHIN: Duration = Duration::from_secs(10 * 60);
+/// Nodes are sent away only while so many are there.
+const SPARE: usize = 5;
+
+struct Operator {
+    scene: Scene,
+    dice: Dice,
+    /// Nodes that may come, in order.
+    spares: Vec<usize>,
+    /// Nodes whose removal was asked for.
+    leaving: BTreeSet<usize>,
+    /// When everything was last seen whole.
+    looked: Duration,
+}
+
+/// The operator's program.
+pub async fn operator(env: Env, stage: Stage, seed: u64, spares: Vec<usize>) -> env::sim::Result {
+    let client = opened(&env, &stage, "operator", None).await;
+    let scene = Scene { env: env.clone(), stage, name: "operator".into(), client };
+    let dice = Dice::new(seed, "operator");
+    let mut operator = Operator { scene, dice, spares, leaving: BTreeSet::new(), looked: Duration::ZERO };
+    operator.scene.ready(Phase::Setup).await;
+    while operator.scene.phase() == Phase::Play {
+        let pause = operator.dice.between(2_000, 10_000);
+        env.sleep(Duration::from_millis(pause)).await;
+        operator.act().await;
+    }
+    operator.mend().await;
+    operator.scene.ready(Phase::Mend).await;
+    operator.scene.ready(Phase::Check).await;
+    operator.clear().await;
+    operator.scene.ready(Phase::Clear).await;
+    std::future::pending().await
+}
+
+impl Operator {
+    async fn status(&self) -> Result<StatusResponse, Error> {
+        self.scene.bounded("status", self.scene.client.status()).await
+    }
+
+    /// Nodes by their numbers.
+    fn numbered(&self, status: &StatusResponse) -> BTreeMap<usize, Node> {
+        let ids = self.scene.stage.lock().ids.clone();
+        let find = |id: NodeId| status.cluster.nodes.iter().find(|n| n.id == id).cloned();
+        ids.into_iter().filter_map(|(number, id)| Some((number, find(id)?))).collect()
+    }
+
+    /// What the nodes that still are somebody last said. One that was replaced stands in the status on.
+    fn heard<'s>(&self, status: &'s StatusResponse) -> Vec<(NodeId, &'s HeartbeatRequest)> {
+        let ids: BTreeSet<NodeId> = {
+            let shared = self.scene.stage.lock();
+            shared.ids.iter().filter(|(n, _)| !shared.gone.contains(n)).map(|(_, id)| *id).collect()
+        };
+        status.nodes.iter().filter(|n| ids.contains(&n.node)).filter_map(|n| Some((n.node, n.heartbeat.as_ref()?))).collect()
+    }
+
+    fn wish(&self, wish: Wish) {
+        self.scene.stage.lock().wishes.push_back(wish);
+    }
+
+    /// One thing, as the seed has it.
+    async fn act(&mut self) {
+        let status = match self.status().await {
+            Ok(status) => status,
+            Err(e) => return self.scene.tell(format!("status: {e}")),
+        };
+        let nodes = self.numbered(&status);
+        self.attend(&nodes).await;
+        let in_state = |is: fn(NodeState) -> bool| nodes.iter().filter(move |(_, n)| is(n.state)).map(|(i, n)| (*i, n.id)).collect();
+        let up: Vec<(usize, NodeId)> = in_state(|s| s == NodeState::Up);
+        let draining: Vec<(usize, NodeId)> = in_state(|s| s == NodeState::Draining);
+        let joining: Vec<(usize, NodeId)> = in_state(|s| s == NodeState::Joining);
+        match self.dice.below(18) {
+            0..=2 => self.admit().await,
+            3..=5 => self.apply(ChangeRequest::default()).await,
+            6 => {
+                if let Some((_, id)) = self.one(&joining) {
+                    self.apply(ChangeRequest { add: vec![id], ..ChangeRequest::default() }).await;
+                }
+            }
+            7..=9 if up.len() >= SPARE => {
+                if let Some((_, id)) = self.one(&up) {
+                    self.apply(ChangeRequest { drain: vec![id], ..ChangeRequest::default() }).await;
+                }
+            }
+            10 => {
+                if let Some((_, id)) = self.one(&draining) {
+                    self.apply(ChangeRequest { add: vec![id], ..ChangeRequest::default() }).await;
+                }
+            }
+            11 => self.administer(Administration::StopLayout).await.unwrap_or(()),
+            12 => self.administer(Administration::ResumeLayout).await.unwrap_or(()),
+            13 => {
+                if let Some((number, id)) = self.one(&draining)
+                    && status.cluster.changes.is_empty()
+                    && self.is_empty(&status, id).await
+                {
+                    self.remove(number, id).await;
+                }
+            }
+            14 => {
+                if let Some((number, id)) = self.one(&up).filter(|_| up.len() > SPARE)
+                    && self.may_hurt(number)
+                {
+                    self.remove(number, id).await;
+                }
+            }
+            15 => {
+                if let Some((number, id)) = self.one(&up)
+                    && self.may_hurt(number)
+                {
+                    let rest = self.dice.below(90_000);
+                    self.replace(number, id, rest).await;
+                }
+            }
+            16 => {
+                if let Some((number, _)) = self.one(&up) {
+                    if self.dice.one_in(2) && self.may_hurt(number) {
+                        self.wish(Wish::Rot(number));
+                    } else {
+                        let (grow, zone) = (self.dice.one_in(2), self.dice.pick(&["", "east", "west", "north"]));
+                        if let Some(setup) = self.scene.stage.lock().setups.get_mut(&number) {
+                            setup.capacity = if grow { setup.capacity * 3 / 2 } else { setup.capacity * 3 / 4 };
+                            setup.zone = zone.into();
+                        }
+                        self.wish(Wish::Restart(number));
+                    }
+                }
+            }
+            _ => drop(self.look(&status).await),
+        }
+    }
+
+    fn one(&mut self, of: &[(usize, NodeId)]) -> Option<(usize, NodeId)> {
+        of.get(self.dice.below(of.len() as u64) as usize).copied()
+    }
+
+    /// Notes that a node loses shards, if none has that was not healed since.
+    fn may_hurt(&self, number: usize) -> bool {
+        let now = self.scene.now();
+        let mut shared = self.scene.stage.lock();
+        let may = shared.hurt.is_empty();
+        if may {
+            shared.hurt.insert(number, now);
+        }
+        may
+    }
+
+    /// Gives tokens to those who wait for one; switches off who is no member any more.
+    async fn attend(&mut self, nodes: &BTreeMap<usize, Node>) {
+        let gone: Vec<usize> = {
+            let shared = self.scene.stage.lock();
+            let vanished = |n: &&usize| !nodes.contains_key(n) && !shared.gone.contains(n) && !shared.wanting.contains(n);
+            shared.ids.keys().filter(|n| self.leaving.contains(n)).filter(vanished).copied().collect()
+        };
+        for number in gone {
+            self.wish(Wish::Discard(number));
+        }
+        let wanting: Vec<usize> = self.scene.stage.lock().wanting.iter().copied().collect();
+        for number in wanting {
+            self.token(number, nodes.get(&number).map(|n| n.id)).await;
+        }
+    }
+
+    async fn token(&self, number: usize, replace: Option<NodeId>) -> bool {
+        let asked = self.scene.client.create_token(ServerRole::Node, Duration::from_secs(24 * 3600), replace);
+        match self.scene.bounded("token", asked).await {
+            Ok((token, _)) => {
+                self.scene.tell(format!("token for node{number}, replaces {replace:?}"));
+                let mut shared = self.scene.stage.lock();
+                shared.wanting.remove(&number);
+                shared.tokens.insert(format!("node{number}"), token);
+                true
+            }
+            Err(e) => {
+                self.scene.tell(format!("token for node{number}: {e}"));
+                false
+            }
+        }
+    }
+
+    async fn admit(&mut self) {
+        if let Some(number) = self.spares.first().copied()
+            && self.token(number, None).await
+        {
+            self.spares.remove(0);
+        }
+    }
+
+    async fn apply(&self, request: ChangeRequest) {
+        let what = format!("apply add {:?} drain {:?}", request.add, request.drain);
+        let done = self.scene.bounded("apply", self.scene.client.apply_layout(request)).await;
+        let text = done.map_or_else(
+            |e| format!("{:?}: {e}", e.kind),
+            |p| format!("'{}', moves {:?}", p.why, p.widths.iter().map(|w| (w.width, w.moved, w.minimum)).collect::<Vec<_>>()),
+        );
+        self.scene.tell(format!("{what}: {text}"));
+    }
+
+    async fn administer(&self, what: Administration) -> Result<(), Error> {
+        let text = format!("{what:?}");
+        let done = self.scene.bounded("administer", self.scene.client.administer(what)).await;
+        self.scene.tell(format!("{text}: {}", done.as_ref().map_or_else(|e| format!("{:?}: {e}", e.kind), |()| "ok".into())));
+        done
+    }
+
+    /// Whether a node holds no slots.
+    async fn is_empty(&self, status: &StatusResponse, id: NodeId) -> bool {
+        for (width, _) in &status.cluster.layouts {
+            let layout = self.scene.bounded("layout", self.scene.client.layout(*width)).await;
+            let Ok(Some(layout)) = layout else { return false };
+            let slots: BTreeSet<u16> = layout.slot_indexes().into_iter().collect();
+            if slots.iter().filter_map(|s| layout.devices.get(usize::from(*s))).any(|d| d.node == id) {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn remove(&mut self, number: usize, id: NodeId) {
+        match self.administer(Administration::RemoveNode(id)).await {
+            Ok(()) => {
+                self.leaving.insert(number);
+                self.wish(Wish::Discard(number));
+            }
+            // Nobody knows: when it has vanished it is switched off.
+            Err(e) if e.kind == Kind::Unavailable => drop(self.leaving.insert(number)),
+            Err(_) => drop(self.scene.stage.lock().hurt.remove(&number)),
+        }
+    }
+
+    async fn replace(&mut self, number: usize, id: NodeId, rest: u64) {
+        if self.token(number, Some(id)).await {
+            self.wish(Wish::Wipe(number, rest));
+        } else {
+            self.scene.stage.lock().hurt.remove(&number);
+        }
+    }
+
+    /// Looks at every shard. Whether all are at their places; what is not well otherwise.
+    async fn look(&mut self, status: &StatusResponse) -> Result<(), String> {
+        let began = self.scene.now();
+        let looked = self.scene.bounded("verify", self.scene.client.verify(&RemotePath::root(), true, true, Arc::new(()))).await;
+        let why = match looked {
+            Err(e) => format!("{:?}: {e}", e.kind),
+            Ok(r) if r.ok < r.chunks || !r.problems.is_empty() => {
+                format!("{} of {} chunks whole, {} lost; {:?}", r.ok, r.chunks, r.lost, r.problems.iter().take(4).collect::<Vec<_>>())
+            }
+            Ok(_) if !status.cluster.changes.is_empty() => {
+                let changes: Vec<_> = status.cluster.changes.iter().map(|c| (c.width, c.to, c.stopped, &c.why)).collect();
+                format!("all chunks whole; changes under way: {changes:?}; {}", progress(status))
+            }
+            Ok(_) => {
+                self.scene.tell("sees everything whole");
+                self.scene.stage.lock().hurt.retain(|_, since| *since >= began);
+                self.looked = began;
+                return Ok(());
+            }
+        };
+        self.scene.tell(format!("looks: {why}"));
+        Err(why)
+    }
+
+    /// Lets all changes end, and looks until everything is whole. Then two nodes may lose everything.
+    async fn mend(&mut self) {
+        self.until_whole("after the last fault").await;
+        if self.dice.one_in(3) {
+            let Ok(status) = self.status().await else { return };
+            let mut up: Vec<(usize, NodeId)> =
+                self.numbered(&status).iter().filter(|(_, n)| n.state == NodeState::Up).map(|(i, n)| (*i, n.id)).collect();
+            let wipe = self.dice.one_in(2);
+            for _ in 0..2 {
+                let Some(victim) = self.one(&up) else { break };
+                up.retain(|v| *v != victim);
+                if wipe {
+                    self.replace(victim.0, victim.1, 0).await;
+                } else {
+                    self.wish(Wish::Rot(victim.0));
+                }
+            }
+            // The machines go down with the next step.
+            self.scene.env.sleep(Duration::from_secs(10)).await;
+            self.until_whole("after two nodes lost shards").await;
+        }
+    }
+
+    async fn until_whole(&mut self, what: &str) {
+        let began = self.scene.now();
+        let mut applied = false;
+        loop {
+            let why = match self.status().await {
+                Err(e) => format!("{:?}: {e}", e.kind),
+                Ok(status) => match self.tend(&status, &mut applied).await {
+                    Ok(()) => return,
+                    Err(why) => why,
+                },
+            };
+            let now = self.scene.now();
+            if now > began + WHOLE_WITHIN {
+                return self.scene.stage.lock().fail(now, format!("not whole {WHOLE_WITHIN:?} {what}: {why}"));
+            }
+            self.scene.env.sleep(Duration::from_secs(5)).await;
+        }
+    }
+
+    async fn tend(&mut self, status: &StatusResponse, applied: &mut bool) -> Result<(), String> {
+        let nodes = self.numbered(status);
+        self.attend(&nodes).await;
+        if status.cluster.changes.iter().any(|c| c.stopped) {
+            let _ = self.administer(Administration::ResumeLayout).await;
+        }
+        let calm = |n: &Node| n.leaving || matches!(n.state, NodeState::Up | NodeState::Draining | NodeState::Joining);
+        if let Some(away) = nodes.values().find(|n| !calm(n)) {
+            return Err(format!("{} is {:?}", away.name, away.state));
+        }
+        if status.cluster.changes.is_empty() && !*applied {
+            let done = self.scene.client.apply_layout(ChangeRequest::default()).await;
+            *applied = done.is_ok();
+            let text = done.map_or_else(|e| format!("{:?}: {e}", e.kind), |p| p.why);
+            self.scene.tell(format!("balances: {text}"));
+            return Err(format!("balanced: {text}"));
+        }
+        let is_busy = |h: &HeartbeatRequest| h.repair.surplus > 0 || h.repair.shards > 0;
+        let heard = self.heard(status).into_iter();
+        let busy: Vec<String> = heard.filter(|(_, h)| is_busy(h)).map(|(n, h)| format!("node {n}: {:?}", h.repair)).collect();
+        self.look(status).await?;
+        if busy.is_empty() { Ok(()) } else { Err(format!("busy: {busy:?}")) }
+    }
+
+    /// Removes everything for good, lets time pass, and looks that nothing is left on any disk.
+    async fn clear(&mut self) {
+        for name in FILES {
+            loop {
+                match self.scene.bounded("purge", self.scene.client.remove(&path(name), false, true)).await {
+                    Ok(_) => break,
+                    Err(e) if e.kind == Kind::NotFound => break,
+                    Err(_) => self.scene.env.sleep(Duration::from_secs(1)).await,
+                }
+            }
+        }
+        // Over the grace of the dead, then over the life of what was never committed; who starts looks.
+        self.wish(Wish::Hours(2));
+        self.scene.env.sleep(Duration::from_secs(30)).await;
+        self.wish(Wish::Hours(30));
+        self.scene.env.sleep(Duration::from_secs(15)).await;
+        let numbers: Vec<usize> = self.scene.stage.lock().ids.keys().copied().collect();
+        numbers.into_iter().for_each(|n| self.wish(Wish::Restart(n)));
+        let began = self.scene.now();
+        loop {
+            self.scene.env.sleep(Duration::from_secs(10)).await;
+            let left = match self.status().await {
+                Err(e) => format!("{:?}: {e}", e.kind),
+                Ok(status) => {
+                    let shards = |h: &HeartbeatRequest| h.devices.iter().map(|d| d.shards).sum::<u64>();
+                    let held = self.heard(&status).into_iter().map(|(n, h)| (n, shards(h)));
+                    let held: Vec<(NodeId, u64)> = held.filter(|(_, shards)| *shards > 0).collect();
+                    if held.is_empty() && self.scene.now() > began + LOOK * 100 {
+                        return self.scene.tell("nothing is left");
+                    }
+                    format!("shards left by node: {held:?}; {} objects live", status.totals.objects)
+                }
+            };
+            let now = self.scene.now();
+            self.scene.tell(left.clone());
+            if now > began + CLEAR_WITHIN {
+                return self.scene.stage.lock().fail(now, format!("not clear {CLEAR_WITHIN:?} after everything was removed: {left}"));
+            }
+        }
+    }
+}
+
+/// How far nodes are with their layouts.
+fn progress(status: &StatusResponse) -> String {
+    let of = |n: &wire::coordinator::NodeReport| {
+        let h = n.heartbeat.as_ref()?;
+        Some(format!(
+            "node {} {:?}: {:?} {:?}",
+            n.node,
+            n.state,
+            h.layouts.iter().map(|l| (l.width, l.epoch.0, l.settled)).collect::<Vec<_>>(),
+            h.repair
+        ))
+    };
+    status.nodes.iter().filter_map(of).collect::<Vec<_>>().join("; ")
+}
