@@ -101,6 +101,7 @@ pub async fn run(cx: Context, args: PolicyArgs) -> Result<Done, Failure> {
         cx.out.answer(&document(rewrite.objects), &text);
         return Ok(OK);
     }
+    let mut told = None;
     loop {
         let coding = match client.space_policy(&args.space).await {
             Ok(shown) => shown.coding,
@@ -115,7 +116,7 @@ pub async fn run(cx: Context, args: PolicyArgs) -> Result<Done, Failure> {
         }
         if cx.out.prints_progress() {
             cx.out.object(&json!({ "progress": { "left": coding.left, "left_bytes": coding.left_bytes, "total": rewrite.objects } }));
-        } else {
+        } else if told.replace(coding.left) != Some(coding.left) {
             let waits = "shardkeep cluster events says what waits";
             cx.out.note(&format!("{} objects left, {} ({waits})", coding.left, size(coding.left_bytes)));
         }
