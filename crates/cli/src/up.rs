@@ -310,7 +310,9 @@ fn welcome(cx: &Context, dir: &Path, address: &str, nodes: usize, made: Option<&
     }
     text += &format!(
         "\n{} all of this is on one machine: when its disk dies, everything is lost. Lost nodes are survived,\n      \
-         the only coordinator is not: without {} nothing can be read any more.\n",
+         the only coordinator is not: without {} nothing can be read any more.\n      \
+         It leaves encrypted snapshots on the nodes; keep a copy of its file recovery-key elsewhere, and make\n      \
+         backups (shardkeep cluster backup).\n",
         out.yellow("note:"),
         dir.join("coordinator").display()
     );
