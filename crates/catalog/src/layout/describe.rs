@@ -42,8 +42,10 @@ pub struct Gain {
 /// where that is positive, and each slot that comes is a slot that moves. What departed devices held, and
 /// what was vacant, is in that sum already, once: the shares add up to all slots, so the slots come to
 /// those that are below their shares. Independently of shares, a slot must move when its device is gone,
-/// or when more shards of its partition lie in a zone, or on a node, than the new map allows; the minimum is the
-/// larger of the two counts. (A change may have to move more than either, since both hold at once.)
+/// or when more shards of its partition lie in a zone, or on a node, than the new map allows. Such a slot
+/// goes out of that zone, and what the zone then lacks of its share must come to it at other slots: for each
+/// zone the two add up. The minimum is the largest of these counts. (A change may have to move more than
+/// any one of them says, since all hold at once.)
 pub fn describe(old: &Layout, new: &Layout) -> Description {
     let map = Map::new(1 << new.power, new.width as usize, &new.devices);
     let share = shares::of_devices(&map, &new.devices);
@@ -80,18 +82,21 @@ pub fn describe(old: &Layout, new: &Layout) -> Description {
     Description {
         slots: u64::from(new.partitions()) * u64::from(new.width),
         moved,
-        minimum: gains.values().map(|(g, share)| share.saturating_sub(g.before)).sum::<u64>().max(forced(&map, old, new)),
+        minimum: gains.values().map(|(g, share)| share.saturating_sub(g.before)).sum::<u64>().max(forced(&map, &share, old, new)),
         balance_ppm: gains.values().filter(|(g, share)| *share > 0 || g.before + g.gains > g.gives).map(off).max().unwrap_or(0),
         devices: gains.into_values().map(|(gain, _)| gain).collect(),
     }
 }
 
 /// Slots that cannot stay, whatever the shares: vacant ones, those whose device is gone, and those in
-/// excess of one a node and of the zones' cap in their partition.
-fn forced(map: &Map, old: &Layout, new: &Layout) -> u64 {
+/// excess of one a node and of the zones' cap in their partition; or, where that is more, what goes out
+/// of some zone for that and must come back to it elsewhere.
+fn forced(map: &Map, share: &[u64], old: &Layout, new: &Layout) -> u64 {
     let place: BTreeMap<DeviceId, usize> = new.devices.iter().enumerate().map(|(i, d)| (d.device, i)).collect();
     let stays: Vec<Option<usize>> = old.devices.iter().map(|d| place.get(&d.device).map(|i| map.node_of[*i])).collect();
     let mut forced = 0;
+    // Of each zone: slots that may stay in it, and those in excess.
+    let (mut kept, mut excess) = (vec![0u64; map.zones.len()], vec![0u64; map.zones.len()]);
     let mut nodes: Vec<usize> = Vec::with_capacity(map.width);
     let mut zones: Vec<usize> = Vec::with_capacity(map.width);
     for partition in old.slot_indexes().chunks_exact(map.width.max(1)) {
@@ -102,8 +107,21 @@ fn forced(map: &Map, old: &Layout, new: &Layout) -> u64 {
         zones.clear();
         zones.extend(nodes.iter().map(|n| map.zone_of[*n]));
         zones.sort_unstable();
-        let in_caps: usize = zones.chunk_by(|a, b| a == b).map(|zone| zone.len().min(map.zone_cap)).sum();
-        forced += (partition.len() - in_caps) as u64;
+        let mut stay = 0;
+        for zone in zones.chunk_by(|a, b| a == b) {
+            let in_cap = zone.len().min(map.zone_cap);
+            if let Some(z) = zone.first() {
+                kept[*z] += in_cap as u64;
+                excess[*z] += (zone.len() - in_cap) as u64;
+            }
+            stay += in_cap;
+        }
+        forced += (partition.len() - stay) as u64;
     }
-    forced
+    let mut shares = vec![0u64; map.zones.len()];
+    for (device, share) in share.iter().enumerate() {
+        shares[map.zone_of[map.node_of[device]]] += share;
+    }
+    let of_zone = |z: usize| excess[z] + shares[z].saturating_sub(kept[z]);
+    (0..map.zones.len()).map(of_zone).max().unwrap_or(0).max(forced)
 }
