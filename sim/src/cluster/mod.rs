@@ -84,12 +84,36 @@ pub(crate) fn align_tasks() {
     }
 }
 
+/// A world whose disks are emptied at its end: whatever of the programs in it is left over keeps no
+/// contents of files.
+pub(crate) struct Ending(pub World);
+
+impl std::ops::Deref for Ending {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Ending {
+    fn deref_mut(&mut self) -> &mut World {
+        &mut self.0
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.hosts().for_each(|host| host.disk().wipe());
+    }
+}
+
 fn direct(seed: u64, stage: &Stage) -> Result<(), String> {
     let mut dice = Dice::new(seed, "director");
     let ms = Duration::from_millis;
     let config =
         Config { tick: ms(2), latency: (ms(2), ms(2 + dice.below(20))), duration: Duration::from_secs(100_000), ..Config::new(seed) };
-    let mut world = World::with(&config);
+    let mut world = Ending(World::with(&config));
     let build = Build {
         nodes: [4, 4, 5, 6][dice.below(4) as usize],
         capacity: [512 << 20, 2 << 30][dice.below(2) as usize],

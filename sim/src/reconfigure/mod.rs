@@ -14,7 +14,7 @@ mod user;
 
 use crate::check::Verdict;
 use crate::cluster::dice::Dice;
-use crate::cluster::{Outcome, align_tasks};
+use crate::cluster::{Ending, Outcome, align_tasks};
 use env::sim::{Config, World};
 use servers::Build;
 use stage::{Phase, Setup, Stage};
@@ -69,7 +69,7 @@ fn direct(seed: u64, mut dice: Dice, stage: &Stage, build: &Build) -> Result<(),
     let ms = Duration::from_millis;
     let config =
         Config { tick: ms(4), latency: (ms(4), ms(4 + dice.below(20))), duration: Duration::from_secs(100_000), ..Config::new(seed) };
-    let mut world = World::with(&config);
+    let mut world = Ending(World::with(&config));
     stage.lock().tell(Duration::ZERO, format!("{build:?}"));
     for i in 0..build.coordinators {
         let (on, build) = (stage.clone(), build.clone());
