@@ -154,7 +154,7 @@ fn histories_with_an_order_are_good_and_others_not() {
                 _ => Does::Read { saw: state.get(&a).copied(), key: a },
             };
             // It takes effect at `10 * at`, and is under way for a while around that.
-            let ended = (!does.looks() && dice.one_in(8)).then_some(0).unwrap_or(10 * at + 1 + dice.below(30));
+            let ended = if !does.looks() && dice.one_in(8) { 0 } else { 10 * at + 1 + dice.below(30) };
             ops.push((10 * at - dice.below(30).min(10 * at - 1), ended, does));
         }
         good(&ops);
