@@ -85,6 +85,9 @@ impl Consensus {
             election_timeout_min: 500,
             election_timeout_max: 900,
             enable_pre_vote: Some(true),
+            // One that led before its restart would lead on at once, and answer from its last checkpoint
+            // questions about what it has acknowledged since. Elected anew it first applies all of it.
+            enable_leader_restore: Some(false),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY * checkpoint_every),
             max_in_snapshot_log_to_keep: checkpoint_every,
             ..Config::default()

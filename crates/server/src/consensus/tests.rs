@@ -176,3 +176,15 @@ async fn a_coordinator_with_half_of_its_state_does_not_vote() {
     let refused = try_start(damaged.path()).await.err().unwrap();
     assert_eq!(refused.kind, Kind::Corrupt);
 }
+
+/// Found by the simulation: a leader that led on after its restart answered from its last checkpoint.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_restarts_is_elected_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let consensus = start(dir.path()).await;
+    let before = consensus.term_led();
+    consensus.shutdown().await;
+    drop(consensus);
+    let after = start(dir.path()).await.term_led();
+    assert!(before.is_some() && after > before, "{before:?} {after:?}");
+}
