@@ -383,6 +383,10 @@ impl Clock for Shifted {
     fn monotonic(&self) -> Duration {
         self.0.monotonic()
     }
+    /// The machine slept: no jump that its coordinator would not believe.
+    fn uptime(&self) -> Duration {
+        self.0.uptime() + Duration::from_millis(self.1.load(Ordering::Relaxed))
+    }
 }
 
 /// The real world with a clock that can be set forward, in milliseconds.
