@@ -1,14 +1,10 @@
 //! Disks that lie, break off, or are full: what is damaged is read around, named in the event log and
 //! healed; what is full is named, and the others go on.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // real processes, real files, real time
-
-mod support;
-
+use crate::support::files::noise;
+use crate::support::{Cluster, text};
 use serde_json::Value;
 use std::path::Path;
-use support::files::noise;
-use support::{Cluster, text};
 
 /// Where records begin in a segment.
 fn records(segment: &[u8]) -> Vec<usize> {
@@ -144,11 +140,11 @@ fn full_devices_are_named_and_the_others_go_on() {
         let is_full = |p: &Value| said(p, "where").contains(&full) && ["full", "room"].iter().any(|w| said(p, "what").contains(w));
         status["problems"].as_array().unwrap().iter().any(is_full)
     };
-    support::until("the status names the full disk", 10, named);
+    crate::support::until("the status names the full disk", 10, named);
 
     // A second one is full: three of four can not be had any more, and the error names them.
     cluster.stop_node(2);
-    let mut small = support::program();
+    let mut small = crate::support::program();
     small.args([
         "--json",
         "serve",
@@ -161,7 +157,7 @@ fn full_devices_are_named_and_the_others_go_on() {
         "--dir",
         text(&cluster.node_dir(2)),
     ]);
-    cluster.nodes[2] = Some(support::Server::start(small, &cluster.logs(), "node-2").unwrap());
+    cluster.nodes[2] = Some(crate::support::Server::start(small, &cluster.logs(), "node-2").unwrap());
     let second = format!("node-{}", cluster.nodes[2].as_ref().unwrap().ready["node"].as_str().unwrap());
     std::fs::write(&file, noise(99, 6 << 20)).unwrap();
     let ran = owner.run(&["put", text(&file), "/too-much"]).exits(8);

@@ -1,9 +1,7 @@
 //! The thin slice: a coordinator, four nodes, an account, a shard in and out.
 
-mod support;
-
+use crate::support::*;
 use model::ChunkRef;
-use support::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunk_goes_in_and_comes_out() {

@@ -1,16 +1,12 @@
 //! Changes of the layout as users live through them: while shards move, files are written and read, and
 //! at the end every shard is where it belongs and nowhere else.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support::*;
 use client::{Client, Put, PutOptions, Source};
 use model::{Kind, NodeId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::*;
 use wire::coordinator::ChangeRequest;
 
 const CHUNK: usize = model::chunk::CHUNK_SIZE;

@@ -1,14 +1,10 @@
 //! Files go in and come back, whole and in ranges; servers die, and they still do.
 
-#![allow(clippy::disallowed_methods)] // tests look at files and servers' folders themselves
-
-mod support;
-
+use crate::support::{Cluster, Tell, at, noise, policy};
 use client::{ClientOptions, Put, PutOptions, Source};
 use model::Kind;
 use std::path::Path;
 use std::sync::Arc;
-use support::{Cluster, Tell, at, noise, policy};
 
 const CHUNK: usize = model::chunk::CHUNK_SIZE;
 
@@ -224,7 +220,7 @@ async fn servers_hold_no_plaintext() {
     for dir in ["c", "n0", "n1", "n2", "n3"] {
         let grep =
             |what: &str| std::process::Command::new("grep").args(["-rlF", what]).arg(cluster.dir.path().join(dir)).output().unwrap().stdout;
-        for secret in [canary, support::PASSWORD] {
+        for secret in [canary, crate::support::PASSWORD] {
             assert_eq!(String::from_utf8_lossy(&grep(secret)), "", "'{secret}' is found on a server");
         }
         looked_at += usize::from(!grep("SK").is_empty());
@@ -278,12 +274,12 @@ async fn logging_in_and_out_and_recovering() {
     let unknown = login("p1", "nobody", "wrong password here", address()).await.err().unwrap();
     assert_eq!((wrong.kind, &wrong.message), (Kind::Denied, &unknown.message));
     let elsewhere = Address { fingerprint: model::Hash([9; 32]), ..address().unwrap() };
-    assert_eq!(login("p1", "admin", support::PASSWORD, Some(elsewhere)).await.err().unwrap().kind, Kind::Denied);
-    let second = login("p1", "admin", support::PASSWORD, address()).await.unwrap();
+    assert_eq!(login("p1", "admin", crate::support::PASSWORD, Some(elsewhere)).await.err().unwrap().kind, Kind::Denied);
+    let second = login("p1", "admin", crate::support::PASSWORD, address()).await.unwrap();
     assert_eq!(second.read("/a").await.unwrap(), b"mine");
-    second.change_password(support::PASSWORD, "another long passphrase 42").await.unwrap();
+    second.change_password(crate::support::PASSWORD, "another long passphrase 42").await.unwrap();
     assert_eq!(owner.read("/a").await.err().unwrap().kind, Kind::Denied, "other sessions end");
-    assert_eq!(login("p2", "admin", support::PASSWORD, address()).await.err().unwrap().kind, Kind::Denied);
+    assert_eq!(login("p2", "admin", crate::support::PASSWORD, address()).await.err().unwrap().kind, Kind::Denied);
     let third = login("p2", "admin", "another long passphrase 42", address()).await.unwrap();
     assert_eq!(third.whoami().await.unwrap().account, "admin");
     third.logout().await.unwrap();
@@ -294,9 +290,9 @@ async fn logging_in_and_out_and_recovering() {
         .create_invite("bea", false, Some(1 << 20), std::time::Duration::from_secs(60))
         .await
         .unwrap();
-    let (bea, words) = Client::register(fresh("bea"), &invite, support::PASSWORD, ClientOptions::default()).await.unwrap();
+    let (bea, words) = Client::register(fresh("bea"), &invite, crate::support::PASSWORD, ClientOptions::default()).await.unwrap();
     assert_eq!(
-        Client::register(fresh("bea2"), &invite, support::PASSWORD, ClientOptions::default()).await.err().unwrap().kind,
+        Client::register(fresh("bea2"), &invite, crate::support::PASSWORD, ClientOptions::default()).await.err().unwrap().kind,
         Kind::Denied
     );
     bea.put_bytes("/b", b"hers".to_vec()).await.unwrap();

@@ -1,12 +1,8 @@
 //! The JSON that others rely on: every document has its fields, of their kinds.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // real processes, real files, real time
-
-mod support;
-
+use crate::support::files::noise;
+use crate::support::{Cluster, text};
 use serde_json::Value;
-use support::files::noise;
-use support::{Cluster, text};
 
 /// Asserts that an object has these fields; each as `name:kind`, where the kind is one of `s`tring,
 /// `n`umber, `b`ool, `a`rray, `o`bject, and `?` allows null.
@@ -106,7 +102,7 @@ fn every_document_has_its_fields() {
 
     // Servers away: said in numbers, and with what to do.
     cluster.kill_node(0);
-    support::until("the status sees that a node is away", 20, || {
+    crate::support::until("the status sees that a node is away", 20, || {
         let status = owner.json(&["cluster", "status"]);
         let problems = status["problems"].as_array().unwrap();
         problems.iter().for_each(|p| has(p, "what:s where:s do:s"));

@@ -1,14 +1,12 @@
 //! Spaces get other policies while their files are read; nothing is lost, and the old shards go.
 
-mod support;
-
+use crate::support::{Cluster, Tell, at, noise, policy};
 use client::{Client, Put, PutOptions, Source};
 use env::{Clock, Env};
 use model::{Kind, Policy};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use support::{Cluster, Tell, at, noise, policy};
 use wire::coordinator::Administration;
 
 const CHUNK: usize = model::chunk::CHUNK_SIZE;

@@ -1,12 +1,8 @@
 //! Nodes make themselves whole.
 
-#![allow(clippy::disallowed_methods)] // damages files behind the store's back
-
-mod support;
-
+use crate::support::*;
 use model::ChunkRef;
 use model::command::{Answer, Query};
-use support::*;
 use wire::coordinator::UploadResponse;
 
 /// Stores and commits one file of some chunks, leaving out slots.

@@ -1,12 +1,8 @@
 //! Three coordinators as processes of their own: the leader is killed while files are stored.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // real processes, real files, real time
-
-mod support;
-
+use crate::support::{Cluster, Server, program, text, until};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use support::{Cluster, Server, program, text, until};
 
 /// How long writes may stop after the leader is gone.
 const PAUSE: Duration = Duration::from_secs(3);

@@ -1,13 +1,9 @@
 //! What keeps a wrong catalog from erasing data; scrubs that were asked for; space that comes back.
 
-#![allow(clippy::disallowed_methods)] // looks at files behind the store's back
-
-mod support;
-
+use crate::support::*;
 use model::ChunkRef;
 use model::command::{Answer, Query};
 use std::sync::atomic::Ordering;
-use support::*;
 use wire::coordinator::{Administer, Administration, HeartbeatRequest, UploadResponse};
 
 async fn heartbeat(user: &User, i: usize) -> Option<HeartbeatRequest> {

@@ -1,15 +1,11 @@
 //! Processes are killed at times that a seed chooses, while files are on their way. What was
 //! acknowledged is there, byte for byte; what was not is absent, or wholly there, never torn.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // real processes, real files, real time
-
-mod support;
-
+use crate::support::files::{Dice, assert_same, files_below, make_tree, noise};
+use crate::support::{Cluster, Running, User, text};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use support::files::{Dice, assert_same, files_below, make_tree, noise};
-use support::{Cluster, Running, User, text};
 
 /// What may be read under a name: what was acknowledged last, and what was tried since.
 #[derive(Default)]
@@ -259,7 +255,7 @@ fn an_interrupted_download_leaves_no_half_file_and_goes_on() {
     std::fs::remove_file(&target).unwrap();
     let get = owner.start(&["get", "--memory", "8M", "/big", text(&target)]);
     std::thread::sleep(Duration::from_millis(100));
-    support::terminate(get.pid());
+    crate::support::terminate(get.pid());
     let ran = get.wait();
     if ran.code != 0 {
         assert_eq!(ran.code, 130, "{ran:?}");

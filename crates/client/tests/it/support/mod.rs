@@ -1,6 +1,5 @@
 //! A whole cluster in one process over loopback, and users of it: what the tests tell stories with.
 
-#![allow(dead_code)] // each test file uses its own part
 
 use client::{Client, ClientOptions, Get, GetReport, Profile, Put, PutOptions, PutReport, RemotePath, Source};
 use env::Env;

@@ -1,14 +1,12 @@
 //! Passwords: nothing tells a wrong one from an unknown name, guessing gets slow, and recovery takes
 //! the words.
 
-mod support;
-
+use crate::support::*;
 use model::account::LoginRecord;
 use model::{Kind, RequestId};
 use seal::login::{Login, Registration};
 use seal::password::Password;
 use seal::recovery::RecoveryWords;
-use support::*;
 use wire::Authed;
 use wire::coordinator::*;
 

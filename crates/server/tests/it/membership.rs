@@ -1,7 +1,6 @@
 //! Servers join with a token, once; what they may do stands in their certificate.
 
-mod support;
-
+use crate::support::*;
 use env::DiskExt;
 use model::cluster::{NodeState, ServerRole};
 use model::command::{Answer, Query};
@@ -9,7 +8,6 @@ use model::{Hash, Kind, NodeId};
 use server::node::{Node, NodeConfig};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use support::*;
 use transport::{JoinToken, Mode, ServerKey, Target, join_proof};
 use wire::coordinator::*;
 

@@ -1,11 +1,9 @@
 //! Changes of the layouts, as operators ask for them and the leader begins them.
 
-mod support;
-
+use crate::support::*;
 use model::cluster::NodeState;
 use model::command::{Answer, Query};
 use model::{Epoch, Kind, Layout, NodeId};
-use support::*;
 use wire::coordinator::*;
 
 fn add(nodes: &[NodeId], expect: &[(u8, Epoch)]) -> ChangeRequest {

@@ -1,12 +1,8 @@
 //! The main job with separate processes, as a new user would do it by hand: a tree goes in, two of
 //! four servers die, it comes back byte for byte; a third is gone, and the message names them all.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // real processes, real files, real time
-
-mod support;
-
-use support::files::{assert_same, make_tree, noise};
-use support::{Cluster, free_port, text};
+use crate::support::files::{assert_same, make_tree, noise};
+use crate::support::{Cluster, free_port, text};
 
 #[test]
 fn a_tree_goes_in_two_servers_die_and_it_comes_back() {
@@ -48,7 +44,7 @@ fn a_tree_goes_in_two_servers_die_and_it_comes_back() {
     let verified = owner.json(&["verify", "-r", "--deep", "/"]);
     assert_eq!(verified["ok"], verified["chunks"], "{verified}");
     assert!(verified["chunks"].as_u64().unwrap() > 60);
-    support::until("the cluster is safe", 20, || owner.json(&["cluster", "status"])["failures_survivable"] == 2);
+    crate::support::until("the cluster is safe", 20, || owner.json(&["cluster", "status"])["failures_survivable"] == 2);
 }
 
 #[test]

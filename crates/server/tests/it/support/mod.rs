@@ -1,6 +1,5 @@
 //! A whole cluster in one process over loopback, and a user of it: what the tests tell stories with.
 
-#![allow(dead_code)] // each test file uses its own part
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;

@@ -5,7 +5,6 @@
 //! servers end by themselves when the test process dies: they watch their standard input. Nothing
 //! but these processes is ever killed.
 
-#![allow(dead_code)] // each test file uses its own part
 
 pub mod files;
 

@@ -1,14 +1,10 @@
 //! What is refused, how plainly that is said, and what stays secret.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // real processes, real files, real time
-
-mod support;
-
+use crate::support::files::{holding, noise};
+use crate::support::{Cluster, PASSWORD, Server, User, program, run, text};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
-use support::files::{holding, noise};
-use support::{Cluster, PASSWORD, Server, User, program, run, text};
 
 #[test]
 fn who_does_not_belong_here_is_told_so_plainly() {
@@ -230,7 +226,7 @@ fn garbage_on_every_port_is_refused_and_costs_nothing() {
         assert!(now < before + (64 << 20), "a server grew from {before} to {now} bytes");
     }
     assert!(owner.read("/b") == bytes);
-    for file in support::files::files_below(&cluster.logs()) {
+    for file in crate::support::files::files_below(&cluster.logs()) {
         assert!(!std::fs::read_to_string(&file).unwrap().contains("panicked"), "{}", file.display());
     }
 }
@@ -251,7 +247,7 @@ fn servers_and_logs_hold_no_secret() {
     std::os::unix::fs::symlink(canary, tree.join("link")).unwrap();
     // Everything that is printed, but for listings, which must name names.
     let mut printed = String::new();
-    let mut say = |ran: support::Ran| {
+    let mut say = |ran: crate::support::Ran| {
         let ran = ran.ok();
         printed += &ran.out;
         printed += &ran.err;
@@ -289,7 +285,7 @@ fn servers_and_logs_hold_no_secret() {
     secrets.push(first_words);
     let places = ["coordinator", "node-0", "node-1", "node-2", "node-3", "logs"].map(|name| cluster.path(name));
     for place in &places {
-        assert!(!support::files::files_below(place).is_empty());
+        assert!(!crate::support::files::files_below(place).is_empty());
         for secret in &secrets {
             assert_eq!(holding(place, secret.as_bytes()), Vec::<std::path::PathBuf>::new(), "'{secret}' is found");
         }
@@ -301,7 +297,7 @@ fn servers_and_logs_hold_no_secret() {
         assert_eq!(holding(&owner.home, secret.as_bytes()), Vec::<std::path::PathBuf>::new());
     }
     use std::os::unix::fs::PermissionsExt;
-    for file in support::files::files_below(&owner.home) {
+    for file in crate::support::files::files_below(&owner.home) {
         let mode = std::fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{} can be read by others", file.display());
     }

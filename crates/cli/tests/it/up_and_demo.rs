@@ -1,14 +1,10 @@
 //! The two ways to begin: `up`, a cluster in one process that is there again tomorrow, and `demo`,
 //! which leaves nothing behind.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // real processes, real files, real time
-
-mod support;
-
+use crate::support::files::noise;
+use crate::support::{Server, User, text};
 use std::path::Path;
 use std::time::Duration;
-use support::files::noise;
-use support::{Server, User, text};
 
 fn up(user: &User, dir: &Path, more: &[&str]) -> Server {
     let folder = dir.join("cluster");
@@ -64,13 +60,13 @@ fn processes_with(what: &str) -> Vec<u32> {
 }
 
 /// Runs a demo with a temporary folder of its own: answers what it printed.
-fn demo(dir: &Path, args: &[&str]) -> support::Ran {
+fn demo(dir: &Path, args: &[&str]) -> crate::support::Ran {
     let user = User::new(dir, "nobody");
     let temporary = dir.join("tmp");
     std::fs::create_dir_all(&temporary).unwrap();
     let mut command = user.command(&[&["demo"], args].concat());
     command.env("TMPDIR", &temporary).env_remove("SHARDKEEP_PASSWORD_FILE");
-    let ran = support::Running::of(command).wait();
+    let ran = crate::support::Running::of(command).wait();
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "a folder is left behind");
     assert_eq!(processes_with(text(&temporary)), Vec::<u32>::new(), "a process is left behind");
     assert!(!user.home.exists(), "a demo leaves the user's own folder alone");
@@ -102,15 +98,15 @@ fn a_demo_of_ones_own_files_holds_and_can_be_stopped() {
         let user = User::new(dir.path(), "nobody");
         let mut command = user.command(&["demo"]);
         command.env("TMPDIR", &temporary);
-        let running = support::Running::of(command);
-        support::until("servers run", 20, || processes_with(text(&temporary)).len() >= 4);
+        let running = crate::support::Running::of(command);
+        crate::support::until("servers run", 20, || processes_with(text(&temporary)).len() >= 4);
         if hard {
             running.kill();
         } else {
-            support::terminate(running.pid());
+            crate::support::terminate(running.pid());
             running.wait().exits(130);
             assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
         }
-        support::until("no process is left", 8, || processes_with(text(&temporary)).is_empty());
+        crate::support::until("no process is left", 8, || processes_with(text(&temporary)).is_empty());
     }
 }

@@ -1,13 +1,11 @@
 //! Shards in and out of nodes: who may, and what is refused.
 
-mod support;
-
+use crate::support::*;
 use bytes::Bytes;
 use model::cluster::{CapabilityBody, Operation};
 use model::{ChunkRef, Epoch, Kind, ObjectId, ShardRef, cbor};
 use seal::keys::SigningKey;
 use std::sync::Arc;
-use support::*;
 use transport::{ClientTls, Trust};
 use transport::{Pool, PoolConfig};
 use wire::coordinator::*;

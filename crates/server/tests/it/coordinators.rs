@@ -1,9 +1,6 @@
 //! Three coordinators: they join, agree, and go on when one of them is gone.
 
-#![allow(clippy::disallowed_methods)] // looks at real files
-
-mod support;
-
+use crate::support::*;
 use env::Env;
 use model::cluster::{Event, NodeState, ServerRole};
 use model::command::{Answer, Command, Outcome, Query};
@@ -12,7 +9,6 @@ use server::consensus::CHECKPOINT_EVERY;
 use server::coordinator::{self, Coordinator};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use support::*;
 use transport::{Mode, Pool, Target};
 use wire::coordinator::*;
 use wire::{Authed, Rpc};

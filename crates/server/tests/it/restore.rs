@@ -1,15 +1,11 @@
 //! The catalog is data too: a backup of a live cluster, and a fresh coordinator from it.
 
-#![allow(clippy::disallowed_methods)] // looks at files behind the server's back
-
-mod support;
-
+use crate::support::*;
 use model::command::Query;
 use model::{ChunkRef, CoordinatorId, Kind};
 use server::coordinator::{Coordinator, CoordinatorConfig, Page, Restored, restore, restore_from_nodes};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use support::*;
 use wire::admin::{CloseBackup, OpenBackup, ReadBackup, ReadBackupRequest};
 use wire::coordinator::{Administer, Administration, UploadResponse};
 

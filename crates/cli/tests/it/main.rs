@@ -1,0 +1,12 @@
+//! Stories of the command line with real processes. One binary: it links once.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // tests look at files, time and processes themselves
+
+mod coordinators;
+mod crashes;
+mod damage;
+mod journey;
+mod json;
+mod refusals;
+mod support;
+mod up_and_demo;

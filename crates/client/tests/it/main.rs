@@ -1,0 +1,8 @@
+//! Stories of the client against a whole cluster in process. One binary: it links once.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)] // tests look at files, time and processes themselves
+
+mod files;
+mod layouts;
+mod recode;
+mod support;
