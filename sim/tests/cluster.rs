@@ -12,5 +12,5 @@ fn seeds_that_once_failed_do_not_any_more() {
 
 #[test]
 fn a_seed_run_twice_gives_the_same_history() {
-    assert_eq!(failures(0..1, sim::cluster::repeats), "");
+    assert_eq!(failures(0..2, sim::cluster::repeats), "");
 }

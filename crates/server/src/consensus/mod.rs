@@ -15,6 +15,7 @@ mod roster;
 mod runtime;
 mod snapshot;
 mod types;
+mod watch;
 
 use env::Env;
 use log::LogStore;

@@ -1,4 +1,4 @@
-//! Tokio as openraft uses it, but for the dice: openraft draws its waits from a generator of the
+//! Tokio as openraft uses it, but for the dice (see [`super::watch`], too): openraft draws its waits from a generator of the
 //! thread, which no simulation could repeat. Here each task has the generator of the coordinator that
 //! it belongs to, handed on from the task that starts it.
 
@@ -30,7 +30,7 @@ impl AsyncRuntime for Runtime {
     type Timeout<R, T: Future<Output = R> + Send> = <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = RandCore;
     type Mpsc = <TokioRuntime as AsyncRuntime>::Mpsc;
-    type Watch = <TokioRuntime as AsyncRuntime>::Watch;
+    type Watch = super::watch::Watch;
     type Oneshot = <TokioRuntime as AsyncRuntime>::Oneshot;
     type Mutex<T: Send + 'static> = <TokioRuntime as AsyncRuntime>::Mutex<T>;
 

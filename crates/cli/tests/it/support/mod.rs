@@ -5,7 +5,6 @@
 //! servers end by themselves when the test process dies: they watch their standard input. Nothing
 //! but these processes is ever killed.
 
-
 pub mod files;
 
 use serde_json::Value;
