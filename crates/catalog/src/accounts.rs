@@ -13,6 +13,8 @@ use model::{AccountId, Error, Hash, InviteId, KeyEpoch, Result, Signature, cbor,
 
 /// Longest sealed record of an account, in bytes.
 const SEALED_MAX: usize = 64 << 10;
+/// Longest sealed notes of an account, in bytes: pins of some thousand others.
+const NOTES_MAX: usize = 1 << 20;
 /// Longest login record, in bytes.
 const LOGIN_MAX: usize = 4 << 10;
 
@@ -151,7 +153,7 @@ impl Tx<'_> {
             return Err(denied("only the account itself may do this").into());
         }
         let mut account: Account = self.get(&key::account(id))?.ok_or_else(|| denied("there is no such account"))?;
-        if state.sealed.len() > SEALED_MAX {
+        if state.sealed.len() > NOTES_MAX {
             return Err(Error::invalid("the account's notes are too long").into());
         }
         if account.state.seq.checked_add(1) != Some(state.seq) {

@@ -4,7 +4,7 @@ use crate::kv::Kv;
 use crate::row::{Counters, Manifest, Object, Session, Space, Version};
 use crate::{UPLOAD_LIFE_MS, key, recode};
 use minicbor::Decode;
-use model::account::{Account, MemberSetBody, SpaceInfo};
+use model::account::{Account, Identity, MemberSetBody, SpaceInfo};
 use model::cluster::{ClusterView, FeedItem, ObjectState};
 use model::command::{Answer, Genesis, Query, Rows};
 use model::tree::{CommitRecord, EntryRow, ManifestRow, ObjectUse};
@@ -77,6 +77,14 @@ pub fn query(kv: &dyn Kv, query: &Query) -> Result<Answer> {
             Answer::Generations(ids.iter().map(|id| recode::generations(kv, *id)).collect::<Result<_>>()?)
         }
         Query::Coding(space) => Answer::Coding(recode::of_space(kv, *space)?),
+        Query::IdentityByName(name) => {
+            let id: Option<AccountId> = get(kv, &key::name(name))?;
+            Answer::Identities(identities(kv, id.as_slice())?)
+        }
+        Query::Identities(ids) => {
+            check_count(ids.len())?;
+            Answer::Identities(identities(kv, ids)?)
+        }
         Query::Events { after, limit } => {
             let (from, to) = (key::event(after.saturating_add(1)), key::event(u64::MAX));
             Answer::Events(page(kv, &from, &to, *limit as usize)?.0.into_iter().map(|(_, event)| event).collect())
@@ -135,6 +143,12 @@ pub(crate) fn page<T: for<'b> Decode<'b, ()>>(kv: &dyn Kv, from: &[u8], to: &[u8
         ControlFlow::Continue(())
     })?;
     Ok((rows.into_iter().collect::<Result<_>>()?, more))
+}
+
+/// The public identities of those accounts that exist.
+fn identities(kv: &dyn Kv, ids: &[AccountId]) -> Result<Vec<Identity>> {
+    let found: Result<Vec<Option<Account>>> = ids.iter().map(|id| get(kv, &key::account(*id))).collect();
+    Ok(found?.into_iter().flatten().map(|account| account.identity).collect())
 }
 
 fn check_count(count: usize) -> Result<()> {

@@ -127,6 +127,14 @@ fn logged_in(cx: &Context, client: &Client) -> Result<Done, Failure> {
         &json!({ "account": info.account, "cluster": info.cluster.to_string() }),
         &format!("You are logged in as {}.", cx.out.bold(&cx.out.name(&info.account))),
     );
+    if let Some(age) = client.first_notes() {
+        let when = if age.time_ms == 0 { "your registration".into() } else { units::rfc3339_ms(age.time_ms) };
+        cx.out.note(&format!(
+            "This machine meets your account for the first time, and cannot know whether the servers show it as it is now: \
+             {} pinned identities, as of {when}. If you remember more or later, trust none of it.",
+            age.pins
+        ));
+    }
     Ok(OK)
 }
 

@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::failure::{Done, Failure, usage_error};
 use crate::out::Out;
 use crate::stop::unless_told;
-use crate::{account, bench, change, cluster, demo, listing, manual, serve, transfer, up, usage, verify};
+use crate::{account, bench, change, cluster, demo, listing, manual, people, serve, transfer, up, usage, verify};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -82,6 +82,8 @@ pub enum Command {
     Recover(account::Recover),
     /// Change your password
     Passwd(account::Passwd),
+    /// Show the safety number of somebody, to compare with them
+    VerifyUser(people::VerifyUser),
     /// Store files and folders
     Put(transfer::PutArgs),
     /// Fetch files and folders
@@ -131,6 +133,7 @@ impl Cli {
             Command::Whoami => unless_told(account::whoami(cx)).await,
             Command::Recover(a) => account::recover(cx, a).await,
             Command::Passwd(a) => account::passwd(cx, a).await,
+            Command::VerifyUser(a) => unless_told(people::verify_user(cx, a)).await,
             Command::Put(a) => transfer::put(cx, a).await,
             Command::Get(a) => transfer::get(cx, a).await,
             Command::Cat(a) => transfer::cat(cx, a).await,

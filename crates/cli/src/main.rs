@@ -23,6 +23,7 @@ mod cluster;
 mod demo;
 mod listing;
 mod manual;
+mod people;
 mod serve;
 mod transfer;
 mod up;

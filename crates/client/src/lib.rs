@@ -13,8 +13,10 @@ mod audit;
 mod backup;
 mod connection;
 mod login;
+mod notes;
 mod pace;
 mod part;
+mod pins;
 mod session;
 
 mod commit;
@@ -35,8 +37,10 @@ pub use backup::{BackupInfo, BackupReader, BackupReport, BackupRows, check_passp
 pub use connection::Cluster;
 pub use download::{Get, GetReport, Reader};
 pub use login::{Address, invite_name};
+pub use notes::NotesAge;
 pub use part::PartFile;
 pub use path::RemotePath;
+pub use pins::{Acquaintance, PinState};
 pub use profile::{Profile, ProfileInfo};
 pub use session::{Client, ClientOptions, WhoAmIAnswer};
 pub use tree::{Entry, EntryKind};

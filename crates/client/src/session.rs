@@ -2,6 +2,7 @@
 
 use crate::connection::{Cluster, unexpected};
 use crate::login;
+use crate::notes::NotesAge;
 use crate::profile::Profile;
 use crate::tree::Folders;
 use env::Env;
@@ -70,6 +71,8 @@ struct Inner {
     home: OpenSpace,
     policy: Policy,
     folders: Folders,
+    /// The notes as this machine met them, where it had no memory of its own.
+    first_notes: Option<NotesAge>,
     /// In KiB of the memory budget.
     memory: Arc<Semaphore>,
 }
@@ -88,6 +91,7 @@ impl Client {
             return Err(Error::corrupt("the servers show another account than the one that logged in here"));
         }
         let notes = unlocked.open_notes(&account.state, Some(info.state_seq).filter(|seq| *seq > 0))?;
+        let first_notes = (info.state_seq == 0).then_some(NotesAge { pins: notes.pins.len(), time_ms: notes.time_ms });
         let query = Query::Space { space: account.home, account: account.id };
         let Answer::Space(Some(space)) = cluster.ask(query).await? else {
             return Err(Error::corrupt("the servers do not know the account's home space"));
@@ -104,7 +108,7 @@ impl Client {
         }
         let folders = Folders::new(home.root()?);
         let memory = Arc::new(Semaphore::new((options.memory >> 10).max(32 << 10) as usize));
-        let inner = Inner { env, profile, options, cluster, unlocked, home, policy, folders, memory };
+        let inner = Inner { env, profile, options, cluster, unlocked, home, policy, folders, first_notes, memory };
         Ok(Client { inner: Arc::new(inner) })
     }
 
@@ -114,6 +118,11 @@ impl Client {
     /// The profile that this client was opened from.
     pub fn profile(&self) -> &Profile {
         &self.inner.profile
+    }
+    /// What the account's notes hold, when this machine sees them for the first time: whether they are the
+    /// newest ones it cannot know, so people should.
+    pub fn first_notes(&self) -> Option<NotesAge> {
+        self.inner.first_notes
     }
     /// The servers.
     pub fn cluster(&self) -> &Cluster {

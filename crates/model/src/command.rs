@@ -1,6 +1,6 @@
 //! Every change to the catalog and every question to it.
 
-use crate::account::{Account, Invite, LoginRecord, NewSpace, RecoveryRecord, SpaceInfo, StateRecord};
+use crate::account::{Account, Identity, Invite, LoginRecord, NewSpace, RecoveryRecord, SpaceInfo, StateRecord};
 use crate::cluster::{ClusterView, Coordinator, Device, Event, FeedItem, Node, NodeState, ObjectState, ServerRole, Token, UploadGrant};
 use crate::tree::{Change, CommitRecord, EntryRow, ManifestRow};
 use crate::{
@@ -538,6 +538,12 @@ pub enum Query {
     /// How the objects of a space are coded.
     #[n(22)]
     Coding(#[n(0)] SpaceId),
+    /// The public identity of the account with this name.
+    #[n(60)]
+    IdentityByName(#[n(0)] String),
+    /// Public identities by account, at most 1,024: those that exist, in the order asked.
+    #[n(61)]
+    Identities(#[n(0)] Vec<AccountId>),
 }
 
 /// Rows with the commit records that they name.
@@ -679,4 +685,7 @@ pub enum Answer {
     /// How a space is coded; `None` where there is none.
     #[n(18)]
     Coding(#[n(0)] Option<SpaceCoding>),
+    /// Public identities.
+    #[n(60)]
+    Identities(#[n(0)] Vec<Identity>),
 }

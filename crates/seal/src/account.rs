@@ -340,6 +340,9 @@ pub struct Pin {
     /// The safety number was compared.
     #[n(3)]
     pub verified: bool,
+    /// When it was pinned, or a changed key accepted: milliseconds since 1970, by this client's clock.
+    #[n(4)]
+    pub since_ms: Option<u64>,
 }
 
 /// The highest member set of a space that was seen.
@@ -413,6 +416,34 @@ impl Notes {
             }
             Err(i) => self.spaces.insert(i, seen),
         }
+    }
+
+    /// The pin of an account, by id.
+    pub fn pin(&self, account: AccountId) -> Option<&Pin> {
+        self.pins.iter().find(|p| p.account == account)
+    }
+
+    /// Pins an identity that was met for the first time, or finds it pinned: `true` when it is new.
+    /// `Denied` when another key, or another account, is pinned under its account id or name: somebody
+    /// has replaced it, or the account was made anew. Notes stay as they are then.
+    pub fn meet(&mut self, account: AccountId, name: &str, fingerprint: Hash, now_ms: u64) -> Result<bool> {
+        if let Some(pin) = self.pins.iter().find(|p| p.account == account || p.name == name) {
+            return if pin.account == account && pin.name == name && pin.fingerprint == fingerprint {
+                Ok(false)
+            } else {
+                Err(Error::denied(format!("the key of '{name}' is another than the one pinned here before"))
+                    .hint(format!("shardkeep verify-user {name}")))
+            };
+        }
+        self.set_pin(Pin { account, name: name.into(), fingerprint, verified: false, since_ms: Some(now_ms) });
+        Ok(true)
+    }
+
+    /// Sets a pin, in place of any of the same account or name.
+    pub fn set_pin(&mut self, pin: Pin) {
+        self.pins.retain(|p| p.account != pin.account && p.name != pin.name);
+        let at = self.pins.partition_point(|p| p.account < pin.account);
+        self.pins.insert(at, pin);
     }
 
     fn check(&self) -> Result<()> {

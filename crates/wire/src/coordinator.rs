@@ -54,7 +54,8 @@ rpc!(
 );
 rpc!(
     /// Logged-in client: a question to the catalog. Allowed: `Space`, `Lookup`, `List`, `Walk`,
-    /// `Manifests`, `Versions` of spaces of which it is a member; `Cluster`, `Layout`, `LayoutAt`; and for
+    /// `Manifests`, `Versions` of spaces of which it is a member; `Cluster`, `Layout`, `LayoutAt`;
+    /// `IdentityByName` and `Identities`, in bounded numbers; and for
     /// admins `Events`, `Totals`.
     Ask, "/v1/query", Authed<Query> => Answer
 );

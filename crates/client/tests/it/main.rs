@@ -4,5 +4,6 @@
 
 mod files;
 mod layouts;
+mod people;
 mod recode;
 mod support;

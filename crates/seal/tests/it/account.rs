@@ -109,7 +109,7 @@ fn attack_17_notes_rolled_back_or_changed() {
     let anna = person("anna");
     let mut rng = Stream::new("notes");
     let mut notes = Notes { time_ms: 5, ..Notes::default() };
-    notes.pins.push(Pin { account: AccountId([1; 16]), name: "berta".into(), fingerprint: Hash([2; 32]), verified: true });
+    notes.pins.push(Pin { account: AccountId([1; 16]), name: "berta".into(), fingerprint: Hash([2; 32]), verified: true, since_ms: None });
     let seen = |seq| Seen { space: model::SpaceId([4; 16]), seq, hash: Hash([seq as u8; 32]), head: None };
     notes.remember(seen(3));
     notes.remember(seen(2));
@@ -123,6 +123,29 @@ fn attack_17_notes_rolled_back_or_changed() {
     notes.links = vec![LinkSecret::new(&[2], b"s"), LinkSecret::new(&[1], b"s")];
     let unsorted = anna.me().seal_notes(&notes, 4, &mut rng);
     assert_eq!(kind(anna.me().open_notes(&unsorted, None)), Kind::Corrupt);
+}
+
+#[test]
+fn attack_04_another_key_under_a_pinned_name_or_account_is_refused() {
+    let (berta, other) = (AccountId([1; 16]), AccountId([2; 16]));
+    let (key, another) = (Hash([3; 32]), Hash([4; 32]));
+    let mut notes = Notes::default();
+    assert_eq!(notes.meet(berta, "berta", key, 7), Ok(true));
+    assert_eq!(notes.meet(berta, "berta", key, 8), Ok(false));
+    let before = notes.clone();
+    for (account, name, fingerprint) in [(berta, "berta", another), (other, "berta", another), (other, "berta", key), (berta, "anna", key)]
+    {
+        let refused = notes.meet(account, name, fingerprint, 9).unwrap_err();
+        assert_eq!(refused.kind, Kind::Denied);
+        assert_eq!(refused.hint, Some(format!("shardkeep verify-user {name}")));
+    }
+    assert_eq!(notes, before);
+    notes.set_pin(Pin { account: other, name: "berta".into(), fingerprint: another, verified: false, since_ms: Some(9) });
+    assert_eq!((notes.pins.len(), notes.pin(berta), notes.pin(other).unwrap().since_ms), (1, None, Some(9)));
+    // Notes written before pins had a time open as they did, and are sealed as they were.
+    let old = Pin { account: berta, name: "b".into(), fingerprint: key, verified: true, since_ms: None };
+    assert_eq!(cbor::to_vec(&old)[0], 0x84);
+    assert_eq!(cbor::from_canonical::<Pin>(&cbor::to_vec(&old)), Ok(old));
 }
 
 #[test]

@@ -26,6 +26,8 @@ impl State {
             | Query::Walk { space, .. }
             | Query::Manifests { space, .. }
             | Query::Versions { space, .. } => self.check_member(&token, &who, *space).await?,
+            Query::IdentityByName(_) => self.count_lookups(&who, 1)?,
+            Query::Identities(ids) => self.count_lookups(&who, ids.len())?,
             Query::Layout(width) => return self.layout(*width).await.map(Answer::Layout),
             Query::Events { .. } | Query::Totals if who.admin => {}
             Query::Events { .. } | Query::Totals => return Err(Error::denied("only admins of the cluster may ask this")),

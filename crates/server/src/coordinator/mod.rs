@@ -19,6 +19,7 @@ mod clock;
 mod dummy;
 mod layouts;
 mod login;
+mod lookups;
 mod membership;
 mod opaque;
 mod part;

@@ -7,6 +7,7 @@ use super::clock::Moment;
 use super::detector::{Limits, Steadiness};
 use super::layouts::{Placed, PlacedKey};
 use super::login::Logins;
+use super::lookups::Lookups;
 use super::opaque::Opaque;
 use super::quiet::Quiet;
 use super::session::Sessions;
@@ -54,6 +55,7 @@ pub(crate) struct Memory {
     pub jump_told: bool,
     pub backoff: Backoff,
     pub logins: Logins,
+    pub lookups: Lookups,
     pub sessions: Sessions,
     pub heard: BTreeMap<NodeId, Heard>,
     /// What the leader saw of each node's comings and goings.
