@@ -87,6 +87,7 @@ fn command(tx: &mut Tx, proposal: &Proposal) -> Step<Outcome> {
         Command::UpdateCoordinator { id, address, version } => tx.update_coordinator(*id, address, version),
         Command::RemoveCoordinator(id) => tx.remove_coordinator(by, *id),
         Command::SetSpacePolicy { space, policy } => tx.set_space_policy(by, *space, *policy),
+        Command::SetRetention { space, retention_ms } => tx.set_retention(by, *space, *retention_ms),
         Command::Recoded { object, from, policy, layout, to } => tx.recoded(*object, *from, *to, *policy, *layout),
     }
 }

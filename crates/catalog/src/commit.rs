@@ -1,13 +1,13 @@
 //! Commits: signed changes of one space's tree, all or none. The linearisation point of writes.
 
-use crate::key;
 use crate::objects::Uploads;
-use crate::row::{Place, Space, Version, VersionId};
+use crate::row::{InTrash, Place, Space};
 use crate::tx::{Step, Stop, Tx};
-use crate::{RETENTION_MS, expiry};
+use crate::{history, key};
 use model::account::{Account, IdentityBody, Role};
 use model::cluster::{UploadGrant, UploadGrantBody};
 use model::command::{Genesis, Outcome};
+use model::history::{Note, What};
 use model::tree::{COMMIT_MAX, Change, CommitBody, CommitRecord, EntryRow, Expect, Row, SEALED_ENTRY_MAX};
 use model::{AccountId, CommitId, Error, FolderId, KeyEpoch, Result, SpaceId, cbor, signed};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,14 +16,28 @@ use std::collections::{BTreeMap, BTreeSet};
 const DEPTH_MAX: usize = 1024;
 
 /// What all changes of a commit share.
-struct Work {
-    id: SpaceId,
-    space: Space,
-    commit: CommitId,
+pub(crate) struct Work {
+    pub id: SpaceId,
+    pub space: Space,
+    pub commit: CommitId,
     uploads: Uploads,
     /// Folders known to be live, with all their ancestors, and how deep they lie. Emptied whenever a
     /// folder moves or goes.
     live: BTreeMap<FolderId, usize>,
+    /// What the log of changes is to say of it.
+    notes: Vec<Note>,
+}
+
+impl Work {
+    /// Notes what a change did.
+    pub fn note(&mut self, what: What, change: &Change) {
+        let row = &change.row;
+        let from = match &change.expect {
+            Expect::At { folder, tag, .. } => Some((*folder, *tag)).filter(|from| *from != (row.folder, row.tag)),
+            _ => None,
+        };
+        self.notes.push(Note { what, folder: row.folder, tag: row.tag, entry: row.entry, rev: row.rev, from, child: change.child });
+    }
 }
 
 impl Tx<'_> {
@@ -50,14 +64,15 @@ impl Tx<'_> {
         }
         let uploads = self.uploads(record.author, body.space, grants)?;
         let before = space.used;
-        let mut work = Work { id: body.space, space, commit: body.commit, uploads, live: BTreeMap::new() };
+        let mut work = Work { id: body.space, space, commit: body.commit, uploads, live: BTreeMap::new(), notes: Vec::new() };
         for change in changes {
             self.change(&mut work, change, body.epoch)?;
         }
-        let Work { mut space, .. } = work;
+        let Work { mut space, notes, .. } = work;
         self.check_quota(&space, before)?;
         space.revision += 1;
         self.put(&key::space(body.space), &space)?;
+        self.log_changes(body.space, space.revision, record.author, notes)?;
         // A commit of purges alone leaves no row behind.
         if self.has(&key::commit_refs(body.space, body.commit))? {
             self.put(&key::commit(body.space, body.commit), record)?;
@@ -117,6 +132,11 @@ impl Tx<'_> {
     fn change(&mut self, work: &mut Work, change: &Change, epoch: KeyEpoch) -> Step<()> {
         let row = &change.row;
         check_change(work.id, change, epoch)?;
+        match change.expect {
+            Expect::Removed { rev } => return self.change_removed(work, change, rev),
+            Expect::Beside => return self.keep_beside(work, change),
+            Expect::Absent | Expect::At { .. } => {}
+        }
         self.check_folders(work, change)?;
         let old = self.expected(work, change)?;
         if row.sealed.is_empty() {
@@ -124,12 +144,6 @@ impl Tx<'_> {
             let Some(old) = old else { return Ok(()) };
             return self.remove(work, change, old);
         }
-        match (&change.new_manifest, change.manifest) {
-            (Some(new), _) => self.add_manifest(work.id, &mut work.space, new, &mut work.uploads)?,
-            (None, Some(held)) => self.hold_manifest(work.id, held)?,
-            (None, None) => {}
-        }
-        let here = Place { folder: row.folder, tag: row.tag };
         match old {
             Some(old) => {
                 self.delete(&key::entry(work.id, old.row.folder, old.row.tag))?;
@@ -137,6 +151,25 @@ impl Tx<'_> {
             }
             None => self.counters.totals.entries += 1,
         }
+        self.stand(work, change)?;
+        work.note(What::Put, change);
+        Ok(())
+    }
+
+    /// The content of a change's row is there, and is counted.
+    pub(crate) fn hold_content(&mut self, work: &mut Work, change: &Change) -> Step<()> {
+        match (&change.new_manifest, change.manifest) {
+            (Some(new), _) => self.add_manifest(work.id, &mut work.space, new, &mut work.uploads),
+            (None, Some(held)) => self.hold_manifest(work.id, held),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// A change's row is current from now on. Nothing else stands at its place.
+    pub(crate) fn stand(&mut self, work: &mut Work, change: &Change) -> Step<()> {
+        let row = &change.row;
+        self.hold_content(work, change)?;
+        let here = Place { folder: row.folder, tag: row.tag };
         if let Some(child) = change.child {
             self.put(&key::door(work.id, child), &here)?;
             work.live.clear();
@@ -185,6 +218,8 @@ impl Tx<'_> {
                 }
                 Ok(Some(old))
             }
+            // Those do not come here.
+            Expect::Removed { .. } | Expect::Beside => Ok(None),
         }
     }
 
@@ -205,7 +240,7 @@ impl Tx<'_> {
     }
 
     /// A folder and all its ancestors are there, and none of them is `moving`.
-    fn check_live(&self, work: &mut Work, folder: FolderId, moving: Option<FolderId>) -> Step<()> {
+    pub(crate) fn check_live(&self, work: &mut Work, folder: FolderId, moving: Option<FolderId>) -> Step<()> {
         let gone = || Error::not_found("the folder does not exist any more");
         let mut way = Vec::new();
         let mut at = folder;
@@ -252,16 +287,20 @@ impl Tx<'_> {
             if let Some(child) = child {
                 self.doom(id, child)?;
             }
+            work.note(What::Purge, change);
             return Ok(());
         }
         self.keep_version(id, old)?;
         // The removal is signed as well, and stays as long as what it removed.
         self.keep_version(id, EntryRow { row: row.clone(), commit: work.commit, child, manifest: None, time_ms: self.now })?;
-        self.hold_row(work, row)
+        self.into_trash(id, row.entry, &InTrash { rev: row.rev, ended_ms: self.now, child })?;
+        self.hold_row(work, row)?;
+        work.note(What::Remove, change);
+        Ok(())
     }
 
     /// What a row takes: room, and its commit's record.
-    fn hold_row(&mut self, work: &mut Work, row: &Row) -> Step<()> {
+    pub(crate) fn hold_row(&mut self, work: &mut Work, row: &Row) -> Step<()> {
         work.space.take(row.sealed.len() as u64)?;
         let key = key::commit_refs(work.id, work.commit);
         let refs: u32 = self.get(&key)?.unwrap_or(0);
@@ -282,12 +321,6 @@ impl Tx<'_> {
                 self.delete(&key::commit(id, row.commit))
             }
         }
-    }
-
-    fn keep_version(&mut self, id: SpaceId, row: EntryRow) -> Step<()> {
-        let (entry, rev) = (row.row.entry, row.row.rev);
-        self.put(&key::version(id, entry, rev), &Version { row, ended_ms: self.now })?;
-        self.end_at(self.now.saturating_add(RETENTION_MS), expiry::VERSION, &cbor::to_vec(&VersionId { space: id, entry, rev }))
     }
 }
 
@@ -318,5 +351,5 @@ fn check_change(space: SpaceId, change: &Change, epoch: KeyEpoch) -> Result<()> 
     if change.purge && !row.sealed.is_empty() {
         return wrong("only a removal purges");
     }
-    Ok(())
+    history::check_shape(change)
 }

@@ -1,9 +1,9 @@
 //! What ends by log time: sessions, tokens, invites, old versions, dead objects, results of commands. A tick
 //! does a bounded amount of it, the same on every replica.
 
-use crate::row::{Session, Space, Version, VersionId};
+use crate::row::{InTrash, Session, Space, Version, VersionId};
 use crate::tx::{Step, Tx};
-use crate::{REQUEST_LIFE_MS, RETENTION_MS, key};
+use crate::{REQUEST_LIFE_MS, key};
 use model::account::Invite;
 use model::command::Outcome;
 use model::tree::EntryRow;
@@ -44,6 +44,7 @@ impl Tx<'_> {
             self.delete(&old)?;
         }
         self.destroy_doomed(BATCH)?;
+        self.sweep_retentions(BATCH)?;
         Ok(Outcome::Done)
     }
 
@@ -76,21 +77,21 @@ impl Tx<'_> {
 
     fn end_version(&mut self, id: SpaceId, entry: EntryId, rev: u64) -> Step<()> {
         let key = key::version(id, entry, rev);
-        // It may have been purged before its time, and an entry of the same id have come since.
-        let Some(version) = self.get::<Version>(&key)?.filter(|v| v.ended_ms.saturating_add(RETENTION_MS) <= self.now) else {
-            return Ok(());
-        };
+        let Some(version) = self.get::<Version>(&key)? else { return Ok(()) };
+        // It may have been purged before its time, and an entry of the same id have come since; or the
+        // space keeps what was for longer by now.
+        let ends = version.ended_ms.saturating_add(self.retention(id)?);
+        if ends > self.now {
+            return self.end_at(ends, VERSION, &cbor::to_vec(&VersionId { space: id, entry, rev }));
+        }
         let mut space: Space = self.must(&key::space(id))?;
         self.delete(&key)?;
         self.release_row(id, &mut space, &version.row)?;
         self.put(&key::space(id), &space)?;
-        // A removed folder ends with its removal, unless it has come back since.
-        let removal = version.row.row.sealed.is_empty();
-        if let Some(child) = version.row.child.filter(|_| removal) {
-            let later = self.keys(&key, &key::end_of(&key::versions(id, entry)), 1)?;
-            if later.is_empty() && !self.has(&key::place(id, entry))? {
-                self.doom(id, child)?;
-            }
+        // What was removed ends with its removal, unless it has come back since.
+        if let Some(trashed) = self.get::<InTrash>(&key::in_trash(id, entry))?.filter(|t| t.rev == rev) {
+            self.out_of_trash(id, entry, &trashed)?;
+            trashed.child.map_or(Ok(()), |child| self.doom(id, child))?;
         }
         Ok(())
     }

@@ -21,6 +21,12 @@
 //! 0x34 space 16 commit 16           commit record
 //! 0x35 space 16 commit 16           rows that name a commit
 //! 0x36 space 16 manifest 16         manifest, with the rows that name it
+//! 0x38 space 16                     how long the space keeps versions and trash
+//! 0x39 space 16 time 8 entry 16     trash, newest first: the time is inverted
+//! 0x3a space 16 entry 16            entry in the trash
+//! 0x3b space 16 folder 16           entry in the trash that leads to a folder
+//! 0x3c space 16 revision 8          log of changes: one commit
+//! 0x3d space 16                     another retention that is being carried out
 //! 0x40 object 16                    object
 //! 0x41 number 8                     feed
 //! 0x50 node 8                       node
@@ -140,6 +146,37 @@ pub(crate) fn commit_refs(space: SpaceId, commit: CommitId) -> Key {
 }
 pub(crate) fn manifest(space: SpaceId, manifest: ManifestId) -> Key {
     join(0x36, &[&space.0, &manifest.0])
+}
+pub(crate) fn versions_of(space: SpaceId) -> Key {
+    join(0x33, &[&space.0])
+}
+pub(crate) fn keeping(space: SpaceId) -> Key {
+    join(0x38, &[&space.0])
+}
+pub(crate) fn trash(space: SpaceId) -> Key {
+    join(0x39, &[&space.0])
+}
+pub(crate) fn trash_by_time(space: SpaceId, ended_ms: u64, entry: EntryId) -> Key {
+    join(0x39, &[&space.0, &(!ended_ms).to_be_bytes(), &entry.0])
+}
+/// The entry of a key made by [`trash_by_time`].
+pub(crate) fn read_trash(key: &[u8]) -> Option<EntryId> {
+    EntryId::from_slice(key.get(25..)?)
+}
+pub(crate) fn in_trash(space: SpaceId, entry: EntryId) -> Key {
+    join(0x3a, &[&space.0, &entry.0])
+}
+pub(crate) fn trashed_folder(space: SpaceId, folder: FolderId) -> Key {
+    join(0x3b, &[&space.0, &folder.0])
+}
+pub(crate) fn changed(space: SpaceId, revision: u64) -> Key {
+    join(0x3c, &[&space.0, &revision.to_be_bytes()])
+}
+pub(crate) fn sweeps() -> Key {
+    join(0x3d, &[])
+}
+pub(crate) fn sweep(space: SpaceId) -> Key {
+    join(0x3d, &[&space.0])
 }
 pub(crate) fn objects() -> Key {
     join(0x40, &[])

@@ -10,6 +10,8 @@ mod change;
 mod commit;
 mod coordinators;
 mod expiry;
+mod history;
+mod history_query;
 mod key;
 pub mod kv;
 pub mod layout;

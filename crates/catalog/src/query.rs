@@ -2,7 +2,7 @@
 
 use crate::kv::Kv;
 use crate::row::{Counters, Manifest, Object, Session, Space, Version};
-use crate::{UPLOAD_LIFE_MS, key, recode};
+use crate::{UPLOAD_LIFE_MS, history_query, key, recode};
 use minicbor::Decode;
 use model::account::{Account, Identity, MemberSetBody, SpaceInfo};
 use model::cluster::{ClusterView, FeedItem, ObjectState};
@@ -109,6 +109,16 @@ pub fn query(kv: &dyn Kv, query: &Query) -> Result<Answer> {
             let all: Vec<EntryRow> = versions.into_iter().map(|(_, v)| v.row).collect();
             Answer::Rows(with_commits(kv, *space, all, true, more)?)
         }
+        Query::History { space, entry, after, limit } => {
+            Answer::History(history_query::history(kv, *space, *entry, *after, *limit as usize)?)
+        }
+        Query::Trash { space, after, limit } => Answer::Trash(history_query::trash(kv, *space, *after, *limit as usize)?),
+        Query::Doors { space, folders } => Answer::Doors(history_query::doors(kv, *space, folders)?),
+        Query::Changes { space, after } => Answer::Changes(Box::new(history_query::changes(kv, *space, *after)?)),
+        Query::Kept { space, after, limit } => {
+            let (kept, more) = history_query::kept(kv, *space, *after, *limit as usize)?;
+            Answer::Kept(kept, more)
+        }
     })
 }
 
@@ -151,7 +161,7 @@ fn identities(kv: &dyn Kv, ids: &[AccountId]) -> Result<Vec<Identity>> {
     Ok(found?.into_iter().flatten().map(|account| account.identity).collect())
 }
 
-fn check_count(count: usize) -> Result<()> {
+pub(crate) fn check_count(count: usize) -> Result<()> {
     if count > ASKED_MAX { Err(Error::invalid(format!("at most {ASKED_MAX} can be asked for at once"))) } else { Ok(()) }
 }
 
@@ -180,7 +190,7 @@ fn list(kv: &dyn Kv, space: SpaceId, folder: FolderId, after: Option<NameTag>, l
 
 /// Rows with the commit records that they name, each once, and their manifests where asked for. Ends
 /// early, with `more`, where all that would be too long for one answer.
-fn with_commits(kv: &dyn Kv, id: SpaceId, mut rows: Vec<EntryRow>, manifests: bool, mut more: bool) -> Result<Rows> {
+pub(crate) fn with_commits(kv: &dyn Kv, id: SpaceId, mut rows: Vec<EntryRow>, manifests: bool, mut more: bool) -> Result<Rows> {
     let space: Option<Space> = get(kv, &key::space(id))?;
     let mut commits: BTreeMap<CommitId, CommitRecord> = BTreeMap::new();
     let mut found: BTreeMap<ManifestId, ManifestRow> = BTreeMap::new();

@@ -193,6 +193,38 @@ pub(crate) struct Version {
     pub ended_ms: u64,
 }
 
+/// An entry in the trash.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct InTrash {
+    /// The revision that removed it.
+    #[n(0)]
+    pub rev: u64,
+    /// Log time of that.
+    #[n(1)]
+    pub ended_ms: u64,
+    /// The folder that it was the door to.
+    #[n(2)]
+    pub child: Option<FolderId>,
+}
+
+/// For how long a space keeps what was, where that is not the default.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Keeping {
+    #[n(0)]
+    pub retention_ms: u64,
+}
+
+/// Another retention is being carried out: the endings of versions are moved, in order of their keys.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Sweep {
+    /// The retention before.
+    #[n(0)]
+    pub was_ms: u64,
+    /// The last version moved.
+    #[n(1)]
+    pub after: Option<(EntryId, u64)>,
+}
+
 /// Where an older version is, for the list of what ends.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct VersionId {

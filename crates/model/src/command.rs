@@ -2,6 +2,7 @@
 
 use crate::account::{Account, Identity, Invite, LoginRecord, NewSpace, RecoveryRecord, SpaceInfo, StateRecord};
 use crate::cluster::{ClusterView, Coordinator, Device, Event, FeedItem, Node, NodeState, ObjectState, ServerRole, Token, UploadGrant};
+use crate::history::{Changes, Doors, History, KeptSize, TrashPage};
 use crate::tree::{Change, CommitRecord, EntryRow, ManifestRow};
 use crate::{
     AccountId, ClusterId, CommitId, CoordinatorId, EntryId, Epoch, Error, FolderId, Hash, InviteId, Layout, ManifestId, NameTag, NodeId,
@@ -308,6 +309,17 @@ pub enum Command {
         #[n(1)]
         coordinator: Coordinator,
     },
+    /// How long a space keeps older versions and its trash. Admins of the space only. `Conflict` while
+    /// the last such change is still being carried out.
+    #[n(40)]
+    SetRetention {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// So long, in milliseconds of log time (at most [`crate::history::RETENTION_MAX_MS`]); `None`: the default.
+        #[n(1)]
+        retention_ms: Option<u64>,
+    },
 }
 
 /// See [`Command::ChangeLayouts`].
@@ -544,6 +556,68 @@ pub enum Query {
     /// Public identities by account, at most 1,024: those that exist, in the order asked.
     #[n(61)]
     Identities(#[n(0)] Vec<AccountId>),
+    /// Older and conflict versions of an entry, in order of revision.
+    #[n(50)]
+    History {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// Entry.
+        #[n(1)]
+        entry: EntryId,
+        /// Start after this revision; 0: from the first.
+        #[n(2)]
+        after: u64,
+        /// At most so many (capped at 2,000).
+        #[n(3)]
+        limit: u32,
+    },
+    /// The trash of a space, newest first.
+    #[n(51)]
+    Trash {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// Start after this item: when it was removed, and which entry.
+        #[n(1)]
+        after: Option<(u64, EntryId)>,
+        /// At most so many (capped at 500).
+        #[n(2)]
+        limit: u32,
+    },
+    /// The rows by which folders are entered, each with all above it (up to 256 folders).
+    #[n(52)]
+    Doors {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// Folders.
+        #[n(1)]
+        folders: Vec<FolderId>,
+    },
+    /// The log of a space's latest changes.
+    #[n(53)]
+    Changes {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// Start after this revision; `u64::MAX`: only say which is the latest.
+        #[n(1)]
+        after: u64,
+    },
+    /// What older versions take on disk, in order of entry and revision.
+    #[n(54)]
+    Kept {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// Start after this version.
+        #[n(1)]
+        after: Option<(EntryId, u64)>,
+        /// At most so many (capped at 2,000).
+        #[n(2)]
+        limit: u32,
+    },
 }
 
 /// Rows with the commit records that they name.
@@ -688,4 +762,19 @@ pub enum Answer {
     /// Public identities.
     #[n(60)]
     Identities(#[n(0)] Vec<Identity>),
+    /// Versions.
+    #[n(50)]
+    History(#[n(0)] History),
+    /// Trash.
+    #[n(51)]
+    Trash(#[n(0)] TrashPage),
+    /// Doors of folders.
+    #[n(52)]
+    Doors(#[n(0)] Doors),
+    /// Changes.
+    #[n(53)]
+    Changes(#[n(0)] Box<Changes>),
+    /// Sizes of versions, and whether there are more.
+    #[n(54)]
+    Kept(#[n(0)] Vec<KeptSize>, #[n(1)] bool),
 }

@@ -9,6 +9,7 @@ pub mod chunk;
 pub mod cluster;
 pub mod command;
 pub mod error;
+pub mod history;
 pub mod ids;
 pub mod layout;
 pub mod policy;

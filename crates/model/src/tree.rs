@@ -12,6 +12,8 @@ pub const SEALED_ENTRY_MAX: usize = 16 << 10;
 pub const SEALED_MANIFEST_MAX: usize = 24 << 10;
 /// Most changes in one commit.
 pub const COMMIT_MAX: usize = 256;
+/// Revisions from here on are those of conflict versions: kept beside an entry, never current.
+pub const CONFLICTS: u64 = 1 << 63;
 /// Most hints for repair in one [`ObjectUse`]. Further ones are left out: reconciliation finds all.
 pub const HINTS_MAX: usize = 4096;
 
@@ -141,6 +143,19 @@ pub enum Expect {
         #[n(2)]
         rev: u64,
     },
+    /// The entry in the trash, removed by this revision. It comes back, at any free place, or (with an
+    /// empty row and `purge`) goes for good with all its versions.
+    #[n(2)]
+    Removed {
+        /// The revision that removed it; the row's is one more.
+        #[n(0)]
+        rev: u64,
+    },
+    /// The file under this tag in this folder, current or in the trash, whatever its revision: the row
+    /// is kept beside it as a conflict version. The row's revision is [`CONFLICTS`] and a number
+    /// from 1 that is free.
+    #[n(3)]
+    Beside,
 }
 
 /// One change of the tree.

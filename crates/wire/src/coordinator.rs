@@ -54,13 +54,13 @@ rpc!(
 );
 rpc!(
     /// Logged-in client: a question to the catalog. Allowed: `Space`, `Lookup`, `List`, `Walk`,
-    /// `Manifests`, `Versions` of spaces of which it is a member; `Cluster`, `Layout`, `LayoutAt`;
-    /// `IdentityByName` and `Identities`, in bounded numbers; and for
+    /// `Manifests`, `Versions`, `History`, `Trash`, `Doors`, `Changes`, `Kept` of spaces of which it is a
+    /// member; `Cluster`, `Layout`, `LayoutAt`; `IdentityByName` and `Identities`, in bounded numbers; and for
     /// admins `Events`, `Totals`.
     Ask, "/v1/query", Authed<Query> => Answer
 );
 rpc!(
-    /// Logged-in client: a change of the catalog. Allowed: `Commit`, `PutState`.
+    /// Logged-in client: a change of the catalog. Allowed: `Commit`, `PutState`, `SetRetention`.
     Propose, "/v1/propose", Authed<ProposeRequest> => Applied
 );
 rpc!(

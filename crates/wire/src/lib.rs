@@ -8,6 +8,7 @@ pub mod coordinator;
 pub mod node;
 pub mod raft;
 pub mod snapshot;
+pub mod watch;
 
 use minicbor::{Decode, Encode};
 use model::{Error, Result, cbor};

@@ -4,11 +4,11 @@
 use super::rows_of;
 use crate::key;
 use crate::kv::{Kv, MemoryKv};
-use crate::row::{Counters, Manifest, Object, Place, Space, Version, VersionId, chunk_count, stored_bytes};
+use crate::row::{Counters, InTrash, Manifest, Object, Place, Space, Version, VersionId, chunk_count, stored_bytes};
 use minicbor::Decode;
 use model::cluster::{Event, FeedItem};
-use model::tree::EntryRow;
-use model::{CommitId, FolderId, Hash, ManifestId, ObjectId, SpaceId, cbor};
+use model::tree::{CONFLICTS, EntryRow};
+use model::{CommitId, EntryId, FolderId, Hash, ManifestId, ObjectId, SpaceId, cbor};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn table<T: for<'b> Decode<'b, ()>>(rows: &BTreeMap<Vec<u8>, Vec<u8>>, table: u8) -> Vec<(Vec<u8>, T)> {
@@ -66,6 +66,30 @@ pub(super) fn check(kv: &MemoryKv) {
         assert!(doors.get(&at) == Some(&door) || in_trash, "door of {child}");
     }
     assert!(doors.keys().all(|d| rows.contains_key(d)), "a folder without a door");
+
+    // The trash: what was removed last and does not stand anywhere, found by time, entry and folder.
+    let trash: Vec<(_, InTrash)> = table(&rows, 0x3a);
+    let mut folders = 0;
+    for (at, trashed) in &trash {
+        let (space, entry) = (space_of(at), EntryId::from_slice(&at[17..]).expect("an entry"));
+        let removal = versions.iter().find(|(k, _)| *k == key::version(space, entry, trashed.rev)).map(|(_, v)| v);
+        let removal = removal.expect("what is in the trash has its removal");
+        assert!(removal.row.row.sealed.is_empty() && removal.row.child == trashed.child && removal.ended_ms == trashed.ended_ms);
+        assert!(!places.contains_key(&key::place(space, entry)), "in the trash and not");
+        assert!(rows.contains_key(&key::trash_by_time(space, trashed.ended_ms, entry)));
+        if let Some(child) = trashed.child {
+            assert_eq!(rows.get(&key::trashed_folder(space, child)), Some(&cbor::to_vec(&entry)));
+            folders += 1;
+        }
+    }
+    let count = |table: u8| rows.keys().filter(|k| k[0] == table).count();
+    assert_eq!((count(0x39), count(0x3b)), (trash.len(), folders), "the trash by time and by folder");
+    for (at, v) in versions.iter().filter(|(_, v)| v.row.row.sealed.is_empty()) {
+        let (space, entry) = (space_of(at), v.row.row.entry);
+        let later = versions.iter().any(|(_, o)| o.row.row.entry == entry && o.row.row.rev > v.row.row.rev && o.row.row.rev < CONFLICTS);
+        let stands = places.contains_key(&key::place(space, entry));
+        assert!(stands || later || rows.contains_key(&key::in_trash(space, entry)), "removed, and not in the trash");
+    }
 
     // What refers to commits and manifests.
     let mut used: BTreeMap<SpaceId, u64> = BTreeMap::new();

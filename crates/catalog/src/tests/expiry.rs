@@ -178,8 +178,10 @@ fn nothing_is_left_of_what_is_gone() {
         world.pass(10 * DAY);
     }
     assert_eq!((world.used(&user), world.totals().entries, world.totals().objects, world.totals().bytes), (0, 0, 0, 0));
-    let after: Vec<_> = tables(&world.kv).into_iter().filter(|(table, _)| *table != 0x60).collect();
-    assert_eq!(after, before.into_iter().filter(|(table, _)| *table != 0x60).collect::<Vec<_>>());
+    // The logs of events and of changes are cut by length.
+    let ends = |table: &u8| !matches!(table, 0x60 | 0x3c);
+    let after: Vec<_> = tables(&world.kv).into_iter().filter(|(table, _)| ends(table)).collect();
+    assert_eq!(after, before.into_iter().filter(|(table, _)| ends(table)).collect::<Vec<_>>());
     // Genesis, counters; accounts and names; spaces, sets, grants; nodes, coordinator, layout.
     assert_eq!(after, [(0x01, 1), (0x02, 1), (0x10, 2), (0x11, 2), (0x20, 2), (0x21, 2), (0x22, 2), (0x50, 4), (0x51, 1), (0x53, 1)]);
     assert_eq!(world.totals().events, events);

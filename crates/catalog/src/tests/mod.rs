@@ -10,6 +10,7 @@ mod commits;
 mod coordinators;
 mod expiry;
 mod garbage;
+mod history;
 mod kv;
 mod layout;
 mod life;

@@ -314,7 +314,9 @@ fn live(steps: &[Step]) -> (usize, Vec<Kind>) {
         world.pass(16 * DAY);
     }
     assert_eq!((world.used(&user), world.totals().entries, world.totals().objects, world.totals().bytes), (0, 0, 0, 0));
-    assert!(tables(&world.kv).iter().all(|(table, _)| !(0x30..0x50).contains(table) && *table < 0x70), "{:?}", tables(&world.kv));
+    // Of the tree only its log of changes, which is cut by length.
+    let left = |table: &u8| *table == 0x3c || !(0x30..0x50).contains(table) && *table < 0x70;
+    assert!(tables(&world.kv).iter().all(|(table, _)| left(table)), "{:?}", tables(&world.kv));
     (applied, refused)
 }
 

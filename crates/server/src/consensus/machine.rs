@@ -60,6 +60,11 @@ impl Machine {
         *self.applied.borrow()
     }
 
+    /// Tells whenever that grows.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
     /// A view of the rows.
     pub fn view(&self) -> Result<View> {
         self.store.view()

@@ -238,6 +238,11 @@ impl Consensus {
         self.machine.applied_index()
     }
 
+    /// Tells of each batch of entries that was applied here.
+    pub(crate) fn applied(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.machine.applied()
+    }
+
     /// Makes what was applied so far durable, so that the next start finds it without the log.
     pub(crate) async fn checkpoint(&self) -> Result<()> {
         self.machine.checkpoint().await

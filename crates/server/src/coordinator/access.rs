@@ -25,7 +25,12 @@ impl State {
             | Query::List { space, .. }
             | Query::Walk { space, .. }
             | Query::Manifests { space, .. }
-            | Query::Versions { space, .. } => self.check_member(&token, &who, *space).await?,
+            | Query::Versions { space, .. }
+            | Query::History { space, .. }
+            | Query::Trash { space, .. }
+            | Query::Doors { space, .. }
+            | Query::Changes { space, .. }
+            | Query::Kept { space, .. } => self.check_member(&token, &who, *space).await?,
             Query::IdentityByName(_) => self.count_lookups(&who, 1)?,
             Query::Identities(ids) => self.count_lookups(&who, ids.len())?,
             Query::Layout(width) => return self.layout(*width).await.map(Answer::Layout),
@@ -46,7 +51,8 @@ impl State {
             Command::PutState { account, .. } if *account != who.account => {
                 return Err(Error::denied("only your own notes are yours to change"));
             }
-            Command::Commit { .. } | Command::PutState { .. } => {}
+            // Who may do what in a space, the catalog knows.
+            Command::Commit { .. } | Command::PutState { .. } | Command::SetRetention { .. } => {}
             _ => return Err(Error::denied("clients may not change this in the catalog")),
         }
         Ok(self.propose(request.request, Some(who.account), request.command).await)

@@ -15,6 +15,7 @@ mod backoff;
 mod backup;
 mod capability;
 mod card;
+mod changes;
 mod clock;
 mod dummy;
 mod layouts;

@@ -11,6 +11,7 @@ use wire::Rpc;
 use wire::admin::{CloseBackup, ListUsers, OpenBackup, ReadBackup, ShowSpacePolicy};
 use wire::coordinator::*;
 use wire::raft::{Announce, Append, Snapshot};
+use wire::watch::WatchSpace;
 
 /// The service of a coordinator.
 pub(crate) struct CoordinatorService(pub Arc<Part>);
@@ -68,6 +69,7 @@ impl CoordinatorService {
             Logout::PATH => answer::<Logout, _>(&request, |r| s.logout(r.session)).await,
             WhoAmI::PATH => answer::<WhoAmI, _>(&request, |r| s.who_am_i(r.session)).await,
             Ask::PATH => answer::<Ask, _>(&request, |r| s.ask_as(r.session, r.request)).await,
+            WatchSpace::PATH => answer::<WatchSpace, _>(&request, |r| s.watch_space(r.session, r.request)).await,
             Propose::PATH => answer::<Propose, _>(&request, |r| s.propose_as(r.session, r.request)).await,
             Upload::PATH => answer::<Upload, _>(&request, |r| s.upload(r.session, r.request)).await,
             ReadCapabilities::PATH => answer::<ReadCapabilities, _>(&request, |r| s.read_capabilities(r.session, r.request)).await,

@@ -3,6 +3,7 @@
 
 use super::backoff::Backoff;
 use super::backup::Backups;
+use super::changes::Watchers;
 use super::clock::Moment;
 use super::detector::{Limits, Steadiness};
 use super::layouts::{Placed, PlacedKey};
@@ -38,6 +39,7 @@ pub(crate) struct State {
     pub limits: Limits,
     /// Views of the catalog that are being backed up.
     pub backups: Backups,
+    pub watchers: Watchers,
     memory: Mutex<Memory>,
 }
 
@@ -95,6 +97,7 @@ impl State {
             dummies,
             limits,
             backups: Backups::default(),
+            watchers: Watchers::default(),
             memory: Mutex::default(),
         }
     }
