@@ -88,6 +88,7 @@ impl Coordinators {
             })
         };
         let mut asked = BTreeSet::from([first.clone()]);
+        let mut unavailable = BTreeSet::new();
         let mut calls: FuturesUnordered<Call> = FuturesUnordered::new();
         calls.push(ask(first));
         let mut last = Error::unavailable("no coordinator answers");
@@ -98,8 +99,11 @@ impl Coordinators {
                 if let Some((address, answer)) = ended.take() {
                     match answer {
                         Err(e) if e.kind == Kind::Unavailable => {
-                            asked.remove(&address);
                             last = e;
+                            // Once more where it leads by its own word: it may have begun to since. Then that is the answer.
+                            if unavailable.insert(address.clone()) {
+                                asked.remove(&address);
+                            }
                         }
                         answer => {
                             self.prefer(&address);

@@ -58,6 +58,14 @@ fn damaged(harm: impl Fn(&mut Vec<u8>)) -> Vec<Value> {
     names.iter().flat_map(of).collect()
 }
 
+/// Writes over a part of a shard's body under a node that runs.
+fn rot(cluster: &Cluster, node: usize) {
+    use std::os::unix::fs::FileExt;
+    let segment = cluster.last_segment(node);
+    let at = records(&std::fs::read(&segment).unwrap())[2] + 30_000;
+    std::fs::File::options().write(true).open(&segment).unwrap().write_all_at(b"rotten", at as u64).unwrap();
+}
+
 fn is_damage(event: &Value) -> bool {
     ["shard-corrupt", "shards-missing", "device-damaged", "log-cut"].iter().any(|w| event["what"] == *w)
 }
@@ -102,10 +110,7 @@ fn rot_under_a_running_node_is_found_by_a_deep_verify() {
     let mut cluster = Cluster::start(4);
     let files = some_files(&cluster);
     let name = cluster.nodes[1].as_ref().unwrap().ready["node"].clone();
-    let segment = cluster.last_segment(1);
-    let at = records(&std::fs::read(&segment).unwrap())[2] + 30_000;
-    use std::os::unix::fs::FileExt;
-    std::fs::File::options().write(true).open(&segment).unwrap().write_all_at(b"rotten", at as u64).unwrap();
+    rot(&cluster, 1);
     let ran = cluster.owner.run(&["--json", "verify", "-r", "--deep", "/"]).exits(6);
     assert_eq!((&ran.json()["degraded"], &ran.json()["corrupt"]), (&1.into(), &1.into()), "{}", ran.out);
     for (path, bytes) in &files {
@@ -115,6 +120,22 @@ fn rot_under_a_running_node_is_found_by_a_deep_verify() {
     let events = cluster.owner.events();
     let event = events.iter().find(|e| e["what"] == "shard-corrupt").unwrap_or_else(|| panic!("{events:#?}"));
     assert_eq!(event["node"], name);
+    assert!(cluster.servers().all(|s| s.is_alive()));
+}
+
+#[test]
+fn rot_under_a_running_node_is_found_by_a_scrub_and_heals() {
+    let mut cluster = Cluster::start(4);
+    let files = some_files(&cluster);
+    rot(&cluster, 1);
+    let done = cluster.owner.objects(&["cluster", "scrub", "--wait"]);
+    let last = done.last().unwrap();
+    assert!(last["checked"].as_u64().unwrap() > 0 && last["bad"] != 0, "{last}");
+    cluster.wait_until_whole("/", 20);
+    for (path, bytes) in &files {
+        assert!(cluster.owner.read(path) == *bytes, "{path} differs");
+    }
+    assert!(cluster.owner.events().iter().any(|e| e["what"] == "shard-corrupt"));
     assert!(cluster.servers().all(|s| s.is_alive()));
 }
 

@@ -5,8 +5,10 @@
 mod coordinators;
 mod crashes;
 mod damage;
+mod growth;
 mod journey;
 mod json;
+mod keeping;
 mod refusals;
 mod support;
 mod up_and_demo;

@@ -15,7 +15,7 @@ use catalog::layout::{self, Description};
 use model::cluster::{ClusterView, Node, NodeState};
 use model::command::{Answer, Command, NewLayouts, Query};
 use model::layout::{DeviceInfo, LayoutChange};
-use model::{AccountId, Epoch, Error, Kind, Layout, NodeId, Result};
+use model::{AccountId, Epoch, Error, Layout, NodeId, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wire::SessionToken;
@@ -339,11 +339,9 @@ fn check_count(view: &ClusterView, width: u8, nodes: usize) -> Result<()> {
     }
     let policy =
         if view.policy.width() == width { format!("policy {} puts", view.policy) } else { format!("policies of {width} shards put") };
-    Err(Error::new(
-        Kind::Unavailable,
-        format!("{policy} every shard of a chunk on a node of its own, {width} in all, and only {nodes} would remain"),
-    )
-    .hint("let further nodes join first: shardkeep cluster token node"))
+    // Not `Unavailable`: waiting and asking again changes nothing.
+    Err(Error::invalid(format!("{policy} every shard of a chunk on a node of its own, {width} in all, and only {nodes} would remain"))
+        .hint("let further nodes join first: shardkeep cluster token node"))
 }
 
 fn plan_all(old: &[Layout], devices: &[DeviceInfo]) -> Result<Vec<(Layout, Description)>> {

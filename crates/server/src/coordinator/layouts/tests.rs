@@ -1,4 +1,5 @@
 use super::*;
+use model::Kind;
 use model::cluster::Device;
 use model::{CoordinatorId, DeviceId, Hash, PublicKey};
 
