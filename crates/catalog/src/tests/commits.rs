@@ -101,7 +101,7 @@ fn one_commit_builds_a_tree_from_the_top() {
 }
 
 #[test]
-fn nothing_changes_below_a_folder_that_was_removed() {
+fn rule_06_nothing_changes_below_a_folder_that_was_removed() {
     let (mut world, user) = World::ready();
     let outer = world.mkdir(&user, user.root, "outer");
     let inner = world.mkdir(&user, outer.inside(), "inner");
@@ -142,7 +142,7 @@ fn a_purged_folder_is_gone_at_once_and_its_id_with_it() {
 }
 
 #[test]
-fn a_folder_does_not_move_below_itself() {
+fn rule_06_a_folder_does_not_move_below_itself() {
     let (mut world, user) = World::ready();
     let a = world.mkdir(&user, user.root, "a");
     let b = world.mkdir(&user, a.inside(), "b");
@@ -396,7 +396,7 @@ fn a_commit_that_fails_at_its_end_leaves_nothing() {
 }
 
 #[test]
-fn a_request_is_applied_once() {
+fn rule_05_a_request_is_applied_once() {
     let (mut world, user) = World::ready();
     let (a, entry) = world.new_file(&user, user.root, "a", 100);
     let (record, request) = (world.sign(&user, std::slice::from_ref(&a)), world.request());

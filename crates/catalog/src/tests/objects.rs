@@ -75,7 +75,7 @@ fn a_pending_object_expires_after_a_day_of_log_time() {
 }
 
 #[test]
-fn only_objects_issued_to_the_account_for_the_space_are_taken() {
+fn rule_06_only_objects_issued_to_the_account_for_the_space_are_taken() {
     let (mut world, user) = World::ready();
     let other = world.user(&stranger("operator"), "other");
     let (object, another) = (world.object(), world.object());

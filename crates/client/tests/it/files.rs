@@ -111,6 +111,17 @@ async fn with_one_server_down_writes_go_on_and_say_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_04_a_mirror_goes_on_writing_with_one_server_down() {
+    let (mut cluster, owner) = Cluster::start_with(2, policy("1+1").unwrap()).await;
+    cluster.stop_node(1).await;
+    let report = owner.put_bytes("/a", noise(1, CHUNK + 5)).await.unwrap();
+    assert!(report.degraded, "one copy of two is not what was asked for");
+    assert!(owner.read("/a").await.unwrap() == noise(1, CHUNK + 5));
+    cluster.stop_node(0).await;
+    assert_eq!(owner.put_bytes("/b", noise(2, CHUNK)).await.unwrap_err().kind, Kind::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trees_keep_names_modes_times_and_links() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     let (_cluster, owner) = Cluster::start(4).await;
@@ -229,7 +240,7 @@ async fn servers_hold_no_plaintext() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn flipped_bits_are_read_around_named_and_healed() {
+async fn rule_11_flipped_bits_are_read_around_named_and_healed() {
     let (mut cluster, owner) = Cluster::start(4).await;
     let bytes = noise(4, CHUNK);
     owner.put_bytes("/a", bytes.clone()).await.unwrap();

@@ -187,3 +187,47 @@ async fn a_change_can_be_stopped_and_resumed_and_survives_restarts() {
     settled(&cluster, &owner).await;
     whole(&owner, &files).await;
 }
+
+/// Files of the profile in which layouts are kept.
+fn kept_layouts(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let (mut kept, mut folders) = (Vec::new(), vec![dir.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+            match entry.file_name().is_some_and(|n| n.to_string_lossy().starts_with("layout-")) {
+                true => kept.push(entry),
+                false if entry.is_dir() => folders.push(entry),
+                false => {}
+            }
+        }
+    }
+    kept
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_13_a_layout_is_kept_by_epoch_and_a_stale_or_damaged_one_is_asked_for_anew() {
+    let (mut cluster, owner) = Cluster::start(4).await;
+    let files = some_files(&owner, "f", 3).await;
+    let home = cluster.dir.path().join("home");
+    let kept = kept_layouts(&home);
+    assert_eq!(kept.len(), 1, "one of the width in use: {kept:?}");
+    let first = std::fs::read(&kept[0]).unwrap();
+    let again = || client::Client::open(cluster.profile("admin"), client::ClientOptions::default());
+
+    // Another process takes it from there: it is not written again.
+    std::fs::File::open(&kept[0]).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    whole(&again().await.unwrap(), &files).await;
+    assert_eq!(std::fs::metadata(&kept[0]).unwrap().modified().unwrap(), std::time::UNIX_EPOCH);
+
+    // A damaged one costs a question.
+    std::fs::write(&kept[0], &first[..first.len() / 2]).unwrap();
+    whole(&again().await.unwrap(), &files).await;
+    assert_eq!(std::fs::read(&kept[0]).unwrap(), first);
+
+    // One of an earlier epoch likewise.
+    let (_, fifth) = join(&mut cluster, &owner).await;
+    owner.apply_layout(add(fifth)).await.unwrap();
+    settled(&cluster, &owner).await;
+    let again = client::Client::open(cluster.profile("admin"), client::ClientOptions::default()).await.unwrap();
+    whole(&again, &files).await;
+    assert_ne!(std::fs::read(&kept[0]).unwrap(), first);
+}

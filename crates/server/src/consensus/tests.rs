@@ -122,7 +122,7 @@ async fn what_was_acknowledged_is_there_after_a_kill_and_applied_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_is_purged_below_the_checkpoint_and_restarts_stay_whole() {
+async fn rule_07_the_log_is_purged_below_the_checkpoint_and_restarts_stay_whole() {
     let env = env::real::env();
     let dir = tempfile::tempdir().unwrap();
     let consensus = start(dir.path()).await;
@@ -149,7 +149,7 @@ async fn the_log_is_purged_below_the_checkpoint_and_restarts_stay_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_coordinator_with_half_of_its_state_does_not_vote() {
+async fn rule_07_a_coordinator_with_half_of_its_state_does_not_vote() {
     let env = env::real::env();
     let dir = tempfile::tempdir().unwrap();
     let consensus = start(dir.path()).await;
