@@ -197,8 +197,8 @@ fn check_recovery(account: &Account, login: &LoginRecord, body: &[u8], signature
 }
 
 /// Checks a space whose only member is its creator, and makes its row.
-fn new_space(space: &NewSpace, creator: &Account, who: &IdentityBody) -> Result<Space> {
-    let wrong = |what: &str| Error::invalid(format!("the home space is not well made: {what}"));
+pub(crate) fn new_space(space: &NewSpace, creator: &Account, who: &IdentityBody) -> Result<Space> {
+    let wrong = |what: &str| Error::invalid(format!("a new space is not well made: {what}"));
     let fingerprint = creator.identity.fingerprint();
     let (by, _nonce): (Hash, ByteArray<16>) = cbor::from_canonical(&space.genesis)?;
     if by != fingerprint {
@@ -232,5 +232,12 @@ fn new_space(space: &NewSpace, creator: &Account, who: &IdentityBody) -> Result<
         used: 0,
         revision: 0,
         coding: Default::default(),
+        seq: 1,
+        parent: None,
+        label: None,
+        left: Vec::new(),
+        locks: Vec::new(),
+        rekey: None,
+        stage: Default::default(),
     })
 }

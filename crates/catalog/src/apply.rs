@@ -88,6 +88,14 @@ fn command(tx: &mut Tx, proposal: &Proposal) -> Step<Outcome> {
         Command::RemoveCoordinator(id) => tx.remove_coordinator(by, *id),
         Command::SetSpacePolicy { space, policy } => tx.set_space_policy(by, *space, *policy),
         Command::SetRetention { space, retention_ms } => tx.set_retention(by, *space, *retention_ms),
+        Command::ChangeMembers { space, members, grants, label } => tx.change_members(by, *space, members, grants, label.as_ref()),
+        Command::TransferSpace { space, to } => tx.transfer_space(by, *space, *to),
+        Command::LeaveSpace { space } => tx.leave_space(by, *space),
+        Command::BeginRekey(rekey) => tx.begin_rekey(by, rekey),
+        Command::RekeyRows { record, rows } => tx.rekey_rows(by, record, rows),
+        Command::SwapRekey { target, door } => tx.swap_rekey(by, *target, door.as_ref()),
+        Command::AbandonRekey { target } => tx.abandon_rekey(by, *target),
+        Command::DeleteSpace { space } => tx.delete_space(by, *space),
         Command::Recoded { object, from, policy, layout, to } => tx.recoded(*object, *from, *to, *policy, *layout),
     }
 }

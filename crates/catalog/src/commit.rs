@@ -1,7 +1,7 @@
 //! Commits: signed changes of one space's tree, all or none. The linearisation point of writes.
 
 use crate::objects::Uploads;
-use crate::row::{InTrash, Place, Space};
+use crate::row::{InTrash, Place, Space, Stage};
 use crate::tx::{Step, Stop, Tx};
 use crate::{history, key};
 use model::account::{Account, IdentityBody, Role};
@@ -24,6 +24,8 @@ pub(crate) struct Work {
     /// Folders known to be live, with all their ancestors, and how deep they lie. Emptied whenever a
     /// folder moves or goes.
     live: BTreeMap<FolderId, usize>,
+    /// The folder whose entry becomes the door to another space, in the one commit that does this.
+    shared: Option<FolderId>,
     /// What the log of changes is to say of it.
     notes: Vec<Note>,
 }
@@ -48,6 +50,22 @@ impl Tx<'_> {
         changes: &[Change],
         grants: &[UploadGrant],
     ) -> Step<Outcome> {
+        self.commit_as(by, record, changes, grants, None)
+    }
+
+    /// The entry of a folder that is shared becomes the door to its space.
+    pub(crate) fn commit_door(&mut self, by: AccountId, record: &CommitRecord, change: &Change, folder: FolderId) -> Step<Outcome> {
+        self.commit_as(Some(by), record, std::slice::from_ref(change), &[], Some(folder))
+    }
+
+    fn commit_as(
+        &mut self,
+        by: Option<AccountId>,
+        record: &CommitRecord,
+        changes: &[Change],
+        grants: &[UploadGrant],
+        shared: Option<FolderId>,
+    ) -> Step<Outcome> {
         if by != Some(record.author) {
             return Err(Error::denied("a commit is proposed by its author only").into());
         }
@@ -56,6 +74,9 @@ impl Tx<'_> {
             return Err(Error::invalid(format!("a commit has 1 to {COMMIT_MAX} changes")).into());
         }
         let space = self.writable(&body, record)?;
+        if space.stage != Stage::Live {
+            return Err(Error::conflict("this space is not ready yet").into());
+        }
         if changes.iter().zip(&body.rows).any(|(change, hash)| change.row.hash() != *hash) {
             return Err(Error::denied("the rows of a commit are not those that were signed").into());
         }
@@ -64,12 +85,12 @@ impl Tx<'_> {
         }
         let uploads = self.uploads(record.author, body.space, grants)?;
         let before = space.used;
-        let mut work = Work { id: body.space, space, commit: body.commit, uploads, live: BTreeMap::new(), notes: Vec::new() };
+        let mut work = Work { id: body.space, space, commit: body.commit, uploads, live: BTreeMap::new(), shared, notes: Vec::new() };
         for change in changes {
             self.change(&mut work, change, body.epoch)?;
         }
         let Work { mut space, notes, .. } = work;
-        self.check_quota(&space, before)?;
+        self.check_quota(body.space, &space, before)?;
         space.revision += 1;
         self.put(&key::space(body.space), &space)?;
         self.log_changes(body.space, space.revision, record.author, notes)?;
@@ -81,9 +102,9 @@ impl Tx<'_> {
     }
 
     /// The space, if the author may write in it and has signed.
-    fn writable(&self, body: &CommitBody, record: &CommitRecord) -> Step<Space> {
+    pub(crate) fn writable(&self, body: &CommitBody, record: &CommitRecord) -> Step<Space> {
         let denied = || Error::denied("this account may not write in this space");
-        let space: Space = self.get(&key::space(body.space))?.ok_or_else(denied)?;
+        let space = self.get::<Space>(&key::space(body.space))?.filter(|s| s.stage != Stage::Dead).ok_or_else(denied)?;
         let member = space.members.iter().find(|m| m.account == record.author).ok_or_else(denied)?;
         let author = self.get::<Account>(&key::account(record.author))?.filter(|a| !a.disabled).ok_or_else(denied)?;
         if member.role < Role::Write || author.identity.fingerprint() != member.fingerprint {
@@ -119,16 +140,6 @@ impl Tx<'_> {
         Ok(Uploads::of(issued))
     }
 
-    fn check_quota(&self, space: &Space, before: u64) -> Step<()> {
-        let owner: Account = self.must(&key::account(space.owner))?;
-        match owner.quota {
-            Some(quota) if space.used > quota && space.used > before => {
-                Err(Error::insufficient(format!("the quota of {quota} bytes on disk is used up ({} are needed)", space.used)).into())
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn change(&mut self, work: &mut Work, change: &Change, epoch: KeyEpoch) -> Step<()> {
         let row = &change.row;
         check_change(work.id, change, epoch)?;
@@ -147,7 +158,13 @@ impl Tx<'_> {
         match old {
             Some(old) => {
                 self.delete(&key::entry(work.id, old.row.folder, old.row.tag))?;
-                self.keep_version(work.id, old)?;
+                if work.shared.is_some() {
+                    // What leads to the folder as it was leads nowhere from now on.
+                    self.release_row(work.id, &mut work.space, &old)?;
+                    self.destroy_versions(work.id, &mut work.space, row.entry)?;
+                } else {
+                    self.keep_version(work.id, old)?;
+                }
             }
             None => self.counters.totals.entries += 1,
         }
@@ -210,7 +227,7 @@ impl Tx<'_> {
                 let old = self.get::<EntryRow>(&key::entry(work.id, *folder, *tag))?;
                 let old = old.filter(|o| o.row.entry == row.entry && o.row.rev == *rev);
                 let old = old.ok_or_else(|| Error::conflict("somebody else changed it first"))?;
-                if old.child != change.child {
+                if old.child != change.child.or(work.shared) {
                     return Err(Error::invalid("an entry stays the file or the folder that it is").into());
                 }
                 if (row.folder, row.tag) != (*folder, *tag) && self.has(&key::entry(work.id, row.folder, row.tag))? {
@@ -245,6 +262,11 @@ impl Tx<'_> {
         let mut way = Vec::new();
         let mut at = folder;
         let depth = loop {
+            if work.space.locks.iter().any(|l| l.folder == at && l.expires_ms > self.now) {
+                return Err(Error::unavailable("this folder is being given new keys: nothing can be written in it until that is done")
+                    .hint("try again in a minute")
+                    .into());
+            }
             if at == work.space.root {
                 break 0;
             }
@@ -299,10 +321,22 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// What a row takes: room, and its commit's record.
+    /// A folder and all its ancestors are there, and nobody keeps others from writing in it.
+    pub(crate) fn check_live_folder(&self, id: SpaceId, space: &Space, folder: FolderId) -> Step<()> {
+        let (commit, uploads) = (CommitId([0; 16]), Uploads::of(BTreeSet::new()));
+        let mut work = Work { id, space: space.clone(), commit, uploads, live: BTreeMap::new(), shared: None, notes: Vec::new() };
+        self.check_live(&mut work, folder, None)
+    }
+
+    /// What a row of a commit takes.
     pub(crate) fn hold_row(&mut self, work: &mut Work, row: &Row) -> Step<()> {
-        work.space.take(row.sealed.len() as u64)?;
-        let key = key::commit_refs(work.id, work.commit);
+        self.hold_sealed(work.id, &mut work.space, work.commit, row.sealed.len())
+    }
+
+    /// What a row takes: room, and its commit's record.
+    pub(crate) fn hold_sealed(&mut self, id: SpaceId, space: &mut Space, commit: CommitId, sealed: usize) -> Step<()> {
+        space.take(sealed as u64)?;
+        let key = key::commit_refs(id, commit);
         let refs: u32 = self.get(&key)?.unwrap_or(0);
         self.put(&key, &(refs + 1))
     }

@@ -22,6 +22,11 @@ pub(crate) const DEAD: u8 = 5;
 /// An invite (by then long refused).
 pub(crate) const INVITE: u8 = 6;
 
+/// The lease of a re-key.
+pub(crate) const REKEY: u8 = 7;
+/// What is in the trash of a space under older keys.
+pub(crate) const STALE_TRASH: u8 = 8;
+
 /// Most rows handled in one tick.
 const BATCH: usize = 2_000;
 
@@ -70,6 +75,8 @@ impl Tx<'_> {
                 Err(_) => Ok(()),
             },
             OBJECT => ObjectId::from_slice(row).map_or(Ok(()), |id| self.bury(id)),
+            STALE_TRASH => self.drop_stale_trash(row),
+            REKEY => SpaceId::from_slice(row).map_or(Ok(()), |id| self.end_rekey(id)),
             DEAD => ObjectId::from_slice(row).map_or(Ok(()), |id| self.forget(id)),
             _ => Ok(()),
         }

@@ -14,6 +14,9 @@
 //! 0x20 space 16                     space
 //! 0x21 space 16 number 8            member set
 //! 0x22 space 16 account 16 epoch 8  grant
+//! 0x23 account 16 space 16          spaces that an account is a member of, homes left out
+//! 0x24 account 16 space 16          spaces that an account owns, homes left out
+//! 0x25 object 16 space 16           references to an object from another space than its own
 //! 0x30 space 16 folder 16 tag 16    entry
 //! 0x31 space 16 entry 16            where an entry lies
 //! 0x32 space 16 folder 16           entry that leads to a folder
@@ -120,6 +123,28 @@ pub(crate) fn grants(space: SpaceId, account: AccountId) -> Key {
 pub(crate) fn grant(space: SpaceId, account: AccountId, epoch: KeyEpoch) -> Key {
     join(0x22, &[&space.0, &account.0, &epoch.0.to_be_bytes()])
 }
+pub(crate) fn joined_by(account: AccountId) -> Key {
+    join(0x23, &[&account.0])
+}
+pub(crate) fn joined(account: AccountId, space: SpaceId) -> Key {
+    join(0x23, &[&account.0, &space.0])
+}
+pub(crate) fn owned_by(account: AccountId) -> Key {
+    join(0x24, &[&account.0])
+}
+pub(crate) fn owned(account: AccountId, space: SpaceId) -> Key {
+    join(0x24, &[&account.0, &space.0])
+}
+/// Space of a key made by [`joined`] or [`owned`].
+pub(crate) fn read_space_of(key: &[u8]) -> Option<SpaceId> {
+    SpaceId::from_slice(key.get(17..33)?)
+}
+pub(crate) fn guests(object: ObjectId) -> Key {
+    join(0x25, &[&object.0])
+}
+pub(crate) fn guest(object: ObjectId, space: SpaceId) -> Key {
+    join(0x25, &[&object.0, &space.0])
+}
 pub(crate) fn entries(space: SpaceId, folder: FolderId) -> Key {
     join(0x30, &[&space.0, &folder.0])
 }
@@ -162,6 +187,9 @@ pub(crate) fn trash_by_time(space: SpaceId, ended_ms: u64, entry: EntryId) -> Ke
 /// The entry of a key made by [`trash_by_time`].
 pub(crate) fn read_trash(key: &[u8]) -> Option<EntryId> {
     EntryId::from_slice(key.get(25..)?)
+}
+pub(crate) fn in_trash_of(space: SpaceId) -> Key {
+    join(0x3a, &[&space.0])
 }
 pub(crate) fn in_trash(space: SpaceId, entry: EntryId) -> Key {
     join(0x3a, &[&space.0, &entry.0])

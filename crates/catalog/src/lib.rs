@@ -19,8 +19,10 @@ mod life;
 mod objects;
 mod query;
 mod recode;
+mod rekey;
 mod row;
 mod servers;
+mod spaces;
 mod tx;
 
 #[cfg(test)]

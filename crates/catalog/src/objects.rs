@@ -58,7 +58,9 @@ impl Tx<'_> {
     fn add_reference(&mut self, id: SpaceId, space: &mut Space, content: &ObjectUse, uploads: &mut Uploads) -> Step<()> {
         let key = key::object(content.object);
         if let Some(mut object) = self.get::<Object>(&key)? {
-            if object.space != id {
+            let guest = key::guest(content.object, id);
+            let held: Option<u32> = if object.space == id { None } else { self.get(&guest)? };
+            if object.space != id && held.is_none() {
                 return Err(Error::denied("an object of another space cannot be referred to").into());
             }
             if object.refs == 0 || object.dead {
@@ -69,6 +71,9 @@ impl Tx<'_> {
                 return Err(Error::invalid("an object does not have the chunks referred to").into());
             }
             object.refs += 1;
+            if let Some(held) = held {
+                self.put(&guest, &(held + 1))?;
+            }
             return self.put(&key, &object);
         }
         if !uploads.issued.contains(&content.object) {
@@ -131,16 +136,45 @@ impl Tx<'_> {
         self.delete(&key)?;
         space.used = space.used.saturating_sub(held.row.sealed.len() as u64);
         for content in &held.row.objects {
-            let key = key::object(content.object);
-            let mut object: Object = self.must(&key)?;
-            object.refs = object.refs.saturating_sub(1);
-            self.put(&key, &object)?;
-            if object.refs == 0 {
-                self.uncount(space, &object);
-                self.end_at(self.now.saturating_add(GRACE_MS), expiry::OBJECT, &content.object.0)?;
-            }
+            self.release_object(id, space, content.object)?;
         }
         Ok(())
+    }
+
+    /// One manifest of a space fewer refers to an object. It counts for the space that it was uploaded for, as
+    /// long as that refers to it; then for another one that came to refer to it by a re-key.
+    fn release_object(&mut self, id: SpaceId, space: &mut Space, of: ObjectId) -> Step<()> {
+        let key = key::object(of);
+        let mut object: Object = self.must(&key)?;
+        object.refs = object.refs.saturating_sub(1);
+        if object.refs == 0 {
+            self.put(&key, &object)?;
+            self.uncount(space, &object);
+            return self.end_at(self.now.saturating_add(GRACE_MS), expiry::OBJECT, &of.0);
+        }
+        if object.space != id {
+            let guest = key::guest(of, id);
+            let held: u32 = self.must(&guest)?;
+            if held > 1 { self.put(&guest, &(held - 1))? } else { self.delete(&guest)? }
+            return self.put(&key, &object);
+        }
+        let prefix = key::guests(of);
+        let guests = self.keys(&prefix, &key::end_of(&prefix), usize::MAX)?;
+        let mut elsewhere = 0u32;
+        for guest in &guests {
+            elsewhere = elsewhere.saturating_add(self.must::<u32>(guest)?);
+        }
+        if let Some(heir) = guests.first().filter(|_| elsewhere >= object.refs) {
+            self.delete(heir)?;
+            let heir = key::read_space_of(heir).ok_or_else(|| Stop::Failed(Error::corrupt("a reference to an object is damaged")))?;
+            self.uncount(space, &object);
+            object.space = heir;
+            let mut other: Space = self.must(&key::space(heir))?;
+            other.coding.generation = other.coding.generation.max(space.coding.generation);
+            self.count(&mut other, &object)?;
+            self.put(&key::space(heir), &other)?;
+        }
+        self.put(&key, &object)
     }
 
     /// The grace of an object is over: nodes may drop it.

@@ -1,8 +1,8 @@
 //! Questions to the catalog. They read one consistent view and change nothing.
 
 use crate::kv::Kv;
-use crate::row::{Counters, Manifest, Object, Session, Space, Version};
-use crate::{UPLOAD_LIFE_MS, history_query, key, recode};
+use crate::row::{Counters, Manifest, Object, Session, Space, Stage, Version};
+use crate::{UPLOAD_LIFE_MS, history_query, key, recode, spaces};
 use minicbor::Decode;
 use model::account::{Account, Identity, MemberSetBody, SpaceInfo};
 use model::cluster::{ClusterView, FeedItem, ObjectState};
@@ -84,6 +84,15 @@ pub fn query(kv: &dyn Kv, query: &Query) -> Result<Answer> {
         Query::Identities(ids) => {
             check_count(ids.len())?;
             Answer::Identities(identities(kv, ids)?)
+        }
+        Query::Spaces { account } => Answer::Spaces(spaces::memberships(kv, *account)?),
+        Query::Role { space, account } => Answer::Role(spaces::role(kv, *space, *account)?),
+        Query::Used(account) => Answer::Used(spaces::used(kv, *account)?),
+        Query::Older { space, after, limit } => {
+            let prefix = key::versions_of(*space);
+            let from = after.map_or(prefix.clone(), |(entry, rev)| [key::version(*space, entry, rev), vec![0]].concat());
+            let (versions, more) = page::<Version>(kv, &from, &key::end_of(&prefix), *limit as usize)?;
+            Answer::Rows(with_commits(kv, *space, versions.into_iter().map(|(_, v)| v.row).collect(), false, more)?)
         }
         Query::Events { after, limit } => {
             let (from, to) = (key::event(after.saturating_add(1)), key::event(u64::MAX));
@@ -216,8 +225,8 @@ pub(crate) fn with_commits(kv: &dyn Kv, id: SpaceId, mut rows: Vec<EntryRow>, ma
             found.insert(manifest, row);
         }
     }
-    let revision = space.map_or(0, |s| s.revision);
-    Ok(Rows { rows, commits: commits.into_iter().collect(), manifests: found.into_values().collect(), more, revision })
+    let (revision, members, root) = space.map_or((0, 0, None), |s| (s.revision, s.seq(), Some(s.root)));
+    Ok(Rows { rows, commits: commits.into_iter().collect(), manifests: found.into_values().collect(), more, revision, members, root })
 }
 
 /// About how long an object's description is, in bytes.
@@ -226,7 +235,7 @@ fn use_bytes(content: &ObjectUse) -> usize {
 }
 
 fn space_info(kv: &dyn Kv, id: SpaceId, asker: AccountId) -> Result<Option<SpaceInfo>> {
-    let Some(space) = get::<Space>(kv, &key::space(id))?.filter(|s| s.members.iter().any(|m| m.account == asker)) else {
+    let Some(space) = get::<Space>(kv, &key::space(id))?.filter(|s| s.role(asker).is_some() && s.stage != Stage::Dead) else {
         return Ok(None);
     };
     let member_sets: Vec<model::account::MemberSet> = rows(kv, &key::member_sets(id))?;
@@ -241,6 +250,7 @@ fn space_info(kv: &dyn Kv, id: SpaceId, asker: AccountId) -> Result<Option<Space
     for account in named.into_keys() {
         identities.extend(get::<Account>(kv, &key::account(account))?.map(|a| a.identity));
     }
+    let since = spaces::since(kv, id, &space)?;
     Ok(Some(SpaceInfo {
         space: id,
         genesis: space.genesis,
@@ -250,6 +260,11 @@ fn space_info(kv: &dyn Kv, id: SpaceId, asker: AccountId) -> Result<Option<Space
         identities,
         policy: space.policy,
         used: space.used,
+        since,
+        owner: Some(space.owner),
+        parent: space.parent,
+        label: space.label,
+        left: space.left,
     }))
 }
 

@@ -2,7 +2,7 @@
 
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
-use model::account::Member;
+use model::account::{Member, Role, SpaceLabel};
 use model::command::{Applied, Totals};
 use model::tree::{EntryRow, ManifestRow, ObjectUse};
 use model::{AccountId, EntryId, Error, FolderId, Hash, KeyEpoch, NameTag, Policy, Result, SpaceId};
@@ -109,6 +109,93 @@ pub(crate) struct Space {
     #[n(8)]
     #[cbor(default)]
     pub coding: Coding,
+    /// Number of the newest member set; 0: the first.
+    #[n(9)]
+    #[cbor(default)]
+    pub seq: u64,
+    /// The space in which it was a folder when it was shared first.
+    #[n(10)]
+    pub parent: Option<SpaceId>,
+    /// What it is called (opaque).
+    #[n(11)]
+    pub label: Option<SpaceLabel>,
+    /// Members that have left, whom the newest set still lists.
+    #[n(12)]
+    #[cbor(default)]
+    pub left: Vec<AccountId>,
+    /// Folders below which nobody writes now.
+    #[n(13)]
+    #[cbor(default)]
+    pub locks: Vec<Lock>,
+    /// The re-key under way into this space.
+    #[n(14)]
+    pub rekey: Option<Rekeying>,
+    /// Where it is in its life.
+    #[n(15)]
+    #[cbor(default)]
+    pub stage: Stage,
+}
+
+/// Where a space is in its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub(crate) enum Stage {
+    /// In use.
+    #[default]
+    #[n(0)]
+    Live,
+    /// The re-key that makes it has not ended: nobody lists it or writes in it.
+    #[n(1)]
+    Coming,
+    /// Destroyed: what is left of it goes bit by bit.
+    #[n(2)]
+    Dead,
+}
+
+/// A folder that is being re-keyed.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Lock {
+    #[n(0)]
+    pub folder: FolderId,
+    /// The space that it is re-keyed into.
+    #[n(1)]
+    pub target: SpaceId,
+    /// Log time after which the lock means nothing.
+    #[n(2)]
+    pub expires_ms: u64,
+}
+
+/// A re-key under way.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Rekeying {
+    #[n(0)]
+    pub source: SpaceId,
+    #[n(1)]
+    pub folder: FolderId,
+    #[n(2)]
+    pub root: FolderId,
+    #[n(3)]
+    pub by: AccountId,
+    /// The target's key epoch.
+    #[n(4)]
+    pub epoch: KeyEpoch,
+    #[n(5)]
+    pub expires_ms: u64,
+    /// Bytes of rows so far, and how many there may be.
+    #[n(6)]
+    pub taken: u64,
+    #[n(7)]
+    pub most: u64,
+}
+
+/// That an account is a member of a space.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Joined {
+    #[n(0)]
+    pub role: Role,
+    /// Log time since when it has this role.
+    #[n(1)]
+    pub since_ms: u64,
 }
 
 /// How the live objects of a space are coded, and which of them are to be coded anew.
@@ -162,6 +249,16 @@ impl Coding {
 }
 
 impl Space {
+    /// Number of the newest member set.
+    pub fn seq(&self) -> u64 {
+        self.seq.max(1)
+    }
+
+    /// A member that has not left.
+    pub fn role(&self, account: AccountId) -> Option<Role> {
+        self.members.iter().find(|m| m.account == account).map(|m| m.role)
+    }
+
     /// Counts bytes on disk.
     pub fn take(&mut self, bytes: u64) -> Result<()> {
         self.used = added(self.used, bytes)?;

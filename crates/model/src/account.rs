@@ -325,6 +325,74 @@ pub struct SpaceInfo {
     /// Bytes on disk used by the space (all shards).
     #[n(7)]
     pub used: u64,
+    /// Whose quota it counts against, as the servers say; `None` from a server that does not know yet.
+    #[n(8)]
+    pub owner: Option<AccountId>,
+    /// The space in which it was a folder when it was shared first.
+    #[n(9)]
+    pub parent: Option<SpaceId>,
+    /// What it is called, sealed and signed by an admin.
+    #[n(10)]
+    pub label: Option<SpaceLabel>,
+    /// Members that have left by themselves, whom the newest member set still lists.
+    #[n(11)]
+    #[cbor(default)]
+    pub left: Vec<AccountId>,
+    /// Since when each member has its role, milliseconds since 1970, as the servers say.
+    #[n(12)]
+    #[cbor(default)]
+    pub since: Vec<(AccountId, u64)>,
+}
+
+/// What a space is called, as its admins say: sealed under the space key, signed as type `"space-label"`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SpaceLabel {
+    /// Encoded [`LabelBody`], as received.
+    #[n(0)]
+    pub body: ByteVec,
+    /// Who signed.
+    #[n(1)]
+    pub author: AccountId,
+    /// Signature.
+    #[n(2)]
+    pub signature: Signature,
+}
+
+/// What a [`SpaceLabel`] signs.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LabelBody {
+    /// Space.
+    #[n(0)]
+    pub space: SpaceId,
+    /// Key epoch in which it is sealed.
+    #[n(1)]
+    pub epoch: KeyEpoch,
+    /// Sealed name and members that were named one by one (opaque to servers).
+    #[n(2)]
+    pub sealed: ByteVec,
+}
+
+/// A space that an account is a member of, as the servers say.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Membership {
+    /// Space.
+    #[n(0)]
+    pub space: SpaceId,
+    /// Its owner.
+    #[n(1)]
+    pub owner: AccountId,
+    /// The space in which it was a folder when it was shared first.
+    #[n(2)]
+    pub parent: Option<SpaceId>,
+    /// The account's role.
+    #[n(3)]
+    pub role: Role,
+    /// Since when, milliseconds since 1970.
+    #[n(4)]
+    pub since_ms: u64,
+    /// Number of the newest member set.
+    #[n(5)]
+    pub seq: u64,
 }
 
 /// An invite, as kept. The secret itself is known to its holder only.

@@ -1,50 +1,19 @@
 //! Every change to the catalog and every question to it.
 
-use crate::account::{Account, Identity, Invite, LoginRecord, NewSpace, RecoveryRecord, SpaceInfo, StateRecord};
+use crate::account::{
+    Account, Grant, Identity, Invite, LoginRecord, MemberSet, Membership, NewSpace, RecoveryRecord, Role, SpaceInfo, SpaceLabel, StateRecord,
+};
 use crate::cluster::{ClusterView, Coordinator, Device, Event, FeedItem, Node, NodeState, ObjectState, ServerRole, Token, UploadGrant};
 use crate::history::{Changes, Doors, History, KeptSize, TrashPage};
-use crate::tree::{Change, CommitRecord, EntryRow, ManifestRow};
+use crate::tree::{Change, CommitRecord, ManifestRow, Resealed};
 use crate::{
-    AccountId, ClusterId, CommitId, CoordinatorId, EntryId, Epoch, Error, FolderId, Hash, InviteId, Layout, ManifestId, NameTag, NodeId,
+    AccountId, ClusterId, CoordinatorId, EntryId, Epoch, Error, FolderId, Hash, InviteId, Layout, ManifestId, NameTag, NodeId,
     ObjectId, Policy, PublicKey, RequestId, Signature, SpaceId, TokenId,
 };
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-/// What makes a cluster, fixed when its first coordinator starts. Secret: lives in the catalog only.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct Genesis {
-    /// Cluster.
-    #[n(0)]
-    pub cluster: ClusterId,
-    /// OPAQUE `ServerSetup`, serialised; never rebuilt.
-    #[n(1)]
-    pub opaque_setup: ByteVec,
-    /// Cluster root certificate, DER.
-    #[n(2)]
-    pub root_cert: ByteVec,
-    /// Its private key, PKCS#8 DER.
-    #[n(3)]
-    pub root_key: ByteVec,
-    /// Ed25519 seed of the capability key.
-    #[cbor(n(4), with = "minicbor::bytes")]
-    pub capability_seed: [u8; 32],
-    /// Its public key.
-    #[n(5)]
-    pub capability_key: PublicKey,
-    /// Default policy.
-    #[n(6)]
-    pub policy: Policy,
-    /// Partition power.
-    #[n(7)]
-    pub power: u8,
-    /// First coordinator.
-    #[n(8)]
-    pub coordinator: Coordinator,
-    /// Invite of the first admin.
-    #[n(9)]
-    pub invite: Invite,
-}
+pub use crate::answers::{Genesis, NewLayouts, Rekey, Rows, SpaceCoding, Totals};
 
 /// A command with its idempotence key. The log entry adds the leader's time.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -320,30 +289,79 @@ pub enum Command {
         #[n(1)]
         retention_ms: Option<u64>,
     },
-}
-
-/// See [`Command::ChangeLayouts`].
-#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
-pub struct NewLayouts {
-    /// The new layouts with the slots that each moves, and the least that it must: `(layout, moved, minimum)`.
-    #[n(0)]
-    pub layouts: Vec<(Layout, u64, u64)>,
-    /// Nodes that an operator wants emptied from now on.
-    #[n(1)]
-    pub drain: Vec<NodeId>,
-    /// Nodes that an operator wants kept (again).
-    #[n(2)]
-    pub keep: Vec<NodeId>,
-    /// Planned because of a loss: supersedes a change that is under way.
-    #[n(3)]
-    pub loss: bool,
-    /// In words, for the log of events.
-    #[n(4)]
-    pub why: String,
-    /// Nodes that are gone for good: out from now on, and forgotten with the end of the change.
-    #[n(5)]
-    #[cbor(default)]
-    pub remove: Vec<NodeId>,
+    /// The next member set of a space, signed by one of its admins. Everybody who is new in it, and with a
+    /// new key epoch everybody, gets a grant.
+    #[n(27)]
+    ChangeMembers {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// The set that follows the newest one.
+        #[n(1)]
+        members: MemberSet,
+        /// Grants of the current epoch's key.
+        #[n(2)]
+        grants: Vec<Grant>,
+        /// What the space is called, sealed for the epoch; `None`: as before.
+        #[n(3)]
+        label: Option<SpaceLabel>,
+    },
+    /// The owner hands a space on to another of its admins, whose quota it counts against from now on.
+    #[n(28)]
+    TransferSpace {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// The new owner.
+        #[n(1)]
+        to: AccountId,
+    },
+    /// The account that asks wants to be no member any more: refused everything from now on. The signed
+    /// set follows by an admin.
+    #[n(29)]
+    LeaveSpace {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+    },
+    /// Begins to seal everything below a folder anew, for the root of a space: a new one, with which the folder is
+    /// shared, or the same one in its new key epoch. Nobody writes below the folder until it ends.
+    #[n(30)]
+    BeginRekey(#[n(0)] Box<Rekey>),
+    /// Rows of a re-key, parents first, signed like a commit of the target space. Renews its lease.
+    #[n(31)]
+    RekeyRows {
+        /// The signed record; its body lists exactly the hashes of `rows` in order.
+        #[n(0)]
+        record: CommitRecord,
+        /// The rows.
+        #[n(1)]
+        rows: Vec<Resealed>,
+    },
+    /// Ends a re-key: what was sealed anew is there, and what was there before is gone, at one moment.
+    #[n(32)]
+    SwapRekey {
+        /// The target space.
+        #[n(0)]
+        target: SpaceId,
+        /// For a folder that becomes a space: the commit that changes its entry, alone in it.
+        #[n(1)]
+        door: Option<(CommitRecord, Box<Change>)>,
+    },
+    /// Gives a re-key up: its rows are dropped.
+    #[n(33)]
+    AbandonRekey {
+        /// The target space.
+        #[n(0)]
+        target: SpaceId,
+    },
+    /// The owner, its only member, destroys a space with everything in it.
+    #[n(34)]
+    DeleteSpace {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+    },
 }
 
 /// The answer to a command that was applied.
@@ -375,6 +393,9 @@ pub enum Outcome {
     /// A layout exists at this epoch.
     #[n(3)]
     Layout(#[n(0)] Epoch),
+    /// A re-key has begun; its lease ends at this log time unless its rows renew it, milliseconds since 1970.
+    #[n(20)]
+    Leased(#[n(0)] u64),
 }
 
 /// The result of a command: what every replica computes alike.
@@ -550,6 +571,39 @@ pub enum Query {
     /// How the objects of a space are coded.
     #[n(22)]
     Coding(#[n(0)] SpaceId),
+    /// Spaces that an account is a member of, its home left out.
+    #[n(40)]
+    Spaces {
+        /// Account.
+        #[n(0)]
+        account: AccountId,
+    },
+    /// The role of an account in a space.
+    #[n(41)]
+    Role {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// Account.
+        #[n(1)]
+        account: AccountId,
+    },
+    /// Bytes on disk that an account's quota counts: of its home and of all spaces that it owns.
+    #[n(43)]
+    Used(#[n(0)] AccountId),
+    /// Older versions and trash of a whole space, in order of entry and revision.
+    #[n(42)]
+    Older {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// Start after this entry's revision.
+        #[n(1)]
+        after: Option<(EntryId, u64)>,
+        /// At most so many (capped at 2,000).
+        #[n(2)]
+        limit: u32,
+    },
     /// The public identity of the account with this name.
     #[n(60)]
     IdentityByName(#[n(0)] String),
@@ -618,84 +672,6 @@ pub enum Query {
         #[n(2)]
         limit: u32,
     },
-}
-
-/// Rows with the commit records that they name.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
-pub struct Rows {
-    /// Rows, in order of tag.
-    #[n(0)]
-    pub rows: Vec<EntryRow>,
-    /// Each commit named by a row, once.
-    #[n(1)]
-    pub commits: Vec<(CommitId, CommitRecord)>,
-    /// Manifests named by rows, where asked for.
-    #[n(2)]
-    pub manifests: Vec<ManifestRow>,
-    /// There may be more after the last row.
-    #[n(3)]
-    pub more: bool,
-    /// Revision of the space.
-    #[n(4)]
-    pub revision: u64,
-}
-
-/// Counters of the catalog.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
-pub struct Totals {
-    /// Accounts.
-    #[n(0)]
-    pub accounts: u64,
-    /// Live entries.
-    #[n(1)]
-    pub entries: u64,
-    /// Live objects.
-    #[n(2)]
-    pub objects: u64,
-    /// Chunks of live objects.
-    #[n(3)]
-    pub chunks: u64,
-    /// Bytes of shards of live objects.
-    #[n(4)]
-    pub bytes: u64,
-    /// Last number of the feed.
-    #[n(5)]
-    pub feed: u64,
-    /// Last number of the event log.
-    #[n(6)]
-    pub events: u64,
-    /// Live chunks, and bytes of their shards, by policy, in order of k and m; those without any are left out.
-    #[n(7)]
-    #[cbor(default)]
-    pub policies: Vec<(Policy, u64, u64)>,
-    /// Live objects that are to be coded anew.
-    #[n(8)]
-    #[cbor(default)]
-    pub recode: u64,
-    /// Their sealed bytes.
-    #[n(9)]
-    #[cbor(default)]
-    pub recode_bytes: u64,
-}
-
-/// How the live objects of a space are coded.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct SpaceCoding {
-    /// Whose space it is.
-    #[n(0)]
-    pub owner: AccountId,
-    /// Its policy; `None`: it was never given one, and new files take the cluster's default.
-    #[n(1)]
-    pub policy: Option<Policy>,
-    /// Objects and their sealed bytes (before coding) by policy, in order of k and m.
-    #[n(2)]
-    pub policies: Vec<(Policy, u64, u64)>,
-    /// Objects that are still to be coded anew.
-    #[n(3)]
-    pub left: u64,
-    /// Their sealed bytes.
-    #[n(4)]
-    pub left_bytes: u64,
 }
 
 /// The answer to a [`Query`].
@@ -777,4 +753,13 @@ pub enum Answer {
     /// Sizes of versions, and whether there are more.
     #[n(54)]
     Kept(#[n(0)] Vec<KeptSize>, #[n(1)] bool),
+    /// Memberships, in order of space.
+    #[n(40)]
+    Spaces(#[n(0)] Vec<Membership>),
+    /// A role; `None` for those who are no members.
+    #[n(41)]
+    Role(#[n(0)] Option<Role>),
+    /// Bytes.
+    #[n(43)]
+    Used(#[n(0)] u64),
 }

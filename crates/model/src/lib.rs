@@ -4,6 +4,7 @@
 //! Read the modules in the order below; it is the order in which a newcomer needs them.
 
 pub mod account;
+pub mod answers;
 pub mod cbor;
 pub mod chunk;
 pub mod cluster;

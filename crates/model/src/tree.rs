@@ -201,3 +201,17 @@ pub struct EntryRow {
     #[n(4)]
     pub time_ms: u64,
 }
+
+/// A row of a re-key: one that is there, sealed anew for a fresh folder.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Resealed {
+    /// The new row. Its revision is that of the row that it stands for.
+    #[n(0)]
+    pub row: Row,
+    /// The fresh folder behind it, where the old row leads to a folder.
+    #[n(1)]
+    pub child: Option<FolderId>,
+    /// The entry that it stands for; with `row.rev` that names a current row or an older version.
+    #[n(2)]
+    pub of: EntryId,
+}

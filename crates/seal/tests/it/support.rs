@@ -140,6 +140,11 @@ pub fn info(new: &NewSpace, members: &[&Person]) -> SpaceInfo {
         identities: members.iter().map(|p| p.identity()).collect(),
         policy: None,
         used: 0,
+        owner: None,
+        parent: None,
+        label: None,
+        left: vec![],
+        since: vec![],
     }
 }
 

@@ -390,6 +390,11 @@ fn frozen_signatures_and_accounts_hold() {
         identities: vec![identity],
         policy: None,
         used: 0,
+        owner: None,
+        parent: None,
+        label: None,
+        left: vec![],
+        since: vec![],
     };
     let space = seal::space::OpenSpace::open(&info, &me, Some(&seen)).unwrap();
     assert_eq!(hex(space.root().unwrap().tag(&Name::new("a").unwrap()).0), s["root_tag_of_a"]);
