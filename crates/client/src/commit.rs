@@ -3,20 +3,28 @@
 
 use crate::Progress;
 use crate::session::Client;
+use crate::spaces::Space;
 use crate::transfer::Transfer;
 use model::cluster::UploadGrant;
 use model::command::{Command, Outcome};
 use model::tree::{COMMIT_MAX, Change};
 use model::{Error, Kind, Result};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use wire::coordinator::{Propose, ProposeRequest};
 
 /// Bytes of rows and manifests after which a batch is full.
 const BATCH_BYTES: usize = 1 << 20;
 
+/// How long a commit waits for a folder that is being given new keys.
+const LOCKED: Duration = Duration::from_secs(60);
+
 /// A change ready to be committed, with the proofs that its objects were issued.
 pub(crate) struct Pending {
+    /// The space that it changes.
+    space: Arc<Space>,
     change: Change,
     grants: Vec<Arc<UploadGrant>>,
     /// Removed once the change is committed: until then an interrupted upload can be resumed.
@@ -24,12 +32,12 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    pub fn new(change: Change) -> Self {
-        Pending { change, grants: Vec::new(), journal: None }
+    pub fn new(space: &Arc<Space>, change: Change) -> Self {
+        Pending { space: space.clone(), change, grants: Vec::new(), journal: None }
     }
 
-    pub fn with_content(change: Change, grants: Vec<Arc<UploadGrant>>, journal: Option<Transfer>) -> Self {
-        Pending { change, grants, journal }
+    pub fn with_content(space: &Arc<Space>, change: Change, grants: Vec<Arc<UploadGrant>>, journal: Option<Transfer>) -> Self {
+        Pending { space: space.clone(), change, grants, journal }
     }
 
     fn weight(&self) -> usize {
@@ -105,15 +113,36 @@ fn stopped() -> Error {
 }
 
 impl Client {
-    /// Commits changes as one: all or none.
+    /// Commits changes of one space as one: all or none. Waits while a folder is being given new keys.
     pub(crate) async fn commit(&self, batch: Vec<Pending>) -> Result<Outcome> {
+        let Some(space) = batch.first().map(|p| p.space.clone()) else { return Err(Error::invalid("a commit without changes")) };
+        if batch.iter().any(|p| p.space.id() != space.id()) {
+            return Err(Error::invalid("a commit changes one space"));
+        }
         let changes: Vec<_> = batch.iter().map(|p| p.change.clone()).collect();
         let mut grants: Vec<Arc<UploadGrant>> = batch.into_iter().flat_map(|p| p.grants).collect();
         grants.sort_by_key(|a| a.signature);
         grants.dedup();
-        let (_, record) = self.home().sign_commit(self.unlocked(), changes.iter().map(|c| &c.row), &mut self.env().rand())?;
+        let (_, record) = space.sign_commit(self.unlocked(), changes.iter().map(|c| &c.row), &mut self.env().rand())?;
         let grants = grants.iter().map(|g| (**g).clone()).collect();
-        self.propose(Command::Commit { record, changes, grants }).await
+        let command = Command::Commit { record, changes, grants };
+        let start = self.env().clock.monotonic();
+        loop {
+            let request = ProposeRequest { request: self.request_id(), command: command.clone() };
+            match self.cluster().authed::<Propose, _>(request).await? {
+                Err(e) if e.kind == Kind::Unavailable && self.env().clock.monotonic() - start < LOCKED => {
+                    self.env().sleep(Duration::from_millis(500)).await;
+                }
+                Err(e) => {
+                    // Perhaps we know an older key epoch, or folders that are there no more.
+                    if matches!(e.kind, Kind::Conflict | Kind::Denied | Kind::NotFound) {
+                        self.forget_space(space.id());
+                    }
+                    return Err(e);
+                }
+                done => return done,
+            }
+        }
     }
 
     /// A task that commits in batches.
@@ -144,7 +173,8 @@ impl Client {
             while batch.len() < COMMIT_MAX {
                 let Ok(item) = receiver.try_recv() else { break };
                 bytes += item.pending.weight();
-                if bytes > BATCH_BYTES {
+                let other = batch.first().is_some_and(|b| b.pending.space.id() != item.pending.space.id());
+                if bytes > BATCH_BYTES || other {
                     held = Some(item);
                     break;
                 }
@@ -157,7 +187,10 @@ impl Client {
     /// Commits a batch; when one of its changes is refused, each by itself, so that one conflict
     /// fails one file.
     async fn commit_batch(&self, batch: Vec<Item>, result: &mut Committed, progress: &dyn Progress) {
-        let copies = |item: &Item| Pending { change: item.pending.change.clone(), grants: item.pending.grants.clone(), journal: None };
+        let copies = |item: &Item| {
+            let Pending { space, change, grants, .. } = &item.pending;
+            Pending { space: space.clone(), change: change.clone(), grants: grants.clone(), journal: None }
+        };
         let whole = self.commit(batch.iter().map(copies).collect()).await;
         let alone = batch.len() > 1 && whole.as_ref().is_err_and(|e| e.kind != Kind::Unavailable);
         for item in batch {

@@ -73,12 +73,12 @@ impl Client {
                 let row = match &entry.manifest {
                     Some(row) => row,
                     None => {
-                        fetched = Arc::new(self.manifest(*id).await?);
+                        fetched = Arc::new(self.manifest(entry.space.id(), *id).await?);
                         &fetched
                     }
                 };
                 let manifest = Manifest::open(*id, key, hash, entry.size, &row.sealed)?;
-                Body::Chunks(fetch::Content::open(manifest, row)?)
+                Body::Chunks(fetch::Content::open(manifest, entry.space.id(), row)?)
             }
             Content::Symlink(_) => return Err(Error::invalid(format!("{} is a symlink", entry.path))),
             Content::Folder { .. } | Content::Space(_) => return Err(Error::invalid(format!("{} is a folder", entry.path)).hint("get -r")),
@@ -86,8 +86,8 @@ impl Client {
         Ok(Reader { client: self.clone(), content: Arc::new(body), size: entry.size })
     }
 
-    pub(crate) async fn manifest(&self, id: model::ManifestId) -> Result<model::tree::ManifestRow> {
-        let query = model::command::Query::Manifests { space: self.home().id(), ids: vec![id] };
+    pub(crate) async fn manifest(&self, space: model::SpaceId, id: model::ManifestId) -> Result<model::tree::ManifestRow> {
+        let query = model::command::Query::Manifests { space, ids: vec![id] };
         let model::command::Answer::Manifests(rows) = self.cluster().ask(query).await? else { return Err(unexpected()) };
         rows.into_iter().find(|m| m.id == id).ok_or_else(|| Error::corrupt("the catalog does not return the manifest of a file"))
     }

@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use model::layout::{DeviceInfo, Layouts};
 use model::tree::{ManifestRow, ObjectUse};
-use model::{ChunkRef, Descriptor, Error, Kind, ManifestId, ObjectId, Result, ShardRef};
+use model::{ChunkRef, Descriptor, Error, Kind, ManifestId, ObjectId, Result, ShardRef, SpaceId};
 use seal::content::{ChunkOpener, ChunkRecord, Manifest, open_chunk, open_index};
 use seal::keys::ContentKey;
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +27,7 @@ use std::time::Duration;
 /// A file's chunks and how to get them.
 pub(crate) struct Content {
     pub manifest: Manifest,
+    space: SpaceId,
     id: ManifestId,
     /// How each object is coded, as far as known, and its generation.
     objects: Mutex<Objects>,
@@ -53,8 +54,8 @@ type Candidate = (u8, VecDeque<DeviceInfo>);
 
 impl Content {
     /// What a file's manifest names.
-    pub fn open(manifest: Manifest, row: &ManifestRow) -> Result<Self> {
-        Ok(Content { manifest, id: row.id, objects: Mutex::new(coded(row)?) })
+    pub fn open(manifest: Manifest, space: SpaceId, row: &ManifestRow) -> Result<Self> {
+        Ok(Content { manifest, space, id: row.id, objects: Mutex::new(coded(row)?) })
     }
 
     fn objects(&self) -> MutexGuard<'_, Objects> {
@@ -73,7 +74,7 @@ impl Content {
     /// Asks the catalog how the objects are coded now. Whether an object is coded otherwise than a chunk
     /// of it was read.
     async fn is_recoded(&self, chunk: &Chunk<'_>) -> bool {
-        let fresh = chunk.client.manifest(self.id).await.and_then(|row| coded(&row));
+        let fresh = chunk.client.manifest(self.space, self.id).await.and_then(|row| coded(&row));
         // Without an answer, or when the file is gone, what was known stays.
         if let Ok(fresh) = fresh {
             *self.objects() = fresh;

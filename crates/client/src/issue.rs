@@ -4,7 +4,7 @@
 use crate::connection::Moment;
 use crate::session::Client;
 use model::cluster::{Capability, UploadGrant};
-use model::{Error, NodeId, ObjectId, Result};
+use model::{Error, NodeId, ObjectId, Result, SpaceId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +17,7 @@ const BYTE_LIMIT: u64 = 1 << 50;
 
 /// Ids issued together.
 pub(crate) struct Issued {
+    space: SpaceId,
     pub grant: Arc<UploadGrant>,
     renewable: Mutex<Good>,
 }
@@ -35,7 +36,7 @@ impl Issued {
         let good = if good.since.is_younger_than(good.valid, client.env()) && good.capabilities.contains_key(&node) {
             good
         } else {
-            let fresh = request(client, 0, Some((*self.grant).clone())).await?.1;
+            let fresh = request(client, self.space, 0, Some((*self.grant).clone())).await?.1;
             *self.renewable.lock().unwrap_or_else(PoisonError::into_inner) = fresh.clone();
             fresh
         };
@@ -43,33 +44,37 @@ impl Issued {
     }
 
     /// Ids issued in an earlier run, taken up again with their proof.
-    pub async fn renewed(client: &Client, grant: UploadGrant) -> Result<Arc<Issued>> {
-        let (_, good) = request(client, 0, Some(grant.clone())).await?;
-        Ok(Arc::new(Issued { grant: Arc::new(grant), renewable: Mutex::new(good) }))
+    pub async fn renewed(client: &Client, space: SpaceId, grant: UploadGrant) -> Result<Arc<Issued>> {
+        let (_, good) = request(client, space, 0, Some(grant.clone())).await?;
+        Ok(Arc::new(Issued { space, grant: Arc::new(grant), renewable: Mutex::new(good) }))
     }
 }
 
-async fn request(client: &Client, objects: u32, renew: Option<UploadGrant>) -> Result<((Vec<ObjectId>, UploadGrant), Good)> {
+async fn request(client: &Client, space: SpaceId, objects: u32, renew: Option<UploadGrant>) -> Result<((Vec<ObjectId>, UploadGrant), Good)> {
     let since = Moment::now(client.env());
     let holder = client.cluster().holder_key();
-    let request = UploadRequest { space: client.home().id(), objects, holder, byte_limit: BYTE_LIMIT, renew };
+    let request = UploadRequest { space, objects, holder, byte_limit: BYTE_LIMIT, renew };
     let answer = client.cluster().authed::<Upload, _>(request).await?;
     let capabilities = Arc::new(answer.capabilities.into_iter().collect());
     let valid = Duration::from_millis(answer.valid_ms).mul_f64(0.8);
     Ok(((answer.objects, answer.grant), Good { capabilities, since, valid }))
 }
 
+/// Fresh ids by space, each with what was issued with it.
+type Free = BTreeMap<SpaceId, Vec<(ObjectId, Arc<Issued>)>>;
+
 /// Hands out fresh ids.
 #[derive(Default)]
-pub(crate) struct Issuer(tokio::sync::Mutex<Vec<(ObjectId, Arc<Issued>)>>);
+pub(crate) struct Issuer(tokio::sync::Mutex<Free>);
 
 impl Issuer {
-    /// A fresh id, never given out before.
-    pub async fn next(&self, client: &Client) -> Result<(ObjectId, Arc<Issued>)> {
-        let mut free = self.0.lock().await;
+    /// A fresh id for a space, never given out before.
+    pub async fn next(&self, client: &Client, space: SpaceId) -> Result<(ObjectId, Arc<Issued>)> {
+        let mut all = self.0.lock().await;
+        let free = all.entry(space).or_default();
         if free.is_empty() {
-            let ((ids, grant), good) = request(client, BATCH, None).await?;
-            let issued = Arc::new(Issued { grant: Arc::new(grant), renewable: Mutex::new(good) });
+            let ((ids, grant), good) = request(client, space, BATCH, None).await?;
+            let issued = Arc::new(Issued { space, grant: Arc::new(grant), renewable: Mutex::new(good) });
             free.extend(ids.into_iter().map(|id| (id, issued.clone())));
         }
         free.pop().ok_or_else(crate::connection::unexpected)

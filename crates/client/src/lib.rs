@@ -21,6 +21,9 @@ mod session;
 
 mod commit;
 mod local;
+mod edit;
+mod shared;
+mod spaces;
 mod tree;
 
 mod download;

@@ -4,6 +4,7 @@ use crate::connection::{Cluster, unexpected};
 use crate::login;
 use crate::notes::NotesAge;
 use crate::profile::Profile;
+use crate::spaces::{Space, Spaces};
 use crate::tree::Folders;
 use env::Env;
 use model::cluster::{Event, ServerRole};
@@ -68,8 +69,9 @@ struct Inner {
     options: ClientOptions,
     cluster: Cluster,
     unlocked: Unlocked,
-    home: OpenSpace,
+    home: Arc<Space>,
     policy: Policy,
+    spaces: Spaces,
     folders: Folders,
     /// The notes as this machine met them, where it had no memory of its own.
     first_notes: Option<NotesAge>,
@@ -106,9 +108,10 @@ impl Client {
             info.coordinators = coordinators;
             profile.save_info(&info)?;
         }
-        let folders = Folders::new(home.root()?);
+        let home = Arc::new(Space::new(home, *space)?);
+        let (spaces, folders) = (Spaces::with(home.clone()), Folders::new(&home));
         let memory = Arc::new(Semaphore::new((options.memory >> 10).max(32 << 10) as usize));
-        let inner = Inner { env, profile, options, cluster, unlocked, home, policy, folders, first_notes, memory };
+        let inner = Inner { env, profile, options, cluster, unlocked, home, policy, spaces, folders, first_notes, memory };
         Ok(Client { inner: Arc::new(inner) })
     }
 
@@ -131,8 +134,17 @@ impl Client {
     pub(crate) fn unlocked(&self) -> &Unlocked {
         &self.inner.unlocked
     }
+    pub(crate) fn options(&self) -> &ClientOptions {
+        &self.inner.options
+    }
     pub(crate) fn home(&self) -> &OpenSpace {
         &self.inner.home
+    }
+    pub(crate) fn home_space(&self) -> &Arc<Space> {
+        &self.inner.home
+    }
+    pub(crate) fn spaces(&self) -> &Spaces {
+        &self.inner.spaces
     }
     pub(crate) fn folders(&self) -> &Folders {
         &self.inner.folders
@@ -144,7 +156,7 @@ impl Client {
     pub(crate) fn memory_budget(&self) -> u64 {
         self.inner.options.memory.max(32 << 20)
     }
-    /// Policy of a new file, where the command says nothing.
+    /// Policy of a new file at home, where the command says nothing.
     pub fn default_policy(&self) -> Policy {
         self.inner.options.policy.unwrap_or(self.inner.policy)
     }

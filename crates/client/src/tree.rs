@@ -1,13 +1,17 @@
-//! The tree: finding entries by path, listing, and every change that moves no content.
+//! The tree: finding entries by path, and listing.
+//!
+//! A path begins at the account's own root, or under `/Shared`, and may lead through doors into other
+//! spaces: each stretch of it lies in one space, and is asked for and verified there.
 
-use crate::commit::Pending;
 use crate::connection::unexpected;
 use crate::path::RemotePath;
 use crate::session::Client;
-use model::command::{Answer, Query, Rows};
-use model::tree::{Change, Expect, ManifestRow};
-use model::{EntryId, Error, Kind, ManifestId, Policy, Result};
-use seal::tree::{Attributes, Content, Entry as Sealed, FolderKeys, Found, Kind as SealedKind, Listing, Name, RowVerifier, new_folder};
+use crate::shared::{Virtual, depth_of, not_here};
+use crate::spaces::{Space, moved};
+use model::command::{Answer, Query};
+use model::tree::ManifestRow;
+use model::{AccountId, EntryId, Error, Kind, ManifestId, Policy, Result, SpaceId};
+use seal::tree::{Attributes, Content, Entry as Sealed, FolderKeys, Found, Kind as SealedKind, Listing, Name, RowVerifier};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,10 +43,14 @@ pub struct Entry {
     pub id: EntryId,
     pub(crate) found: Arc<Found>,
     pub(crate) manifest: Option<Arc<ManifestRow>>,
+    /// The space in which its row lies.
+    pub(crate) space: Arc<Space>,
+    /// One of the folders that only this account sees.
+    pub(crate) place: Option<Virtual>,
 }
 
 impl Entry {
-    fn new(path: RemotePath, found: Found, manifest: Option<Arc<ManifestRow>>) -> Self {
+    pub(crate) fn new(path: RemotePath, space: Arc<Space>, found: Found, manifest: Option<Arc<ManifestRow>>) -> Self {
         let (target, inline) = match &found.entry.content {
             Content::Symlink(t) => (Some(t.clone()), false),
             Content::Inline(_) => (None, true),
@@ -61,7 +69,34 @@ impl Entry {
             id: found.id,
             found: Arc::new(found),
             manifest,
+            space,
+            place: None,
         }
+    }
+
+    /// An entry of which there is no row: the root, what lies under `/Shared`.
+    pub(crate) fn made_up(path: RemotePath, entry: Option<Sealed>, space: Arc<Space>, author: AccountId) -> Self {
+        let root = || Sealed {
+            name: Name::new("root").unwrap_or_else(|_| unreachable!("a plain name")),
+            attributes: Attributes { mode: 0o700, ..Default::default() },
+            size: 0,
+            content: Content::Space(space.id()),
+        };
+        let found = Found {
+            id: EntryId([0; 16]),
+            rev: 0,
+            tag: model::NameTag([0; 16]),
+            commit: model::CommitId([0; 16]),
+            author,
+            time_ms: 0,
+            entry: entry.unwrap_or_else(root),
+        };
+        Entry::new(path, space, found, None)
+    }
+
+    /// Whether this folder is a space of its own: shared, by its owner or with this account.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.found.entry.content, Content::Space(_)) && self.place.is_none() && !self.is_root()
     }
 
     /// The root folder, which is an entry of nothing.
@@ -96,153 +131,184 @@ impl Entry {
 pub(crate) struct Folder {
     pub path: RemotePath,
     pub keys: Arc<FolderKeys>,
+    pub space: Arc<Space>,
+}
+
+impl Folder {
+    fn is(&self, other: &Folder) -> bool {
+        let of = |f: &Folder| (f.keys.space, f.keys.folder, f.keys.epoch);
+        of(self) == of(other)
+    }
 }
 
 /// Keys of folders seen, by path. A guess that each look-up verifies: a folder that was moved or
 /// replaced is found out because its parent's row no longer leads to it.
 pub(crate) struct Folders {
-    root: Arc<FolderKeys>,
-    known: Mutex<BTreeMap<RemotePath, Arc<FolderKeys>>>,
+    root: Folder,
+    known: Mutex<BTreeMap<RemotePath, Folder>>,
 }
 
 /// Folders remembered at most.
 const KNOWN_MAX: usize = 10_000;
 
 impl Folders {
-    pub fn new(root: FolderKeys) -> Self {
-        Folders { root: Arc::new(root), known: Mutex::default() }
+    pub fn new(home: &Arc<Space>) -> Self {
+        Folders { root: home.at(RemotePath::root()), known: Mutex::default() }
     }
 
-    fn get(&self, path: &RemotePath) -> Option<Arc<FolderKeys>> {
+    fn get(&self, path: &RemotePath) -> Option<Folder> {
         if path.name().is_none() {
             return Some(self.root.clone());
         }
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
     }
 
-    fn set(&self, path: &RemotePath, keys: Arc<FolderKeys>) {
+    pub fn set(&self, folder: Folder) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
-        known.insert(path.clone(), keys);
+        known.insert(folder.path.clone(), folder);
     }
 
-    fn forget(&self, path: &RemotePath) {
+    pub fn forget(&self, path: &RemotePath) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|p, _| !p.is_within(path));
+    }
+
+    /// Forgets all folders of a space.
+    pub fn forget_space(&self, id: SpaceId) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, f| f.space.id() != id);
     }
 }
 
+/// How often a path is looked up anew because folders on it get new keys meanwhile.
+const AGAIN: usize = 8;
+
 impl Client {
     pub(crate) fn root_folder(&self) -> Folder {
-        Folder { path: RemotePath::root(), keys: self.folders().root.clone() }
+        self.folders().root.clone()
     }
 
-    /// Verifies rows and opens those that were asked for.
-    fn open_rows(&self, rows: &Rows, steps: &[(&FolderKeys, &Name)]) -> Result<Vec<Option<Found>>> {
-        RowVerifier::new(self.home()).verify(rows)?.lookup(steps)
-    }
-
-    /// Resolves all names of a path, linearisably: one round trip when its folders are known.
-    /// Gives the folder of the last name, and what lies there. `NotFound` when a folder on the way
-    /// is missing; `Invalid` when something on the way is no folder.
+    /// Resolves all names of a path, in each space linearisably: one round trip a space when its folders
+    /// are known. Gives the folder of the last name, and what lies there. `NotFound` when a folder on the
+    /// way is missing; `Invalid` when something on the way is no folder.
     pub(crate) async fn resolve(&self, path: &RemotePath) -> Result<(Folder, Name, Option<Entry>)> {
-        let names = path.names();
         let Some(last) = path.name().cloned() else { return Err(Error::invalid("the root itself cannot be the target here")) };
+        let mut again = 0;
         loop {
-            // The longest run of folders whose keys are known, from the root.
-            let mut folders = Vec::new();
-            while folders.len() < names.len() {
-                let Some(keys) = self.folders().get(&path.prefix(folders.len())) else { break };
-                folders.push(keys);
+            match self.try_resolve(path, &last).await {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => {}
+                Err(e) if e.kind == Kind::Conflict && again < AGAIN => again += 1,
+                Err(e) => return Err(e),
             }
-            let known: Vec<(&FolderKeys, &Name)> = folders.iter().map(|k| &**k).zip(names).collect();
-            let steps = known.iter().map(|(k, n)| (k.folder, k.tag(n))).collect();
-            let query = Query::Walk { space: self.home().id(), steps, manifests: true };
-            let Answer::Rows(rows) = self.cluster().ask(query).await? else { return Err(unexpected()) };
-            let found = self.open_rows(&rows, &known)?;
-            let mut changed = false;
-            for (i, step) in found.iter().enumerate().take(names.len() - 1) {
-                let here = path.prefix(i + 1);
+        }
+    }
+
+    /// One try; `None` when something new was learnt of the folders on the way.
+    async fn try_resolve(&self, path: &RemotePath, last: &Name) -> Result<Option<(Folder, Name, Option<Entry>)>> {
+        let names = path.names();
+        let (start, first) = match depth_of(path) {
+            Some(depth) if depth <= 3 => return Err(not_here(path)),
+            Some(_) => {
+                let share = path.prefix(3);
+                let known = self.folders().get(&share);
+                (3, if let Some(known) = known { known } else { self.share_folder(path).await? })
+            }
+            None => (0, self.root_folder()),
+        };
+        self.folders().set(first.clone());
+        // The longest run of folders whose keys are known.
+        let mut folders = vec![first];
+        while start + folders.len() < names.len() {
+            let Some(folder) = self.folders().get(&path.prefix(start + folders.len())) else { break };
+            folders.push(folder);
+        }
+        let mut at = 0;
+        while at < folders.len() {
+            let rest = folders.get(at..).unwrap_or_default();
+            let Some(space) = rest.first().map(|f| f.space.clone()) else { break };
+            let stretch: Vec<(&FolderKeys, &Name)> =
+                rest.iter().take_while(|f| f.space.id() == space.id()).map(|f| &*f.keys).zip(names.iter().skip(start + at)).collect();
+            let steps = stretch.iter().map(|(k, n)| (k.folder, k.tag(n))).collect();
+            let asked = self.rows(&space, Query::Walk { space: space.id(), steps, manifests: true }).await;
+            let (rows, space) = match asked {
+                Err(e) if e.kind == Kind::Denied => {
+                    self.forget_space(space.id());
+                    return Err(e);
+                }
+                asked => asked?,
+            };
+            let found = RowVerifier::new(&space).verify(&rows)?.lookup(&stretch)?;
+            for step in found {
+                at += 1;
+                let here = path.prefix(start + at);
+                if start + at == names.len() {
+                    let folder = folders.pop().ok_or_else(unexpected)?;
+                    let entry = step.map(|f| self.entry(path.clone(), &space, f, rows.manifests)).transpose()?;
+                    return Ok(Some((Folder { space, ..folder }, last.clone(), entry)));
+                }
                 let Some(step) = step else {
                     self.folders().forget(&here);
                     return Err(Error::not_found(format!("{here}: no such folder")));
                 };
-                let keys = folders.get(i).and_then(|k| k.of_child(&step.entry));
-                let Some(keys) = keys else { return Err(Error::invalid(format!("{here} is not a folder"))) };
-                if folders.get(i + 1).is_none_or(|k| k.folder != keys.folder || k.epoch != keys.epoch) {
+                let next = self.behind(&space, &here, &step.entry).await?;
+                if folders.get(at).is_none_or(|known| !known.is(&next)) {
                     self.folders().forget(&here);
-                    self.folders().set(&here, Arc::new(keys));
-                    changed = true;
-                    break;
+                    self.folders().set(next);
+                    return Ok(None);
                 }
             }
-            if changed {
-                continue;
-            }
-            let parent = path.prefix(names.len() - 1);
-            let keys = folders.last().cloned().ok_or_else(unexpected)?;
-            let entry = found.into_iter().nth(names.len() - 1).flatten();
-            let entry = entry.map(|f| self.entry(path.clone(), f, rows.manifests)).transpose()?;
-            return Ok((Folder { path: parent, keys }, last, entry));
         }
+        Err(unexpected())
     }
 
     /// An entry with its manifest from among those that came along.
-    fn entry(&self, path: RemotePath, found: Found, manifests: Vec<ManifestRow>) -> Result<Entry> {
+    fn entry(&self, path: RemotePath, space: &Arc<Space>, found: Found, manifests: Vec<ManifestRow>) -> Result<Entry> {
         let manifest = match &found.entry.content {
             Content::Manifest { id, .. } => Some(manifests.into_iter().find(|m| m.id == *id).ok_or_else(missing_manifest)?),
             _ => None,
         };
-        Ok(Entry::new(path, found, manifest.map(Arc::new)))
+        Ok(Entry::new(path, space.clone(), found, manifest.map(Arc::new)))
     }
 
     /// The entry at a path. `NotFound` where there is none.
     pub async fn stat(&self, path: &RemotePath) -> Result<Entry> {
         if path.name().is_none() {
-            return self.root_entry();
+            return Ok(Entry::made_up(path.clone(), None, self.home_space().clone(), self.unlocked().account()));
+        }
+        if depth_of(path).is_some_and(|depth| depth <= 3) {
+            return self.virtual_entry(path).await;
         }
         let (_, _, entry) = self.resolve(path).await?;
         entry.ok_or_else(|| Error::not_found(format!("{path}: no such file or folder")))
     }
 
-    fn root_entry(&self) -> Result<Entry> {
-        let home = self.home();
-        let key = home.root_key()?;
-        let content = Content::Folder { id: home.root_id(), key, epoch: home.root_epoch() };
-        let sealed = Sealed { name: Name::new("root")?, attributes: Attributes { mode: 0o700, ..Default::default() }, size: 0, content };
-        let found = Found {
-            id: EntryId([0; 16]),
-            rev: 0,
-            tag: model::NameTag([0; 16]),
-            commit: model::CommitId([0; 16]),
-            author: self.unlocked().account(),
-            time_ms: 0,
-            entry: sealed,
-        };
-        Ok(Entry::new(RemotePath::root(), found, None))
-    }
-
     /// The folder behind an entry. `Invalid` when it is none.
-    pub(crate) fn folder_of(&self, entry: &Entry) -> Result<Folder> {
+    pub(crate) async fn folder_of(&self, entry: &Entry) -> Result<Folder> {
         if entry.is_root() {
             return Ok(self.root_folder());
         }
-        let keys = self.folders().root.of_child(&entry.found.entry);
-        let keys = Arc::new(keys.ok_or_else(|| Error::invalid(format!("{} is not a folder", entry.path)))?);
-        self.folders().set(&entry.path, keys.clone());
-        Ok(Folder { path: entry.path.clone(), keys })
+        if entry.place.is_some() {
+            return Err(not_here(&entry.path));
+        }
+        let folder = self.behind(&entry.space, &entry.path, &entry.found.entry).await?;
+        self.folders().set(folder.clone());
+        Ok(folder)
     }
 
     /// One page of a folder after another, sorted inside nothing: in the order of tags.
     pub(crate) async fn pages(&self, folder: &Folder, manifests: bool, mut each: impl FnMut(Vec<Entry>) -> Result<()>) -> Result<()> {
         let mut listing = Listing::new();
         let limit = if manifests { 500 } else { 2000 };
-        let query = |after| Query::List { space: self.home().id(), folder: folder.keys.folder, after, limit, manifests };
+        let mut space = folder.space.clone();
+        let query = |after| Query::List { space: folder.space.id(), folder: folder.keys.folder, after, limit, manifests };
         let mut next = Some(self.cluster().ask(query(None)).await?);
         while let Some(answer) = next.take() {
             let Answer::Rows(rows) = answer else { return Err(unexpected()) };
-            let verified = RowVerifier::new(self.home()).verify(&rows)?;
+            let (rows, now) = self.rows_of(&space, rows).await?;
+            space = now;
+            let verified = RowVerifier::new(&space).verify(&rows)?;
             for row in verified.rows() {
                 listing.admit(&row)?;
             }
@@ -258,7 +324,7 @@ impl Client {
                         Content::Manifest { id, .. } if manifests => Some(by_id.get(id).cloned().ok_or_else(missing_manifest)?),
                         _ => None,
                     };
-                    page.push(Entry::new(folder.path.join(&found.entry.name), found, manifest));
+                    page.push(Entry::new(folder.path.join(&found.entry.name), space.clone(), found, manifest));
                 }
                 each(page)
             };
@@ -280,13 +346,31 @@ impl Client {
         if entry.kind != EntryKind::Folder {
             return Ok(vec![entry.clone()]);
         }
-        let folder = self.folder_of(entry)?;
+        if let Some(kind) = entry.place {
+            return self.virtual_list(&entry.path, kind).await;
+        }
         let mut all = Vec::new();
-        self.pages(&folder, manifests, |page| {
+        let folder = self.folder_of(entry).await?;
+        let listed = self.pages(&folder, manifests, |page| {
             all.extend(page);
             Ok(())
-        })
-        .await?;
+        });
+        if let Err(e) = listed.await {
+            if e != moved() {
+                return Err(e);
+            }
+            // Given new keys meanwhile: from its path once more.
+            all.clear();
+            let folder = self.folder_of(&self.stat(&entry.path).await?).await?;
+            let listed = self.pages(&folder, manifests, |page| {
+                all.extend(page);
+                Ok(())
+            });
+            listed.await?;
+        }
+        if entry.is_root() {
+            all.extend(self.shared_entry().await?);
+        }
         all.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(all)
     }
@@ -303,177 +387,6 @@ impl Client {
             }
         }
         Ok(())
-    }
-
-    /// Makes a folder; with `parents` also those above it, and an existing one is fine.
-    pub async fn mkdir(&self, path: &RemotePath, parents: bool) -> Result<()> {
-        let mut at = if parents { 1 } else { path.names().len() };
-        while at <= path.names().len() {
-            let here = path.prefix(at);
-            if here.name().is_some() {
-                let (folder, name, entry) = self.resolve(&here).await?;
-                match entry {
-                    Some(e) if parents && e.kind == EntryKind::Folder => {}
-                    Some(_) => return Err(Error::exists(format!("{here} exists already"))),
-                    None => {
-                        let made = self.new_folder_change(&folder, &name, Attributes { mode: 0o755, ..self.now() })?.0;
-                        match self.commit(vec![made]).await {
-                            Err(e) if parents && e.kind == Kind::Exists => continue,
-                            other => other?,
-                        };
-                    }
-                }
-            } else if !parents {
-                return Err(Error::exists("/ exists already"));
-            }
-            at += 1;
-        }
-        Ok(())
-    }
-
-    /// Attributes with the present time.
-    pub(crate) fn now(&self) -> Attributes {
-        Attributes { mode: 0o644, mtime_ns: (self.env().now_ms() as i64).saturating_mul(1_000_000), more: Vec::new() }
-    }
-
-    /// The change that makes a folder, and the folder.
-    pub(crate) fn new_folder_change(&self, parent: &Folder, name: &Name, attributes: Attributes) -> Result<(Pending, Folder)> {
-        let mut rng = self.env().rand();
-        let (id, key) = new_folder(&mut rng);
-        let content = Content::Folder { id, key, epoch: self.home().epoch() };
-        let entry = Sealed { name: name.clone(), attributes, size: 0, content };
-        let keys = parent.keys.of_child(&entry).ok_or_else(unexpected)?;
-        let row = parent.keys.seal(EntryId(self.env().random()), 1, &entry, &mut rng)?;
-        let change = Change { row, expect: Expect::Absent, child: Some(id), manifest: None, new_manifest: None, purge: false };
-        let folder = Folder { path: parent.path.join(name), keys: Arc::new(keys) };
-        Ok((Pending::new(change), folder))
-    }
-
-    /// Moves or renames. `Exists` when there is something at `to`.
-    pub async fn rename(&self, from: &RemotePath, to: &RemotePath) -> Result<()> {
-        if to != from && to.is_within(from) {
-            return Err(Error::invalid(format!("{from} cannot be moved into itself")));
-        }
-        let (source, name, entry) = self.resolve(from).await?;
-        let entry = entry.ok_or_else(|| Error::not_found(format!("{from}: no such file or folder")))?;
-        let (target, new_name, there) = self.resolve(to).await?;
-        if there.is_some_and(|e| e.id != entry.id) {
-            return Err(Error::exists(format!("{to} exists already")));
-        }
-        let found = &entry.found;
-        let moved = renamed(&found.entry, &new_name)?;
-        let row = target.keys.seal(found.id, found.rev + 1, &moved, &mut self.env().rand())?;
-        let expect = Expect::At { folder: source.keys.folder, tag: source.keys.tag(&name), rev: found.rev };
-        let (child, manifest) = links(&found.entry);
-        self.commit(vec![Pending::new(Change { row, expect, child, manifest, new_manifest: None, purge: false })]).await?;
-        self.folders().forget(from);
-        Ok(())
-    }
-
-    /// Copies a file or, with `recursive`, a folder with all below it. Content is shared, not moved:
-    /// a copy costs its entries only. `Exists` when there is something at `to`.
-    pub async fn copy(&self, from: &RemotePath, to: &RemotePath, recursive: bool) -> Result<()> {
-        let source = self.stat(from).await?;
-        if source.kind == EntryKind::Folder && !recursive {
-            return Err(Error::invalid(format!("{from} is a folder")).hint("cp -r"));
-        }
-        if to.is_within(from) {
-            return Err(Error::invalid(format!("{from} cannot be copied into itself")));
-        }
-        let (parent, name, there) = self.resolve(to).await?;
-        if there.is_some() {
-            return Err(Error::exists(format!("{to} exists already")));
-        }
-        let committer = self.committer();
-        let mut stack = vec![(source, parent, name)];
-        while let Some((entry, into, name)) = stack.pop() {
-            if entry.kind == EntryKind::Folder {
-                let (change, folder) = self.new_folder_change(&into, &name, entry.found.entry.attributes.clone())?;
-                committer.send(change, folder.path.to_string()).await?;
-                for child in self.list_entries(&entry, false).await? {
-                    let name = child.found.entry.name.clone();
-                    stack.push((child, folder.clone(), name));
-                }
-            } else {
-                let copied = renamed(&entry.found.entry, &name)?;
-                let row = into.keys.seal(EntryId(self.env().random()), 1, &copied, &mut self.env().rand())?;
-                let (_, manifest) = links(&copied);
-                let change = Change { row, expect: Expect::Absent, child: None, manifest, new_manifest: None, purge: false };
-                committer.send(Pending::new(change), into.path.join(&name).to_string()).await?;
-            }
-        }
-        committer.finish().await.into_result().map(|_| ())
-    }
-
-    /// Removes a file or, with `recursive`, a folder with all below it: to the trash, or with `purge`
-    /// for real.
-    pub async fn remove(&self, path: &RemotePath, recursive: bool, purge: bool) -> Result<u64> {
-        let (folder, name, entry) = self.resolve(path).await?;
-        let entry = entry.ok_or_else(|| Error::not_found(format!("{path}: no such file or folder")))?;
-        let committer = self.committer();
-        if entry.kind == EntryKind::Folder {
-            if !recursive && !self.list_entries(&entry, false).await?.is_empty() {
-                return Err(Error::invalid(format!("{path} is a folder that is not empty")).hint("rm -r"));
-            }
-            if recursive && purge {
-                self.purge_below(&entry, &committer).await?;
-            }
-        }
-        committer.send(removal(&folder, &name, &entry, purge), path.to_string()).await?;
-        let done = committer.finish().await.into_result()?;
-        self.folders().forget(path);
-        Ok(done)
-    }
-
-    /// Removes everything below a folder for real, deepest first.
-    async fn purge_below(&self, top: &Entry, committer: &crate::commit::Committer) -> Result<()> {
-        let mut folders = vec![top.clone()];
-        let mut order = Vec::new();
-        while let Some(entry) = folders.pop() {
-            let folder = self.folder_of(&entry)?;
-            for child in self.list_entries(&entry, false).await? {
-                if child.kind == EntryKind::Folder {
-                    folders.push(child.clone());
-                }
-                order.push((folder.clone(), child));
-            }
-        }
-        for (folder, child) in order.iter().rev() {
-            committer.send(removal(folder, &child.found.entry.name, child, true), child.path.to_string()).await?;
-        }
-        Ok(())
-    }
-
-    /// Removes several entries, in batches. For callers that listed them.
-    pub async fn remove_entries(&self, parent: &Entry, entries: &[Entry], purge: bool) -> Result<u64> {
-        let folder = self.folder_of(parent)?;
-        let committer = self.committer();
-        for entry in entries {
-            committer.send(removal(&folder, &entry.found.entry.name, entry, purge), entry.path.to_string()).await?;
-        }
-        committer.finish().await.into_result()
-    }
-}
-
-fn removal(folder: &Folder, name: &Name, entry: &Entry, purge: bool) -> Pending {
-    let found = &entry.found;
-    let row = folder.keys.removal(found.id, found.rev + 1, name);
-    let expect = Expect::At { folder: folder.keys.folder, tag: folder.keys.tag(name), rev: found.rev };
-    let (child, _) = links(&found.entry);
-    Pending::new(Change { row, expect, child, manifest: None, new_manifest: None, purge })
-}
-
-/// The same entry under another name. Keys are copied: both names lead to the same content.
-fn renamed(entry: &Sealed, name: &Name) -> Result<Sealed> {
-    Ok(Sealed { name: name.clone(), attributes: entry.attributes.clone(), size: entry.size, content: entry.content.share() })
-}
-
-/// What the catalog keeps beside a row in the clear.
-fn links(entry: &Sealed) -> (Option<model::FolderId>, Option<ManifestId>) {
-    match &entry.content {
-        Content::Folder { id, .. } => (Some(*id), None),
-        Content::Manifest { id, .. } => (None, Some(*id)),
-        _ => (None, None),
     }
 }
 

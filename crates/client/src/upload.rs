@@ -11,6 +11,7 @@ use crate::issue::{Issued, Issuer};
 use crate::local::{self, LocalItem, LocalKind, LocalReader};
 use crate::path::RemotePath;
 use crate::session::Client;
+use crate::spaces::Space;
 use crate::store::{Stored, Target};
 use crate::transfer::Transfer;
 use crate::tree::{EntryKind, Folder};
@@ -21,7 +22,7 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use model::chunk::{CHUNK_SIZE, INLINE_MAX};
 use model::cluster::UploadGrant;
-use model::command::{Answer, Query};
+use model::command::Query;
 use model::tree::{Change, Expect, HINTS_MAX, ManifestRow, ObjectUse};
 use model::{EntryId, Epoch, Error, Hash, ManifestId, ObjectId, Policy, Result};
 use seal::content::{ChunkRecord, INDEX_FANOUT, Manifest, seal_index};
@@ -250,7 +251,9 @@ impl Places {
         };
         if !self.folders.contains_key(&parent) {
             let entry = client.stat(&parent).await?;
-            let known = self.look_up(client, client.folder_of(&entry)?).await?;
+            let folder = client.folder_of(&entry).await?;
+            client.check_writable(&folder)?;
+            let known = self.look_up(client, folder).await?;
             self.folders.insert(parent.clone(), known);
         }
         let (into, there) = match self.folders.get(&parent).ok_or_else(unexpected)? {
@@ -260,7 +263,9 @@ impl Places {
         match (folder, there) {
             (Some(_), Some((_, EntryKind::Folder))) => {
                 let entry = client.stat(path).await?;
-                let known = self.look_up(client, client.folder_of(&entry)?).await?;
+                let folder = client.folder_of(&entry).await?;
+                client.check_writable(&folder)?;
+                let known = self.look_up(client, folder).await?;
                 self.folders.insert(path.clone(), known);
                 Ok(None)
             }
@@ -281,10 +286,10 @@ impl Places {
         let mut found = BTreeMap::new();
         for names in self.wanted.get(&folder.path).map_or(&[][..], |n| n).chunks(256) {
             let tags = names.iter().map(|n| folder.keys.tag(n)).collect();
-            let query = Query::Lookup { space: client.home().id(), folder: folder.keys.folder, tags, manifests: false };
-            let Answer::Rows(rows) = client.cluster().ask(query).await? else { return Err(unexpected()) };
+            let query = Query::Lookup { space: folder.space.id(), folder: folder.keys.folder, tags, manifests: false };
+            let (rows, space) = client.rows(&folder.space, query).await?;
             let steps: Vec<_> = names.iter().map(|n| (&*folder.keys, n)).collect();
-            let opened = RowVerifier::new(client.home()).verify(&rows)?.lookup(&steps)?;
+            let opened = RowVerifier::new(&space).verify(&rows)?.lookup(&steps)?;
             for (name, there) in names.iter().zip(opened) {
                 if let Some(f) = there {
                     found.insert(name.clone(), (There { id: f.id, rev: f.rev }, f.entry.kind()));
@@ -334,7 +339,7 @@ impl Upload {
         match work {
             Work::Local(LocalItem { kind: LocalKind::Symlink(target), attributes, size, .. }) => {
                 let change = place.change(client, Content::Symlink(target), size, attributes, None)?;
-                self.commit(Pending::new(change), &place, Sent { bytes: 0, degraded: false }).await
+                self.commit(Pending::new(&place.folder.space, change), &place, Sent { bytes: 0, degraded: false }).await
             }
             Work::Local(item) => {
                 let path = item.path.clone();
@@ -388,9 +393,9 @@ impl Upload {
             unchanged()?;
             let change = place.change(client, Content::Inline(first), size, attributes, None)?;
             self.progress.bytes(size);
-            return self.commit(Pending::new(change), &place, Sent { bytes: size, degraded: false }).await;
+            return self.commit(Pending::new(&place.folder.space, change), &place, Sent { bytes: size, degraded: false }).await;
         }
-        let mut session = FileUpload::begin(self, size, attributes.mtime_ns, local, &place.path).await?;
+        let mut session = FileUpload::begin(self, size, attributes.mtime_ns, local, &place).await?;
         let total = session.send_all(self, &mut feed, first, size).await?;
         unchanged()?;
         let (manifest, uses, grants) = session.manifest(self, total, attributes.mtime_ns).await?;
@@ -402,7 +407,7 @@ impl Upload {
         let degraded = session.degraded;
         let row = ManifestRow { id, sealed: sealed.into(), objects: uses };
         let change = place.change(client, content, total, attributes, Some(row))?;
-        self.commit(Pending::with_content(change, grants, session.journal), &place, Sent { bytes: total, degraded }).await
+        self.commit(Pending::with_content(&place.folder.space, change, grants, session.journal), &place, Sent { bytes: total, degraded }).await
     }
 }
 
@@ -450,6 +455,7 @@ struct Used {
 
 /// One file under way.
 struct FileUpload {
+    space: Arc<Space>,
     used: Vec<Used>,
     /// Stored chunks of the file by index.
     done: BTreeMap<u64, Stored>,
@@ -464,10 +470,11 @@ struct FileUpload {
 }
 
 impl FileUpload {
-    async fn begin(upload: &Upload, size: Option<u64>, mtime_ns: i64, local: Option<&Path>, remote: &RemotePath) -> Result<Self> {
+    async fn begin(upload: &Upload, size: Option<u64>, mtime_ns: i64, local: Option<&Path>, place: &Place) -> Result<Self> {
         let client = &upload.client;
+        let (space, remote) = (place.folder.space.clone(), &place.path);
         let mut file =
-            FileUpload { used: Vec::new(), done: BTreeMap::new(), target: None, index: 0, journal: None, next: 0, degraded: false };
+            FileUpload { space, used: Vec::new(), done: BTreeMap::new(), target: None, index: 0, journal: None, next: 0, degraded: false };
         if let (Some(local), Some(size)) = (local, size.filter(|s| *s >= JOURNAL_MIN)) {
             let id = model::signed::hash_parts(&[local.as_os_str().as_encoded_bytes(), &[0], remote.to_string().as_bytes()]);
             let mut journal = Transfer::open(client.env(), &client.profile().transfers()?, &id)?;
@@ -490,10 +497,10 @@ impl FileUpload {
         for step in journal.records::<Step>(1) {
             match step {
                 Step::Object(b) => {
-                    let wanted = upload.options.policy.unwrap_or_else(|| client.default_policy());
+                    let Ok(wanted) = self.policy(upload).await else { return false };
                     // An hour of margin: objects that were never committed expire after 24 h.
                     let young = b.object.time_ms() + 23 * 3_600_000 > client.env().now_ms();
-                    let renewed = Issued::renewed(client, b.grant.clone()).await;
+                    let renewed = Issued::renewed(client, self.space.id(), b.grant.clone()).await;
                     let key = client.unlocked().open_content_key(b.object, &b.key);
                     let (true, true, Ok(_), Ok(key)) = (young, wanted == b.policy, renewed, key) else { return false };
                     self.used.push(Used { object: b.object, key, grant: Arc::new(b.grant), policy: b.policy, layout: b.layout });
@@ -509,6 +516,13 @@ impl FileUpload {
         }
         self.drop_unused();
         true
+    }
+
+    async fn policy(&self, upload: &Upload) -> Result<Policy> {
+        match upload.options.policy {
+            Some(policy) => Ok(policy),
+            None => upload.client.policy_in(&self.space).await,
+        }
     }
 
     /// Leaves out objects of which no chunk was stored.
@@ -535,9 +549,9 @@ impl FileUpload {
             return Ok(target.clone());
         }
         let client = &upload.client;
-        let policy = upload.options.policy.unwrap_or_else(|| client.default_policy());
+        let policy = self.policy(upload).await?;
         let layout = client.cluster().layouts(policy.width()).await?.current.clone();
-        let (object, issued) = upload.issuer.next(client).await?;
+        let (object, issued) = upload.issuer.next(client, self.space.id()).await?;
         let mut rng = client.env().rand();
         let key = ContentKey::generate(&mut rng);
         let sealed = client.unlocked().seal_content_key(object, &key, &mut rng);

@@ -95,7 +95,7 @@ impl Client {
         if entry.manifest.is_none()
             && let seal::tree::Content::Manifest { id, .. } = &entry.found.entry.content
         {
-            entry.manifest = Some(Arc::new(self.manifest(*id).await?));
+            entry.manifest = Some(Arc::new(self.manifest(entry.space.id(), *id).await?));
         }
         let (chunks, by_object) = self.chunk_refs(&entry).await?;
         let mut places = Vec::with_capacity(chunks.len());

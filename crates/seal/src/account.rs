@@ -9,6 +9,7 @@
 use crate::keys::{ContentKey, ExportKey, KemKey, RootKey, SealKey, SigningKey, fresh};
 use crate::login::Registered;
 use crate::recovery::RecoveryWords;
+use crate::tree::Name;
 use crate::{identity, primitive, space};
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
@@ -323,6 +324,30 @@ pub struct Notes {
     /// When these notes were written, milliseconds since 1970: shown on a fresh machine.
     #[n(3)]
     pub time_ms: u64,
+    /// What others share, where this account calls it otherwise or hides it: sorted by space.
+    #[n(5)]
+    pub shares: Option<Vec<ShareNote>>,
+}
+
+/// What an account makes of a space that is shared with it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ShareNote {
+    /// Space.
+    #[n(0)]
+    pub space: SpaceId,
+    /// Not listed.
+    #[n(1)]
+    pub hidden: bool,
+    /// Another name than its owner's.
+    #[n(2)]
+    pub name: Option<Name>,
+}
+
+impl ShareNote {
+    /// Nothing is noted of it.
+    pub fn of(space: SpaceId) -> Self {
+        ShareNote { space, hidden: false, name: None }
+    }
 }
 
 /// An account's identity as first met.
@@ -446,10 +471,27 @@ impl Notes {
         self.pins.insert(at, pin);
     }
 
+    /// What is noted of a share.
+    pub fn share(&self, space: SpaceId) -> Option<&ShareNote> {
+        self.shares.iter().flatten().find(|s| s.space == space)
+    }
+
+    /// Notes something of a share.
+    pub fn set_share(&mut self, note: ShareNote) {
+        let mut shares = self.shares.take().unwrap_or_default();
+        shares.retain(|s| s.space != note.space);
+        if note.hidden || note.name.is_some() {
+            let at = shares.partition_point(|s| s.space < note.space);
+            shares.insert(at, note);
+        }
+        self.shares = Some(shares).filter(|s| !s.is_empty());
+    }
+
     fn check(&self) -> Result<()> {
         let sorted = self.pins.is_sorted_by(|a, b| a.account < b.account)
             && self.spaces.is_sorted_by(|a, b| a.space < b.space)
-            && self.links.is_sorted_by(|a, b| a.id < b.id);
+            && self.links.is_sorted_by(|a, b| a.id < b.id)
+            && self.shares.as_ref().is_none_or(|s| s.is_sorted_by(|a, b| a.space < b.space));
         if sorted { Ok(()) } else { Err(Error::corrupt("the account's notes are not in order")) }
     }
 }

@@ -143,7 +143,7 @@ impl ContentKey {
     }
 }
 
-derives!(RootKey, ExportKey, RecoveryKey, FolderKey);
+derives!(RootKey, ExportKey, RecoveryKey, SpaceKey, FolderKey);
 
 impl FolderKey {
     pub(crate) fn tag_key(&self) -> TagKey {

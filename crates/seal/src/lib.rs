@@ -21,6 +21,7 @@ pub mod recovery;
 
 pub mod grant;
 pub mod members;
+pub mod sharing;
 pub mod space;
 
 pub mod content;

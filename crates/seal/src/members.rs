@@ -132,5 +132,11 @@ pub fn member(set: &MemberSetBody, account: AccountId) -> Option<&Member> {
 
 /// Whether someone of `prev` is gone, demoted, or there with other keys: then the epoch must grow.
 fn someone_lost(prev: &MemberSetBody, next: &MemberSetBody) -> bool {
-    prev.members.iter().any(|old| member(next, old.account).is_none_or(|new| new.role < old.role || new.fingerprint != old.fingerprint))
+    prev.members.iter().any(|old| lost(old, &next.members))
+}
+
+/// Whether a member is gone from, or less in, a later set. Its members are sorted by account.
+pub(crate) fn lost(old: &Member, next: &[Member]) -> bool {
+    let new = next.binary_search_by_key(&old.account, |m| m.account).ok().and_then(|i| next.get(i));
+    new.is_none_or(|new| new.role < old.role || new.fingerprint != old.fingerprint)
 }

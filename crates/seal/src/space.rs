@@ -13,6 +13,11 @@ use std::collections::BTreeMap;
 
 /// Makes a space whose only member is its creator: genesis, first member set, grant to self.
 pub fn create(me: &Unlocked, rng: &mut impl CryptoRng) -> Result<NewSpace> {
+    make(me, rng).map(|(new, _)| new)
+}
+
+/// The same with the space's key.
+pub(crate) fn make(me: &Unlocked, rng: &mut impl CryptoRng) -> Result<(NewSpace, SpaceKey)> {
     let genesis = genesis(me.fingerprint(), fresh(rng));
     let mut id = [0u8; 16];
     id.copy_from_slice(&Hash::of(&genesis).0[..16]);
@@ -43,7 +48,7 @@ pub fn create(me: &Unlocked, rng: &mut impl CryptoRng) -> Result<NewSpace> {
     grant::seal(&mut grant, &key, &me.kem.public(), rng)?;
     let body = cbor::to_vec(&grant);
     let grant = Grant { author: me.account(), signature: me.signing.sign("grant", &body), body: body.into() };
-    Ok(NewSpace { genesis: genesis.into(), root: key.root_id(), members, grant })
+    Ok((NewSpace { genesis: genesis.into(), root: key.root_id(), members, grant }, key))
 }
 
 /// What to remember of a space just made.
@@ -145,11 +150,15 @@ impl OpenSpace {
         self.root.1
     }
 
+    /// The space key of an epoch, where it was granted.
+    pub(crate) fn key_of(&self, epoch: KeyEpoch) -> Result<&SpaceKey> {
+        self.keys.get(&epoch).ok_or_else(|| Error::corrupt("the key of a space's epoch is missing"))
+    }
+
     /// DK of the root folder.
     pub fn root_key(&self) -> Result<FolderKey> {
         let (folder, epoch) = self.root;
-        let key = self.keys.get(&epoch).ok_or_else(|| Error::corrupt("the key of the root folder's epoch is missing"))?;
-        Ok(key.root_key(&cbor::to_vec(&("root", self.id, folder, epoch))))
+        Ok(self.key_of(epoch)?.root_key(&cbor::to_vec(&("root", self.id, folder, epoch))))
     }
 
     /// The root folder's row keys.

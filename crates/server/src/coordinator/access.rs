@@ -6,6 +6,7 @@
 
 use super::session::Who;
 use super::state::{State, confused};
+use model::account::Role;
 use model::command::{Answer, Applied, Command, Query};
 use model::{Error, Layout, Policy, Result};
 use wire::SessionToken;
@@ -30,7 +31,9 @@ impl State {
             | Query::Trash { space, .. }
             | Query::Doors { space, .. }
             | Query::Changes { space, .. }
-            | Query::Kept { space, .. } => self.check_member(&token, &who, *space).await?,
+            | Query::Kept { space, .. }
+            | Query::Older { space, .. } => self.check_member(&who, *space, Role::Read).await?,
+            Query::Spaces { account } if *account == who.account => {}
             Query::IdentityByName(_) => self.count_lookups(&who, 1)?,
             Query::Identities(ids) => self.count_lookups(&who, ids.len())?,
             Query::Layout(width) => return self.layout(*width).await.map(Answer::Layout),
@@ -51,8 +54,20 @@ impl State {
             Command::PutState { account, .. } if *account != who.account => {
                 return Err(Error::denied("only your own notes are yours to change"));
             }
-            // Who may do what in a space, the catalog knows.
-            Command::Commit { .. } | Command::PutState { .. } | Command::SetRetention { .. } => {}
+            Command::RekeyRows { record, .. } if record.author != who.account => {
+                return Err(Error::denied("a re-key is proposed by the account that signed it"));
+            }
+            Command::Commit { .. } | Command::PutState { .. } => {}
+            // What the role of the account in the space allows, the catalog decides when it applies them.
+            Command::ChangeMembers { .. }
+            | Command::TransferSpace { .. }
+            | Command::LeaveSpace { .. }
+            | Command::BeginRekey(_)
+            | Command::RekeyRows { .. }
+            | Command::SwapRekey { .. }
+            | Command::AbandonRekey { .. }
+            | Command::DeleteSpace { .. }
+            | Command::SetRetention { .. } => {}
             _ => return Err(Error::denied("clients may not change this in the catalog")),
         }
         Ok(self.propose(request.request, Some(who.account), request.command).await)
@@ -69,10 +84,10 @@ impl State {
         }
     }
 
-    /// Bytes on disk used by an account's home space.
+    /// Bytes on disk that count against an account's quota.
     pub async fn space_used(&self, who: &Who) -> Result<u64> {
-        match self.ask(Query::Space { space: who.home, account: who.account }).await? {
-            Answer::Space(info) => Ok(info.map_or(0, |i| i.used)),
+        match self.ask(Query::Used(who.account)).await? {
+            Answer::Used(used) => Ok(used),
             _ => Err(confused()),
         }
     }

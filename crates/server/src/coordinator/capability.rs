@@ -3,6 +3,7 @@
 
 use super::session::Who;
 use super::state::State;
+use model::account::Role;
 use model::cluster::{Capability, CapabilityBody, NodeState, Operation, UploadGrant, UploadGrantBody};
 use model::{Error, NodeId, ObjectId, PublicKey, Result, cbor, signed};
 use wire::SessionToken;
@@ -19,7 +20,7 @@ impl State {
     /// Issues object ids, or renews the capabilities of those issued before.
     pub async fn upload(&self, token: SessionToken, request: UploadRequest) -> Result<UploadResponse> {
         let who = self.who(&token).await?;
-        self.check_member(&token, &who, request.space).await?;
+        self.check_member(&who, request.space, Role::Write).await?;
         let (objects, grant) = match request.renew {
             Some(grant) => (self.granted(&who, &request.space, &grant)?, grant),
             None => {

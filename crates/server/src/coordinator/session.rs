@@ -1,19 +1,19 @@
 //! Sessions: whose request is this? The catalog keeps the BLAKE3 of each token; this coordinator
-//! remembers the answer for [`TRUSTED`], and which spaces the account was found to be a member of.
-//! So a session ended through another coordinator may live on here for that long.
+//! remembers the answer for [`TRUSTED`]. So a session ended through another coordinator may live on
+//! here for that long. Who is a member of a space is asked each time.
 
 use super::state::{State, confused};
-use model::account::Account;
+use model::account::{Account, Role};
 use model::command::{Answer, Command, Query};
 use model::{AccountId, Error, Hash, Result, SpaceId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use wire::SessionToken;
 use wire::coordinator::SessionResponse;
 
 /// How long a session lives.
 const LIFE_MS: u64 = 30 * 24 * 60 * 60 * 1000;
-/// How long this coordinator believes what the catalog said of a session or membership.
+/// How long this coordinator believes what the catalog said of a session.
 const TRUSTED: Duration = Duration::from_secs(5);
 /// How long after a login the password may be changed without another.
 const FRESH: Duration = Duration::from_secs(10 * 60);
@@ -33,7 +33,6 @@ pub(crate) struct Who {
 struct Remembered {
     who: Who,
     until: Duration,
-    member: BTreeSet<SpaceId>,
 }
 
 /// What this coordinator remembers of sessions, by BLAKE3 of the token.
@@ -54,7 +53,7 @@ impl Sessions {
             self.known.retain(|_, r| r.until > now);
         }
         if self.known.len() < MOST {
-            self.known.insert(token, Remembered { who, until: now + TRUSTED, member: BTreeSet::new() });
+            self.known.insert(token, Remembered { who, until: now + TRUSTED });
         }
     }
 
@@ -122,19 +121,17 @@ impl State {
         self.memory().sessions.fresh.get(&token.hash()).is_some_and(|until| *until > now)
     }
 
-    /// `Denied` unless the account is a member of the space. Says nothing about whether it exists.
-    pub async fn check_member(&self, token: &SessionToken, who: &Who, space: SpaceId) -> Result<()> {
-        let hash = token.hash();
-        if space == who.home || self.memory().sessions.get(self.now(), &hash).is_some_and(|r| r.member.contains(&space)) {
+    /// `Denied` unless the account is a member of the space, with at least this role. Says nothing about whether
+    /// the space exists. Asked of the catalog each time: whoever is removed is refused from that moment on.
+    pub async fn check_member(&self, who: &Who, space: SpaceId, least: Role) -> Result<()> {
+        if space == who.home {
             return Ok(());
         }
-        let Answer::Space(info) = self.ask(Query::Space { space, account: who.account }).await? else { return Err(confused()) };
-        if info.is_none() {
-            return Err(Error::denied("you are not a member of this space"));
+        match self.ask(Query::Role { space, account: who.account }).await? {
+            Answer::Role(Some(role)) if role >= least => Ok(()),
+            Answer::Role(Some(_)) => Err(Error::denied("you may only read in this shared folder").hint("ask its owner for the right to write")),
+            Answer::Role(None) => Err(Error::denied("you are not a member of this space")),
+            _ => Err(confused()),
         }
-        if let Some(known) = self.memory().sessions.known.get_mut(&hash) {
-            known.member.insert(space);
-        }
-        Ok(())
     }
 }
