@@ -155,7 +155,11 @@ impl Tx<'_> {
         if object.space != id {
             let guest = key::guest(of, id);
             let held: u32 = self.must(&guest)?;
-            if held > 1 { self.put(&guest, &(held - 1))? } else { self.delete(&guest)? }
+            if held > 1 {
+                self.put(&guest, &(held - 1))?
+            } else {
+                self.delete(&guest)?
+            }
             return self.put(&key, &object);
         }
         let prefix = key::guests(of);

@@ -69,7 +69,9 @@ impl Tx<'_> {
                 space
             }
             None => {
-                let fresh = r.root != source.root && !self.has(&key::door(r.target, r.root))? && !self.has(&key::doomed_folder(r.target, r.root))?;
+                let fresh = r.root != source.root
+                    && !self.has(&key::door(r.target, r.root))?
+                    && !self.has(&key::doomed_folder(r.target, r.root))?;
                 if r.target != r.source || r.folder != source.root || !fresh {
                     return Err(Error::invalid("a space gets new keys from its root on").into());
                 }

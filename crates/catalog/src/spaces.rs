@@ -176,7 +176,9 @@ impl Tx<'_> {
         let (by, mut space) = self.space_of(by, id, Role::Read)?;
         self.check_no_home(id, &space)?;
         if space.owner == by {
-            return Err(Error::invalid("its owner cannot leave a space").hint("hand it on first: shardkeep shares transfer PATH USER").into());
+            return Err(Error::invalid("its owner cannot leave a space")
+                .hint("hand it on first: shardkeep shares transfer PATH USER")
+                .into());
         }
         space.members.retain(|m| m.account != by);
         space.left.push(by);

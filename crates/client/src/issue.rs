@@ -50,7 +50,12 @@ impl Issued {
     }
 }
 
-async fn request(client: &Client, space: SpaceId, objects: u32, renew: Option<UploadGrant>) -> Result<((Vec<ObjectId>, UploadGrant), Good)> {
+async fn request(
+    client: &Client,
+    space: SpaceId,
+    objects: u32,
+    renew: Option<UploadGrant>,
+) -> Result<((Vec<ObjectId>, UploadGrant), Good)> {
     let since = Moment::now(client.env());
     let holder = client.cluster().holder_key();
     let request = UploadRequest { space, objects, holder, byte_limit: BYTE_LIMIT, renew };

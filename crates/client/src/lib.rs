@@ -20,8 +20,8 @@ mod pins;
 mod session;
 
 mod commit;
-mod local;
 mod edit;
+mod local;
 mod shared;
 mod spaces;
 mod tree;

@@ -407,7 +407,8 @@ impl Upload {
         let degraded = session.degraded;
         let row = ManifestRow { id, sealed: sealed.into(), objects: uses };
         let change = place.change(client, content, total, attributes, Some(row))?;
-        self.commit(Pending::with_content(&place.folder.space, change, grants, session.journal), &place, Sent { bytes: total, degraded }).await
+        self.commit(Pending::with_content(&place.folder.space, change, grants, session.journal), &place, Sent { bytes: total, degraded })
+            .await
     }
 }
 

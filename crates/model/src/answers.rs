@@ -3,7 +3,7 @@
 use crate::account::{Invite, NewSpace, SpaceLabel};
 use crate::cluster::Coordinator;
 use crate::tree::{CommitRecord, EntryRow, ManifestRow};
-use crate::{AccountId, ClusterId, CommitId, Epoch, FolderId, Layout, NodeId, Policy, PublicKey, SpaceId};
+use crate::{AccountId, ClusterId, CommitId, FolderId, Layout, NodeId, Policy, PublicKey, SpaceId};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 

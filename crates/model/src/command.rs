@@ -1,14 +1,15 @@
 //! Every change to the catalog and every question to it.
 
 use crate::account::{
-    Account, Grant, Identity, Invite, LoginRecord, MemberSet, Membership, NewSpace, RecoveryRecord, Role, SpaceInfo, SpaceLabel, StateRecord,
+    Account, Grant, Identity, Invite, LoginRecord, MemberSet, Membership, NewSpace, RecoveryRecord, Role, SpaceInfo, SpaceLabel,
+    StateRecord,
 };
 use crate::cluster::{ClusterView, Coordinator, Device, Event, FeedItem, Node, NodeState, ObjectState, ServerRole, Token, UploadGrant};
 use crate::history::{Changes, Doors, History, KeptSize, TrashPage};
 use crate::tree::{Change, CommitRecord, ManifestRow, Resealed};
 use crate::{
-    AccountId, ClusterId, CoordinatorId, EntryId, Epoch, Error, FolderId, Hash, InviteId, Layout, ManifestId, NameTag, NodeId,
-    ObjectId, Policy, PublicKey, RequestId, Signature, SpaceId, TokenId,
+    AccountId, CoordinatorId, EntryId, Epoch, Error, FolderId, Hash, InviteId, Layout, ManifestId, NameTag, NodeId, ObjectId, Policy,
+    RequestId, Signature, SpaceId, TokenId,
 };
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};

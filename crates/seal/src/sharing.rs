@@ -68,7 +68,8 @@ impl OpenSpace {
         let known = Identities::verify(identities)?;
         let rekey = prev.members.iter().any(|old| lost(old, &members));
         let epoch = KeyEpoch(prev.epoch.0 + u64::from(rekey));
-        let set = MemberSetBody { space: self.id(), seq: prev.seq + 1, epoch, prev: *prev_hash, min_suite: SUITE.max(prev.min_suite), members };
+        let set =
+            MemberSetBody { space: self.id(), seq: prev.seq + 1, epoch, prev: *prev_hash, min_suite: SUITE.max(prev.min_suite), members };
         let body = cbor::to_vec(&set);
         let hash = Hash::of(&body);
         let fresh_key;
@@ -119,7 +120,8 @@ impl OpenSpace {
         if body.space != self.id() || info.space != self.id() {
             return Err(bad("it is another space's"));
         }
-        let identity = info.identities.iter().find(|i| i.fingerprint() == author.fingerprint).ok_or_else(|| bad("its author is missing"))?;
+        let identity =
+            info.identities.iter().find(|i| i.fingerprint() == author.fingerprint).ok_or_else(|| bad("its author is missing"))?;
         let who = identity.verify()?;
         signed::verify(&who.signing, "space-label", &label.body, &label.signature).map_err(|_| bad("its signature is wrong"))?;
         let key = self.key_of(body.epoch)?.sealing("label");

@@ -129,7 +129,9 @@ impl State {
         }
         match self.ask(Query::Role { space, account: who.account }).await? {
             Answer::Role(Some(role)) if role >= least => Ok(()),
-            Answer::Role(Some(_)) => Err(Error::denied("you may only read in this shared folder").hint("ask its owner for the right to write")),
+            Answer::Role(Some(_)) => {
+                Err(Error::denied("you may only read in this shared folder").hint("ask its owner for the right to write"))
+            }
             Answer::Role(None) => Err(Error::denied("you are not a member of this space")),
             _ => Err(confused()),
         }
