@@ -63,7 +63,7 @@ impl Tx<'_> {
         self.out_of_trash(id, row.entry, &trashed)?;
         self.counters.totals.entries += 1;
         self.stand(work, change)?;
-        work.note(What::Put, change);
+        work.note(What::Restore, change);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::failure::{Done, Failure, usage_error};
 use crate::out::Out;
 use crate::stop::unless_told;
-use crate::{account, bench, change, cluster, demo, listing, manual, people, serve, transfer, up, usage, verify};
+use crate::{account, bench, change, cluster, demo, listing, manual, people, serve, transfer, trash, up, usage, verify, versions, watch};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -108,6 +108,15 @@ pub enum Command {
     Cp(change::Cp),
     /// Remove
     Rm(change::Rm),
+    /// List what a file was before, and what lost against somebody else's write
+    Versions(versions::Versions),
+    /// Bring back an earlier version, or what was removed
+    Restore(versions::Restore),
+    /// What was removed: list it, bring it back, destroy it
+    #[command(subcommand)]
+    Trash(trash::Trash),
+    /// Print changes as they happen
+    Watch(watch::Watch),
     /// Check that every chunk is there, at full redundancy, and opens
     Verify(verify::Verify),
     /// Measure sealing, coding, hashing, and whole transfers, against this machine's limits
@@ -146,6 +155,10 @@ impl Cli {
             Command::Mv(a) => unless_told(change::mv(cx, a)).await,
             Command::Cp(a) => unless_told(change::cp(cx, a)).await,
             Command::Rm(a) => unless_told(change::rm(cx, a)).await,
+            Command::Versions(a) => unless_told(versions::versions(cx, a)).await,
+            Command::Restore(a) => unless_told(versions::restore(cx, a)).await,
+            Command::Trash(a) => unless_told(trash::run(cx, a)).await,
+            Command::Watch(a) => watch::run(cx, a).await,
             Command::Verify(a) => verify::run(cx, a).await,
             Command::Bench(a) => bench::run(cx, a).await,
             Command::Completions(a) => manual::completions(&cx, a),

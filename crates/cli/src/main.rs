@@ -26,9 +26,12 @@ mod manual;
 mod people;
 mod serve;
 mod transfer;
+mod trash;
 mod up;
 mod usage;
 mod verify;
+mod versions;
+mod watch;
 
 /// Chunks come and go by megabytes: with the system's allocator each brings fresh pages, and the
 /// page faults cost more than the work on them.

@@ -5,6 +5,7 @@ use crate::failure::{Done, Failure, OK, report_each};
 use crate::meter::{Meter, last_object, last_sentence};
 use crate::range::Range;
 use crate::target::{self, STREAM, Source, There, Typed};
+use crate::versions::versioned;
 use crate::{local, units};
 use clap::Args;
 use client::{Client, ClientOptions, EntryKind, Get, Put, PutOptions};
@@ -55,6 +56,9 @@ pub struct PutArgs {
     /// Do not overwrite: fail (exit code 7) where something is there
     #[arg(long)]
     pub if_absent: bool,
+    /// Overwrite this version only: fail (exit code 7) where another one is there, or nothing
+    #[arg(long, value_name = "N", conflicts_with_all = ["if_absent", "recursive"])]
+    pub if_version: Option<u64>,
     /// Settle for K servers where too few answer; the rest is made up when they are back
     #[arg(long)]
     pub allow_degraded: bool,
@@ -109,11 +113,15 @@ pub async fn put(cx: Context, args: PutArgs) -> Result<Done, Failure> {
     let (sources, recursive) = (args.sources, args.recursive);
     let found = if from_stream { Vec::new() } else { cx.env.blocking(move || look_at(sources, recursive)).await? };
     let several = found.len() > 1;
+    if several && args.if_version.is_some() {
+        return Err(Failure::usage("'--if-version' is for one file"));
+    }
     if let Some(warning) = args.policy.and_then(crate::cluster::policy::warning) {
         cx.out.error_line(&cx.out.red(&warning));
     }
     let meter = Meter::new(&cx);
-    let options = PutOptions { policy: args.policy, if_absent: args.if_absent, allow_degraded: args.allow_degraded };
+    let options =
+        PutOptions { policy: args.policy, if_absent: args.if_absent, if_version: args.if_version, allow_degraded: args.allow_degraded };
     let whole = async {
         let client = args.limits.client(&cx).await?;
         let there = target::remote_there(&client, &to.path).await?;
@@ -202,6 +210,13 @@ pub async fn get(cx: Context, args: GetArgs) -> Result<Done, Failure> {
         let mut found = Vec::with_capacity(sources.len());
         for source in sources {
             let name = source.path.name().filter(|_| !source.contents).map(|n| n.as_bytes().to_vec());
+            let (path, number) = versioned(&client, &source.path).await?;
+            if let Some(number) = number {
+                let version = client.version(&path, number).await?.entry()?;
+                let name = path.name().map(|n| n.as_bytes().to_vec());
+                found.push(Source { what: (path, Some(version)), name, folder: false });
+                continue;
+            }
             match client.stat(&source.path).await {
                 Ok(entry) => {
                     let folder = entry.kind == EntryKind::Folder;
@@ -211,15 +226,26 @@ pub async fn get(cx: Context, args: GetArgs) -> Result<Done, Failure> {
                     if source.slash && !folder {
                         return Err(Error::invalid(format!("{} is not a folder", source.path)).into());
                     }
-                    found.push(Source { what: source.path, name, folder });
+                    found.push(Source { what: (source.path, None), name, folder });
                 }
                 Err(e) if several && e.kind == Kind::NotFound => failed.push((source.path.to_string(), e)),
                 Err(e) => return Err(e.into()),
             }
         }
-        let places = target::places(found, &destination, slash, several, there)?;
-        let gets = places.into_iter().map(|(remote, local)| Get { remote, local }).collect();
+        let (mut gets, mut older) = (Vec::new(), Vec::new());
+        for ((remote, version), local) in target::places(found, &destination, slash, several, there)? {
+            match version {
+                Some(version) => older.push((version, local)),
+                None => gets.push(Get { remote, local }),
+            }
+        }
         let mut report = client.get(gets, args.recursive, meter.clone()).await?;
+        for (version, local) in older {
+            match client.get_entry(&version, &local, &*meter).await {
+                Ok(()) => (report.files, report.bytes) = (report.files + 1, report.bytes + version.size),
+                Err(e) => report.failed.push((version.path.to_string(), e)),
+            }
+        }
         report.failed.extend(failed);
         Ok(report)
     };
@@ -245,11 +271,13 @@ async fn to_stdout(cx: &Context, limits: &Limits, path: &client::RemotePath, ran
     let mut pipe = Pipe { out: tokio::io::stdout(), meter: meter.clone(), closed: false };
     let whole = async {
         let client = limits.client(cx).await?;
-        let range = match range {
-            None => None,
-            Some(range) => Some(range.within(if range.needs_size() { client.stat(path).await?.size } else { u64::MAX })),
+        let (path, number) = versioned(&client, path).await?;
+        let entry = match number {
+            None => client.stat(&path).await?,
+            Some(number) => client.version(&path, number).await?.entry()?,
         };
-        client.cat(path, range, &mut pipe).await
+        let range = range.map(|range| range.within(if range.needs_size() { entry.size } else { u64::MAX }));
+        client.cat_entry(&entry, range, &mut pipe).await
     };
     match meter.watch("what was written is not the whole file", whole).await {
         Ok(bytes) => {

@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::failure::{Done, Failure, OK, report_each};
 use crate::{listing, target, units};
 use clap::Args;
-use client::{Entry, EntryKind, RemotePath};
+use client::{Entry, EntryKind, Kept, RemotePath};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -161,7 +161,10 @@ pub async fn du(cx: Context, args: Du) -> Result<Done, Failure> {
             Ok(())
         });
         match walked.await {
-            Ok(()) => print(&cx, sums.lines()),
+            Ok(()) => {
+                let kept = client.kept(&path.path).await?;
+                print(&cx, sums.lines(), kept);
+            }
             Err(e) if !many => return Err(e.into()),
             Err(e) => failed.push((path.path.to_string(), e)),
         }
@@ -169,15 +172,25 @@ pub async fn du(cx: Context, args: Du) -> Result<Done, Failure> {
     if failed.is_empty() { Ok(OK) } else { Ok(report_each(&failed, &cx.out)) }
 }
 
-fn print(cx: &Context, lines: Vec<(RemotePath, Sum)>) {
+/// The top comes last, with what is kept beside it.
+fn print(cx: &Context, lines: Vec<(RemotePath, Sum)>, kept: Kept) {
     let widest = lines.iter().map(|(_, sum)| units::size(sum.bytes).len()).max().unwrap_or(0);
-    for (path, sum) in &lines {
+    for (i, (path, sum)) in (1..).zip(&lines) {
+        let last = i == lines.len();
         let Sum { files, folders, bytes, stored } = *sum;
         if cx.out.json() {
-            cx.out.object(&json!({ "path": path.to_string(), "files": files, "folders": folders, "bytes": bytes, "stored": stored }));
+            let mut object = json!({ "path": path.to_string(), "files": files, "folders": folders, "bytes": bytes, "stored": stored });
+            if last {
+                (object["versions"], object["trash"]) = (kept.versions.into(), kept.trash.into());
+            }
+            cx.out.object(&object);
         } else {
             let detail = cx.out.dim(&format!("({files} files, {} on disks)", units::size(stored)));
             cx.out.line(&format!("{:>widest$}  {}  {detail}", units::size(bytes), listing::shown(&cx.out, path)));
+            if last && kept != Kept::default() {
+                let (versions, trash) = (units::size(kept.versions), units::size(kept.trash));
+                cx.out.line(&cx.out.dim(&format!("and {versions} of earlier versions, {trash} of trash on disks")));
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 //! in which it was handed over, so that a folder always comes before what lies in it.
 
 use crate::Progress;
+use crate::conflict::Rescue;
 use crate::session::Client;
 use crate::spaces::Space;
 use crate::transfer::Transfer;
@@ -29,15 +30,22 @@ pub(crate) struct Pending {
     grants: Vec<Arc<UploadGrant>>,
     /// Removed once the change is committed: until then an interrupted upload can be resumed.
     journal: Option<Transfer>,
+    /// With this, what somebody else was faster than is kept all the same.
+    rescue: Option<Rescue>,
 }
 
 impl Pending {
     pub fn new(space: &Arc<Space>, change: Change) -> Self {
-        Pending { space: space.clone(), change, grants: Vec::new(), journal: None }
+        Pending { space: space.clone(), change, grants: Vec::new(), journal: None, rescue: None }
     }
 
     pub fn with_content(space: &Arc<Space>, change: Change, grants: Vec<Arc<UploadGrant>>, journal: Option<Transfer>) -> Self {
-        Pending { space: space.clone(), change, grants, journal }
+        Pending { space: space.clone(), change, grants, journal, rescue: None }
+    }
+
+    /// The same, to be kept as a conflict version when somebody else is faster.
+    pub fn or_kept(self, rescue: Rescue) -> Self {
+        Pending { rescue: Some(rescue), ..self }
     }
 
     fn weight(&self) -> usize {
@@ -189,13 +197,19 @@ impl Client {
     async fn commit_batch(&self, batch: Vec<Item>, result: &mut Committed, progress: &dyn Progress) {
         let copies = |item: &Item| {
             let Pending { space, change, grants, .. } = &item.pending;
-            Pending { space: space.clone(), change: change.clone(), grants: grants.clone(), journal: None }
+            Pending::with_content(space, change.clone(), grants.clone(), None)
         };
         let whole = self.commit(batch.iter().map(copies).collect()).await;
         let alone = batch.len() > 1 && whole.as_ref().is_err_and(|e| e.kind != Kind::Unavailable);
         for item in batch {
             let one =
                 if alone { self.commit(vec![copies(&item)]).await.map(|_| ()) } else { whole.as_ref().map(|_| ()).map_err(Clone::clone) };
+            let one = match (one, &item.pending.rescue) {
+                (Err(e), Some(rescue)) if matches!(e.kind, Kind::Conflict | Kind::Exists) => {
+                    self.keep_conflict(rescue, &item.pending.change, &item.pending.grants, e).await
+                }
+                (one, _) => one,
+            };
             match one {
                 Ok(()) => {
                     result.done += 1;
@@ -207,7 +221,13 @@ impl Client {
                         progress.file(&item.label);
                     }
                 }
-                Err(e) => result.failed.push((item.label, e)),
+                Err(e) => {
+                    // Kept beside: there is nothing left to resume.
+                    if let (Kind::Conflict | Kind::Exists, Some(journal)) = (e.kind, item.pending.journal) {
+                        journal.remove();
+                    }
+                    result.failed.push((item.label, e));
+                }
             }
         }
     }

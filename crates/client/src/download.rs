@@ -95,7 +95,12 @@ impl Client {
     /// Writes a file's content, or a range of it, to a stream, in order, each part after it was
     /// verified. Returns the number of bytes.
     pub async fn cat(&self, path: &RemotePath, range: Option<Range<u64>>, out: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<u64> {
-        let reader = self.open_file(&self.stat(path).await?).await?;
+        self.cat_entry(&self.stat(path).await?, range, out).await
+    }
+
+    /// The same of an entry at hand, which may be an older version.
+    pub async fn cat_entry(&self, entry: &Entry, range: Option<Range<u64>>, out: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<u64> {
+        let reader = self.open_file(entry).await?;
         let range = range.unwrap_or(0..reader.size);
         let range = range.start.min(reader.size)..range.end.min(reader.size);
         let broke = |e: std::io::Error| Error::invalid(format!("the output stream broke: {e}"));
@@ -168,6 +173,14 @@ impl Client {
         });
         report.failed.extend(finished.await);
         Ok(report)
+    }
+
+    /// Fetches an entry at hand, which may be an older version, to a local file.
+    pub async fn get_entry(&self, entry: &Entry, local: &Path, progress: &dyn Progress) -> Result<()> {
+        progress.total(1, entry.size);
+        self.get_file(entry, local, progress).await?;
+        progress.file(&entry.path.to_string());
+        Ok(())
     }
 
     async fn get_folder(&self, entry: &Entry, local: &Path, recursive: bool) -> Result<Vec<Entry>> {

@@ -179,7 +179,7 @@ fn renamed(entry: &Sealed, name: &Name) -> Result<Sealed> {
 }
 
 /// What the catalog keeps beside a row in the clear.
-fn links(entry: &Sealed) -> (Option<model::FolderId>, Option<ManifestId>) {
+pub(crate) fn links(entry: &Sealed) -> (Option<model::FolderId>, Option<ManifestId>) {
     match &entry.content {
         Content::Folder { id, .. } => (Some(*id), None),
         Content::Manifest { id, .. } => (None, Some(*id)),

@@ -35,10 +35,18 @@ mod transfer;
 mod upload;
 mod verify;
 
+mod conflict;
+mod kept;
+mod trash;
+mod versions;
+mod watch;
+mod ways;
+
 pub use audit::{Chain, Verified};
 pub use backup::{BackupInfo, BackupReader, BackupReport, BackupRows, check_passphrase, rows_of};
 pub use connection::Cluster;
 pub use download::{Get, GetReport, Reader};
+pub use kept::Kept;
 pub use login::{Address, invite_name};
 pub use notes::NotesAge;
 pub use part::PartFile;
@@ -46,9 +54,12 @@ pub use path::RemotePath;
 pub use pins::{Acquaintance, PinState};
 pub use profile::{Profile, ProfileInfo};
 pub use session::{Client, ClientOptions, WhoAmIAnswer};
+pub use trash::TrashItem;
 pub use tree::{Entry, EntryKind};
 pub use upload::{Put, PutOptions, PutReport, Source};
 pub use verify::{ChunkPlaces, ShardPlace, ShardPlaceState, VerifyReport};
+pub use versions::{Version, VersionNumber};
+pub use watch::{ChangeKind, Changed, Watch, WatchEvent};
 
 /// Refuses passwords that are too easily guessed (`Invalid`, with the reason).
 pub fn check_password(account: &str, password: &str) -> model::Result<()> {

@@ -51,6 +51,15 @@ pub struct Entry {
 
 impl Entry {
     pub(crate) fn new(path: RemotePath, space: Arc<Space>, found: Found, manifest: Option<Arc<ManifestRow>>) -> Self {
+        Entry::shared(path, space, Arc::new(found), manifest)
+    }
+
+    /// An older version of an entry, to be read. Its manifest is fetched when it is opened.
+    pub(crate) fn of_version(path: RemotePath, space: Arc<Space>, found: Arc<Found>) -> Self {
+        Entry::shared(path, space, found, None)
+    }
+
+    fn shared(path: RemotePath, space: Arc<Space>, found: Arc<Found>, manifest: Option<Arc<ManifestRow>>) -> Self {
         let (target, inline) = match &found.entry.content {
             Content::Symlink(t) => (Some(t.clone()), false),
             Content::Inline(_) => (None, true),
@@ -67,7 +76,7 @@ impl Entry {
             version: found.rev,
             committed_ms: found.time_ms,
             id: found.id,
-            found: Arc::new(found),
+            found,
             manifest,
             space,
             place: None,

@@ -6,6 +6,7 @@
 
 use crate::Progress;
 use crate::commit::{CommitSender, Pending};
+use crate::conflict::Rescue;
 use crate::connection::unexpected;
 use crate::issue::{Issued, Issuer};
 use crate::local::{self, LocalItem, LocalKind, LocalReader};
@@ -65,6 +66,8 @@ pub struct PutOptions {
     pub policy: Option<Policy>,
     /// Refuse to overwrite.
     pub if_absent: bool,
+    /// Refuse to overwrite anything but this version.
+    pub if_version: Option<u64>,
     /// Settle for k shards where the write quorum does not answer.
     pub allow_degraded: bool,
 }
@@ -98,14 +101,31 @@ struct Place {
 }
 
 impl Place {
-    fn change(&self, client: &Client, content: Content, size: u64, attributes: Attributes, new: Option<ManifestRow>) -> Result<Change> {
-        let entry = Sealed { name: self.name.clone(), attributes, size, content };
+    fn change(
+        &self,
+        upload: &Upload,
+        content: Content,
+        size: u64,
+        attributes: Attributes,
+        new: Option<ManifestRow>,
+    ) -> Result<(Change, Rescue)> {
+        let client = &upload.client;
+        let entry = Arc::new(Sealed { name: self.name.clone(), attributes, size, content });
         let mut rng = client.env().rand();
         let (id, rev) = self.there.map_or_else(|| (EntryId(client.env().random()), 1), |t| (t.id, t.rev + 1));
         let row = self.folder.keys.seal(id, rev, &entry, &mut rng)?;
         let tag = row.tag;
         let expect = self.there.map_or(Expect::Absent, |t| Expect::At { folder: self.folder.keys.folder, tag, rev: t.rev });
-        Ok(Change { row, expect, child: None, manifest: new.as_ref().map(|m| m.id), new_manifest: new, purge: false })
+        let change = Change { row, expect, child: None, manifest: new.as_ref().map(|m| m.id), new_manifest: new, purge: false };
+        let rescue = Rescue {
+            folder: self.folder.clone(),
+            name: self.name.clone(),
+            path: self.path.clone(),
+            entry,
+            there: self.there.map(|t| (t.id, t.rev)),
+            strict: upload.options.if_version.is_some(),
+        };
+        Ok((change, rescue))
     }
 }
 
@@ -278,6 +298,10 @@ impl Places {
             }
             (None, Some((_, EntryKind::Folder))) => Err(Error::exists(format!("{path} exists and is a folder"))),
             (None, Some(_)) if upload.options.if_absent => Err(Error::exists(format!("{path} exists already"))),
+            (None, there) if upload.options.if_version.is_some_and(|v| there.is_none_or(|(t, _)| t.rev != v)) => {
+                let found = there.map_or_else(|| "nothing is there".into(), |(t, _)| format!("version {} is there", t.rev));
+                Err(Error::conflict(format!("{path}: {found}")).hint(format!("shardkeep versions {path}")))
+            }
             (None, there) => Ok(Some(Place { folder: into, name, there: there.map(|(t, _)| t), path: path.clone() })),
         }
     }
@@ -338,8 +362,8 @@ impl Upload {
         let client = &self.client;
         match work {
             Work::Local(LocalItem { kind: LocalKind::Symlink(target), attributes, size, .. }) => {
-                let change = place.change(client, Content::Symlink(target), size, attributes, None)?;
-                self.commit(Pending::new(&place.folder.space, change), &place, Sent { bytes: 0, degraded: false }).await
+                let (change, rescue) = place.change(self, Content::Symlink(target), size, attributes, None)?;
+                self.commit(Pending::new(&place.folder.space, change).or_kept(rescue), &place, Sent { bytes: 0, degraded: false }).await
             }
             Work::Local(item) => {
                 let path = item.path.clone();
@@ -391,9 +415,11 @@ impl Upload {
         if first.len() <= INLINE_MAX {
             let size = first.len() as u64;
             unchanged()?;
-            let change = place.change(client, Content::Inline(first), size, attributes, None)?;
+            let (change, rescue) = place.change(self, Content::Inline(first), size, attributes, None)?;
             self.progress.bytes(size);
-            return self.commit(Pending::new(&place.folder.space, change), &place, Sent { bytes: size, degraded: false }).await;
+            return self
+                .commit(Pending::new(&place.folder.space, change).or_kept(rescue), &place, Sent { bytes: size, degraded: false })
+                .await;
         }
         let mut session = FileUpload::begin(self, size, attributes.mtime_ns, local, &place).await?;
         let total = session.send_all(self, &mut feed, first, size).await?;
@@ -406,9 +432,13 @@ impl Upload {
         let content = Content::Manifest { key, hash: Hash::of(&sealed), id };
         let degraded = session.degraded;
         let row = ManifestRow { id, sealed: sealed.into(), objects: uses };
-        let change = place.change(client, content, total, attributes, Some(row))?;
-        self.commit(Pending::with_content(&place.folder.space, change, grants, session.journal), &place, Sent { bytes: total, degraded })
-            .await
+        let (change, rescue) = place.change(self, content, total, attributes, Some(row))?;
+        self.commit(
+            Pending::with_content(&place.folder.space, change, grants, session.journal).or_kept(rescue),
+            &place,
+            Sent { bytes: total, degraded },
+        )
+        .await
     }
 }
 

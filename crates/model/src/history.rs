@@ -14,7 +14,7 @@ pub const LOG_COMMITS: u64 = 1_024;
 /// What one change did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum What {
-    /// A row was written: a new entry, a new revision, or one that came back from the trash.
+    /// A row was written: a new entry or a new revision.
     #[n(0)]
     Put,
     /// The entry went to the trash.
@@ -26,6 +26,9 @@ pub enum What {
     /// A conflict version was kept beside the entry.
     #[n(3)]
     Conflict,
+    /// The entry came back from the trash.
+    #[n(4)]
+    Restore,
 }
 
 /// One change of a commit, as the log of changes remembers it.

@@ -255,7 +255,7 @@ fn the_log_of_changes_tells_each_change_once_and_says_when_it_cannot() {
             (Put, true, 2, true),
             (Conflict, true, CONFLICTS + 1, false),
             (Remove, true, 3, false),
-            (Put, true, 4, false),
+            (Restore, true, 4, false),
             (Purge, true, 5, false)
         ]
     );

@@ -2,8 +2,11 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)] // tests look at files, time and processes themselves
 
+mod conflicts;
 mod files;
 mod layouts;
 mod people;
 mod recode;
 mod support;
+mod versions;
+mod watch;
