@@ -156,7 +156,7 @@ impl Tx<'_> {
         Ok(Outcome::Done)
     }
 
-    fn forget_node(&mut self, node: &Node) -> Step<()> {
+    pub(crate) fn forget_node(&mut self, node: &Node) -> Step<()> {
         self.delete(&key::node(node.id))?;
         self.delete(&key::heir(node.id))?;
         self.event("node-removed", Some(node.id), node.name.clone())

@@ -122,13 +122,12 @@ impl Tx<'_> {
             heir.state = NodeState::Up;
         }
         self.put(&key::node(heir.id), heir)?;
-        let mut name = format!("node {old}");
-        if let Some(mut gone) = self.get::<Node>(&key::node(old))? {
-            name = gone.name.clone();
-            gone.state = NodeState::Out;
-            self.put(&key::node(old), &gone)?;
+        self.event("node-replaced", Some(heir.id), format!("{} takes over the slots of node-{old}", heir.name))?;
+        // No layout names it any more. Were it kept, somebody would add it again.
+        match self.get::<Node>(&key::node(old))? {
+            Some(gone) => self.forget_node(&gone),
+            None => Ok(()),
         }
-        self.event("node-replaced", Some(heir.id), format!("{} takes over the slots of {name}", heir.name))
     }
 
     pub(crate) fn set_node_state(&mut self, id: NodeId, state: NodeState) -> Step<Outcome> {

@@ -58,6 +58,10 @@ pub struct CoordinatorArgs {
     /// A node that was silent for so long is given up, and its shards are rebuilt elsewhere: such as 30m, 2h, or never
     #[arg(long, default_value = "30m", value_name = "TIME", value_parser = out_after)]
     pub out_after: OutAfter,
+    /// Longest round trip between coordinators; give all of them the same. Over 200ms they take longer to replace a
+    /// leader that fails
+    #[arg(long, default_value = "200ms", value_name = "TIME", value_parser = round_trip)]
+    pub round_trip: Duration,
     /// Join token of a further coordinator, needed for its first start; @FILE or - (standard input) keeps it out
     /// of the process list
     #[arg(long, value_name = "TOKEN", allow_hyphen_values = true, conflicts_with_all = ["partition_power", "policy"])]
@@ -93,6 +97,15 @@ pub struct NodeArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutAfter(pub Option<Duration>);
 
+/// From a millisecond to two seconds: further apart no group makes sense.
+fn round_trip(text: &str) -> Result<Duration, String> {
+    let time = match text.strip_suffix("ms") {
+        Some(ms) => Duration::from_millis(ms.trim().parse().map_err(|_| format!("{text} is no time, such as 300ms"))?),
+        None => units::parse_duration(text)?,
+    };
+    if (Duration::from_millis(1)..=Duration::from_secs(2)).contains(&time) { Ok(time) } else { Err("1ms to 2s".into()) }
+}
+
 fn out_after(text: &str) -> Result<OutAfter, String> {
     if text == "never" {
         return Ok(OutAfter(None));
@@ -122,6 +135,7 @@ async fn coordinator(cx: Context, args: CoordinatorArgs) -> Result<Done, Failure
     config.power = args.partition_power.unwrap_or(config.power);
     config.policy = args.policy.unwrap_or(config.policy);
     config.limits.out = args.out_after.0;
+    config.round_trip = args.round_trip;
     config.join = join.map(|token| token.to_string());
     let Some(running) = end.or(Coordinator::start(cx.env.clone(), config)).await else { return Ok(OK) };
     let running = running?;
@@ -326,6 +340,8 @@ mod tests {
 
     #[test]
     fn silent_nodes_are_given_up_late_or_never() {
+        assert_eq!(round_trip("300ms"), Ok(Duration::from_millis(300)));
+        assert!(round_trip("0ms").is_err() && round_trip("1h").is_err() && round_trip("ms").is_err());
         assert_eq!(out_after("never"), Ok(OutAfter(None)));
         assert_eq!(out_after("2h"), Ok(OutAfter(Some(Duration::from_secs(7200)))));
         assert!(out_after("5s").is_err() && out_after("soon").is_err());

@@ -104,6 +104,8 @@ async fn opened(env: &Env, stage: &Stage, part: Part) -> Client {
         match try_open(env, stage, part).await {
             Ok(client) => return client,
             Err(e) if e.kind == Kind::Unavailable => env.sleep(Duration::from_millis(500)).await,
+            // The machine died under it.
+            Err(e) if e.message.contains("lost its power") => return std::future::pending().await,
             Err(e) => {
                 stage.lock().fail(env.clock.monotonic(), format!("user{} cannot begin: {:?}: {e}", part.me, e.kind));
                 return std::future::pending().await;

@@ -67,7 +67,7 @@ impl Operator {
         ids.into_iter().filter_map(|(number, id)| Some((number, find(id)?))).collect()
     }
 
-    /// What the nodes that still are somebody last said. One that was replaced stands in the status on.
+    /// What the nodes that still are somebody last said.
     fn heard<'s>(&self, status: &'s StatusResponse) -> Vec<(NodeId, &'s HeartbeatRequest)> {
         let ids: BTreeSet<NodeId> = {
             let shared = self.scene.stage.lock();

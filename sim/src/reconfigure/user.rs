@@ -91,6 +91,8 @@ pub async fn opened(env: &Env, stage: &Stage, name: &str, first: Option<&Part>) 
                 stage.lock().tell(env.clock.monotonic(), format!("{name} cannot begin: {e}"));
                 env.sleep(Duration::from_millis(500)).await;
             }
+            // The machine died under it.
+            Err(e) if e.message.contains("lost its power") => return std::future::pending().await,
             Err(e) => {
                 stage.lock().fail(env.clock.monotonic(), format!("{name} cannot begin: {:?}: {e}", e.kind));
                 return std::future::pending().await;

@@ -9,7 +9,7 @@ use model::layout::{DeviceInfo, LayoutChange};
 
 /// What a story of changes asks and says.
 impl World {
-    fn view(&self) -> ClusterView {
+    pub(crate) fn view(&self) -> ClusterView {
         match self.ask(&Query::Cluster) {
             Answer::Cluster(view) => *view,
             other => panic!("{other:?}"),

@@ -203,7 +203,7 @@ fn with_more_nodes_than_shards_the_worst_partition_counts_and_chunks_are_estimat
 }
 
 #[test]
-fn a_replaced_node_is_no_problem_and_a_late_one_is() {
+fn a_node_that_is_out_and_holds_nothing_is_no_problem_and_a_late_one_is() {
     let (mut status, layout) = cluster(4);
     let mut old = node(9);
     old.state = NodeState::Out;

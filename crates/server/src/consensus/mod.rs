@@ -48,6 +48,22 @@ const HAND_OVER: Duration = Duration::from_millis(1200);
 /// Time for an announcement at one other coordinator.
 const ANNOUNCE: Duration = Duration::from_secs(2);
 
+/// How fast the group goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// See [`CHECKPOINT_EVERY`].
+    pub checkpoint_every: u64,
+    /// Longest time that a message between coordinators takes there and back.
+    pub round_trip: Duration,
+}
+
+impl Pace {
+    /// A heartbeat that is not answered before the next one counts as lost.
+    fn heartbeat_ms(&self) -> u64 {
+        (self.round_trip.as_millis() as u64 * 5 / 4).max(250)
+    }
+}
+
 /// One coordinator's part in the group. Cheap to clone.
 #[derive(Clone)]
 pub struct Consensus {
@@ -61,9 +77,8 @@ pub struct Consensus {
 
 impl Consensus {
     /// Opens log and catalog under a folder, and takes part. With `found`, a fresh folder begins a
-    /// group of one; without, it waits for a leader to take it in. `checkpoint_every`: see
-    /// [`CHECKPOINT_EVERY`]. `Corrupt` when the log is damaged: such a coordinator must not vote.
-    pub(crate) async fn start(env: Env, dir: &Path, roster: Roster, checkpoint_every: u64, found: bool) -> Result<Self> {
+    /// group of one; without, it waits for a leader to take it in. `Corrupt` when the log is damaged: such a coordinator must not vote.
+    pub(crate) async fn start(env: Env, dir: &Path, roster: Roster, pace: Pace, found: bool) -> Result<Self> {
         let io = |e: std::io::Error| Error::unavailable(format!("{}: {e}", dir.display()));
         env.disk.create_dir_all(&dir.join("log")).map_err(io)?;
         let log = LogStore::open(&env, dir.join("log")).await?;
@@ -72,19 +87,21 @@ impl Consensus {
             let open = move || -> Result<(Machine, snapshot::Incoming)> {
                 let snapshots = snapshot::Incoming::new(env.clone(), &dir)?;
                 let store = crate::store::Store::open(&env, &dir.join("catalog.redb"))?;
-                Ok((Machine::new(env, store, checkpoint_every)?, snapshots))
+                Ok((Machine::new(env, store, pace.checkpoint_every)?, snapshots))
             };
             roster.env().blocking(open).await?
         };
         check_together(&log, &machine, dir)?;
-        // A follower that hears nothing waits for 0.9 s, the lease of the leader, and then for 0.5 to
-        // 0.9 s more before it asks for votes: after a crash another one leads within 3 s, and lines
-        // with delays up to 0.2 s there and back are no reason for an election.
+        let checkpoint_every = pace.checkpoint_every;
+        let heartbeat = pace.heartbeat_ms();
+        // A follower that hears nothing waits for the lease of the leader, 3.6 heartbeats, and then for 2
+        // to 3.6 more before it asks for votes: after a crash another one leads within 3 s where heartbeats
+        // are a quarter of a second.
         let config = Config {
             cluster_name: "shardkeep".into(),
-            heartbeat_interval: 250,
-            election_timeout_min: 500,
-            election_timeout_max: 900,
+            heartbeat_interval: heartbeat,
+            election_timeout_min: heartbeat * 2,
+            election_timeout_max: heartbeat * 18 / 5,
             enable_pre_vote: Some(true),
             // One that led before its restart would lead on at once, and answer from its last checkpoint
             // questions about what it has acknowledged since. Elected anew it first applies all of it.

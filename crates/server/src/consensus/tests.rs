@@ -65,7 +65,8 @@ fn report(env: &Env, n: u64) -> Proposal {
 
 async fn try_start(dir: &Path) -> model::Result<Consensus> {
     let roster = Roster::new(env::real::env(), CoordinatorId(1));
-    Consensus::start(env::real::env(), dir, roster, CHECKPOINT_EVERY, true).await
+    let pace = Pace { checkpoint_every: CHECKPOINT_EVERY, round_trip: Duration::from_millis(200) };
+    Consensus::start(env::real::env(), dir, roster, pace, true).await
 }
 
 async fn start(dir: &Path) -> Consensus {

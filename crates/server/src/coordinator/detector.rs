@@ -43,6 +43,8 @@ pub struct Standing {
     pub draining: bool,
     /// An operator has taken it out for good.
     pub leaving: bool,
+    /// It has talked to this coordinator since that leads.
+    pub heard: bool,
 }
 
 /// What was seen of a node's comings and goings.
@@ -84,7 +86,7 @@ impl Steadiness {
 /// an operator wants it emptied, `Up` otherwise. One that flaps stays what it is until it has calmed
 /// down; one that an operator took out stays out whatever it says.
 pub fn judge(limits: &Limits, standing: Standing, silent: Duration, flapping: bool) -> NodeState {
-    let Standing { stored, member, draining, leaving } = standing;
+    let Standing { stored, member, draining, leaving, heard } = standing;
     if leaving || limits.out.is_some_and(|out| silent >= out) {
         return NodeState::Out;
     }
@@ -96,7 +98,8 @@ pub fn judge(limits: &Limits, standing: Standing, silent: Duration, flapping: bo
     if silent >= limits.suspect {
         return if gone { stored } else { NodeState::Suspect };
     }
-    if gone && flapping {
+    // To a new leader all have been silent for a moment only: who was gone is gone until it talks.
+    if gone && (flapping || !heard) {
         return stored;
     }
     match (draining, member) {
@@ -117,7 +120,7 @@ mod tests {
     use super::*;
     use NodeState::*;
 
-    const MEMBER: Standing = Standing { stored: Up, member: true, draining: false, leaving: false };
+    const MEMBER: Standing = Standing { stored: Up, member: true, draining: false, leaving: false, heard: true };
 
     fn secs(s: u64) -> Duration {
         Duration::from_secs(s)
@@ -150,7 +153,7 @@ mod tests {
     #[test]
     fn a_draining_node_that_comes_back_is_draining_again() {
         for (stored, member) in [(Draining, true), (Down, true), (Out, true), (Draining, false)] {
-            assert_eq!(after(Standing { stored, member, draining: true, leaving: false }, 0), Draining);
+            assert_eq!(after(Standing { stored, draining: true, member, ..MEMBER }, 0), Draining);
         }
         assert_eq!(after(Standing { stored: Draining, ..MEMBER }, 0), Up);
     }
@@ -158,6 +161,15 @@ mod tests {
     #[test]
     fn a_node_that_was_taken_out_stays_out() {
         assert_eq!(after(Standing { stored: Up, leaving: true, ..MEMBER }, 0), Out);
+    }
+
+    #[test]
+    fn a_new_leader_takes_nobody_for_back_who_has_not_talked() {
+        for stored in [Down, Out] {
+            assert_eq!(after(Standing { stored, heard: false, ..MEMBER }, 1), stored);
+        }
+        assert_eq!(after(Standing { heard: false, ..MEMBER }, 1), Up);
+        assert_eq!(after(Standing { heard: false, ..MEMBER }, 10), Down);
     }
 
     #[test]

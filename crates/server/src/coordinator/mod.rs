@@ -36,7 +36,7 @@ mod snapshot;
 mod state;
 mod watch;
 
-use crate::consensus::{CHECKPOINT_EVERY, Consensus, Roster};
+use crate::consensus::{CHECKPOINT_EVERY, Consensus, Pace, Roster};
 use crate::running::{Stop, Tasks, lock_dir};
 use card::Card;
 use detector::Limits;
@@ -68,6 +68,8 @@ const CATCH_UP: Duration = Duration::from_secs(15);
 pub(crate) const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long after a start the first snapshot of the catalog is put onto nodes.
 const FIRST_SNAPSHOT: Duration = Duration::from_secs(60);
+/// Longest round trip between coordinators, unless told otherwise.
+const ROUND_TRIP: Duration = Duration::from_millis(200);
 /// How long the first admin's invite is good.
 const INVITE_MS: u64 = 7 * 24 * 3600 * 1000;
 
@@ -92,6 +94,9 @@ pub struct CoordinatorConfig {
     pub limits: Limits,
     /// Changes after which the catalog is made durable; before that the log has them.
     pub checkpoint_every: u64,
+    /// Longest time that a message between coordinators takes there and back; the same at all of them. Where it
+    /// is longer than 200 ms heartbeats come more seldom, and another one leads later after a crash.
+    pub round_trip: Duration,
     /// How long after its start a coordinator that is alone puts its first snapshot onto nodes.
     pub first_snapshot: Duration,
 }
@@ -109,6 +114,7 @@ impl CoordinatorConfig {
             root_invite_name: "admin".into(),
             limits: Limits::default(),
             checkpoint_every: CHECKPOINT_EVERY,
+            round_trip: ROUND_TRIP,
             first_snapshot: FIRST_SNAPSHOT,
         }
     }
@@ -246,7 +252,8 @@ async fn take_seat(env: &Env, config: &CoordinatorConfig, address: &str) -> Resu
     if let Some(card) = card.as_ref().filter(|_| joined) {
         card.write(env, &file).await?;
     }
-    let consensus = Consensus::start(env.clone(), &config.dir, roster, config.checkpoint_every, card.is_none()).await?;
+    let pace = Pace { checkpoint_every: config.checkpoint_every, round_trip: config.round_trip };
+    let consensus = Consensus::start(env.clone(), &config.dir, roster, pace, card.is_none()).await?;
     let genesis = match (stored(&consensus)?, &card) {
         (Some(genesis), _) => genesis,
         (None, Some(card)) => return Ok((card.clone(), consensus)),

@@ -88,7 +88,8 @@ impl State {
             // Heartbeats went to whoever led before: silence begins when this coordinator begins to lead.
             let silent = now.saturating_sub(memory.heard.get(&n.id).map_or(memory.since, |h| h.at));
             let flapping = memory.steadiness.get(&n.id).is_some_and(|s| s.is_flapping(now));
-            let standing = Standing { stored: n.state, member: members.contains(&n.id), draining: n.draining, leaving: n.leaving };
+            let (member, heard) = (members.contains(&n.id), memory.heard.contains_key(&n.id));
+            let standing = Standing { stored: n.state, member, draining: n.draining, leaving: n.leaving, heard };
             let joined = !n.devices.is_empty();
             (n.id, joined.then(|| (n.state, judge(&self.limits, standing, silent, flapping))))
         };
