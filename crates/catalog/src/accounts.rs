@@ -136,6 +136,13 @@ impl Tx<'_> {
         }
         self.put(&key::account(id), &account)?;
         // Whoever held the old password is out.
+        self.end_sessions(id)?;
+        let how = if proof.is_some() { "account-recovered" } else { "password-changed" };
+        self.event(how, None, account.name)?;
+        Ok(Outcome::Done)
+    }
+
+    fn end_sessions(&mut self, id: AccountId) -> Step<()> {
         let prefix = key::sessions_of(id);
         for of in self.keys(&prefix, &key::end_of(&prefix), usize::MAX)? {
             self.delete(&of)?;
@@ -143,8 +150,35 @@ impl Tx<'_> {
                 self.delete(&key::session(&hash))?;
             }
         }
-        let how = if proof.is_some() { "account-recovered" } else { "password-changed" };
-        self.event(how, None, account.name)?;
+        Ok(())
+    }
+
+    /// Shuts an account out, or lets it in again. Nobody shuts out themselves, so an admin is left.
+    pub(crate) fn set_disabled(&mut self, by: Option<AccountId>, id: AccountId, disabled: bool) -> Step<Outcome> {
+        let admin = self.admin(by)?;
+        if admin.id == id {
+            return Err(Error::invalid("you cannot disable your own account").hint("ask another admin").into());
+        }
+        let account: Account = self.get(&key::account(id))?.ok_or_else(|| Error::not_found("there is no such account"))?;
+        if account.disabled == disabled {
+            return Ok(Outcome::Done);
+        }
+        if disabled {
+            self.end_sessions(id)?;
+        }
+        let what = if disabled { "account-disabled" } else { "account-enabled" };
+        self.event(what, None, format!("{} by {}", account.name, admin.name))?;
+        self.put(&key::account(id), &Account { disabled, ..account })?;
+        Ok(Outcome::Done)
+    }
+
+    /// Another quota. What is stored stays, also above it.
+    pub(crate) fn set_quota(&mut self, by: Option<AccountId>, id: AccountId, quota: Option<u64>) -> Step<Outcome> {
+        let admin = self.admin(by)?;
+        let account: Account = self.get(&key::account(id))?.ok_or_else(|| Error::not_found("there is no such account"))?;
+        let to = quota.map_or_else(|| "no limit".into(), |q| format!("{q} bytes"));
+        self.event("quota-changed", None, format!("{} to {to} by {}", account.name, admin.name))?;
+        self.put(&key::account(id), &Account { quota, ..account })?;
         Ok(Outcome::Done)
     }
 

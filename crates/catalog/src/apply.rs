@@ -96,6 +96,10 @@ fn command(tx: &mut Tx, proposal: &Proposal) -> Step<Outcome> {
         Command::SwapRekey { target, door } => tx.swap_rekey(by, *target, door.as_ref()),
         Command::AbandonRekey { target } => tx.abandon_rekey(by, *target),
         Command::DeleteSpace { space } => tx.delete_space(by, *space),
+        Command::SetDisabled { account, disabled } => tx.set_disabled(by, *account, *disabled),
+        Command::SetQuota { account, quota } => tx.set_quota(by, *account, *quota),
+        Command::SendMessage { from, to, message, copy } => tx.send_message(by, *from, *to, message, copy),
+        Command::ReadMessages { account, numbers } => tx.read_messages(by, *account, numbers),
         Command::Recoded { object, from, policy, layout, to } => tx.recoded(*object, *from, *to, *policy, *layout),
     }
 }

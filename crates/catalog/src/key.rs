@@ -11,6 +11,9 @@
 //! 0x12 invite 16                    invite
 //! 0x13 hash of session token 32     session
 //! 0x14 account 16, that hash 32     sessions of an account
+//! 0x15 account 16 number 8          message in a mailbox
+//! 0x16 account 16                   counts of a mailbox
+//! 0x17 sender 16 recipient 16       how far one has written to the other
 //! 0x20 space 16                     space
 //! 0x21 space 16 number 8            member set
 //! 0x22 space 16 account 16 epoch 8  grant
@@ -107,6 +110,18 @@ pub(crate) fn sessions_of(account: AccountId) -> Key {
 }
 pub(crate) fn session_of(account: AccountId, token: &Hash) -> Key {
     join(0x14, &[&account.0, &token.0])
+}
+pub(crate) fn mail(owner: AccountId) -> Key {
+    join(0x15, &[&owner.0])
+}
+pub(crate) fn mail_item(owner: AccountId, number: u64) -> Key {
+    join(0x15, &[&owner.0, &number.to_be_bytes()])
+}
+pub(crate) fn mailbox(owner: AccountId) -> Key {
+    join(0x16, &[&owner.0])
+}
+pub(crate) fn thread(from: AccountId, to: AccountId) -> Key {
+    join(0x17, &[&from.0, &to.0])
 }
 pub(crate) fn space(id: SpaceId) -> Key {
     join(0x20, &[&id.0])

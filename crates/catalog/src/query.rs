@@ -2,7 +2,7 @@
 
 use crate::kv::Kv;
 use crate::row::{Counters, Manifest, Object, Session, Space, Stage, Version};
-use crate::{UPLOAD_LIFE_MS, history_query, key, recode, spaces};
+use crate::{UPLOAD_LIFE_MS, history_query, key, messages, recode, spaces};
 use minicbor::Decode;
 use model::account::{Account, Identity, MemberSetBody, SpaceInfo};
 use model::cluster::{ClusterView, FeedItem, ObjectState};
@@ -77,6 +77,9 @@ pub fn query(kv: &dyn Kv, query: &Query) -> Result<Answer> {
             Answer::Generations(ids.iter().map(|id| recode::generations(kv, *id)).collect::<Result<_>>()?)
         }
         Query::Coding(space) => Answer::Coding(recode::of_space(kv, *space)?),
+        Query::Mailbox(owner) => messages::mailbox(kv, *owner)?,
+        Query::Mail { account, after, limit } => messages::mail(kv, *account, *after, *limit as usize)?,
+        Query::Thread { from, to } => messages::thread(kv, *from, *to)?,
         Query::IdentityByName(name) => {
             let id: Option<AccountId> = get(kv, &key::name(name))?;
             Answer::Identities(identities(kv, id.as_slice())?)

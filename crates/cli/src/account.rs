@@ -192,6 +192,9 @@ pub async fn whoami(cx: Context) -> Result<Done, Failure> {
     cx.out.line(&format!("account      {}{role}", cx.out.bold(&cx.out.name(&who.account))));
     cx.out.line(&format!("fingerprint  {}", who.fingerprint));
     cx.out.line(&format!("used         {used}"));
+    if who.unread > 0 {
+        cx.out.line(&format!("messages     {} unread: shardkeep message read", who.unread));
+    }
     cx.out.line(&format!("cluster      {}, fingerprint {}", who.cluster, info.fingerprint()));
     cx.out.line(&format!("coordinators {}", cx.out.name(&info.coordinators.join(", "))));
     Ok(OK)

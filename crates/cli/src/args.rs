@@ -5,7 +5,9 @@ use crate::context::Context;
 use crate::failure::{Done, Failure, usage_error};
 use crate::out::Out;
 use crate::stop::unless_told;
-use crate::{account, bench, change, cluster, demo, listing, manual, people, serve, transfer, trash, up, usage, verify, versions, watch};
+use crate::{
+    account, bench, change, cluster, demo, listing, manual, message, people, serve, transfer, trash, up, usage, verify, versions, watch,
+};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -84,6 +86,9 @@ pub enum Command {
     Passwd(account::Passwd),
     /// Show the safety number of somebody, to compare with them
     VerifyUser(people::VerifyUser),
+    /// Write to another account, and read what others wrote
+    #[command(subcommand)]
+    Message(message::MessageCommand),
     /// Store files and folders
     Put(transfer::PutArgs),
     /// Fetch files and folders
@@ -143,6 +148,7 @@ impl Cli {
             Command::Recover(a) => account::recover(cx, a).await,
             Command::Passwd(a) => account::passwd(cx, a).await,
             Command::VerifyUser(a) => unless_told(people::verify_user(cx, a)).await,
+            Command::Message(a) => unless_told(message::run(cx, a)).await,
             Command::Put(a) => transfer::put(cx, a).await,
             Command::Get(a) => transfer::get(cx, a).await,
             Command::Cat(a) => transfer::cat(cx, a).await,

@@ -43,6 +43,12 @@ pub fn write(path: &Path, contents: &[u8]) -> Result<()> {
     std::fs::write(path, contents).map_err(|e| io_error(path, &e))
 }
 
+/// Writes a file that was not there; `Exists` otherwise.
+pub fn write_new(path: &Path, contents: &[u8]) -> Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
+    file.and_then(|mut f| f.write_all(contents)).map_err(|e| io_error(path, &e))
+}
+
 /// Removes a folder with everything in it.
 pub fn remove_all(path: &Path) -> std::io::Result<()> {
     std::fs::remove_dir_all(path)

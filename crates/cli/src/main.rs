@@ -23,6 +23,7 @@ mod cluster;
 mod demo;
 mod listing;
 mod manual;
+mod message;
 mod people;
 mod serve;
 mod transfer;

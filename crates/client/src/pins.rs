@@ -145,6 +145,11 @@ impl Client {
         .await
     }
 
+    /// One's own identity.
+    pub fn own_identity(&self) -> Identity {
+        self.unlocked().identity().clone()
+    }
+
     /// The identity that the servers show for a name: checked, not pinned.
     async fn identity_by_name(&self, name: &str) -> Result<Identity> {
         let name = canonical_name(name)?;

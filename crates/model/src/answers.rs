@@ -1,9 +1,11 @@
 //! Longer parts of commands and answers: [`crate::command`] names them all.
 
-use crate::account::{Invite, NewSpace, SpaceLabel};
-use crate::cluster::Coordinator;
+use crate::account::{Account, Identity, Invite, Membership, NewSpace, Role, SpaceInfo, SpaceLabel};
+use crate::cluster::{ClusterView, Coordinator, Event, FeedItem, Node, ObjectState, Token};
+use crate::history::{Changes, Doors, History, KeptSize, TrashPage};
+use crate::message::{MailItem, Mailbox, Thread};
 use crate::tree::{CommitRecord, EntryRow, ManifestRow};
-use crate::{AccountId, ClusterId, CommitId, FolderId, Layout, NodeId, Policy, PublicKey, SpaceId};
+use crate::{AccountId, ClusterId, CommitId, FolderId, Layout, NodeId, ObjectId, Policy, PublicKey, SpaceId};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
@@ -169,4 +171,103 @@ pub struct NewLayouts {
     #[n(5)]
     #[cbor(default)]
     pub remove: Vec<NodeId>,
+}
+
+/// The answer to a [`crate::command::Query`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Answer {
+    /// Account.
+    #[n(0)]
+    Account(#[n(0)] Option<Box<Account>>),
+    /// Invite.
+    #[n(1)]
+    Invite(#[n(0)] Option<Invite>),
+    /// Token.
+    #[n(2)]
+    Token(#[n(0)] Option<Token>),
+    /// Session.
+    #[n(3)]
+    Session(#[n(0)] Option<AccountId>),
+    /// Space; `None` also for those who are no members.
+    #[n(4)]
+    Space(#[n(0)] Option<Box<SpaceInfo>>),
+    /// Rows.
+    #[n(5)]
+    Rows(#[n(0)] Rows),
+    /// Manifests.
+    #[n(6)]
+    Manifests(#[n(0)] Vec<ManifestRow>),
+    /// Cluster.
+    #[n(7)]
+    Cluster(#[n(0)] Box<ClusterView>),
+    /// Layout.
+    #[n(8)]
+    Layout(#[n(0)] Option<Layout>),
+    /// Events.
+    #[n(9)]
+    Events(#[n(0)] Vec<Event>),
+    /// Feed: items with their numbers, and whether there are more.
+    #[n(10)]
+    Feed(#[n(0)] Vec<(u64, FeedItem)>, #[n(1)] bool),
+    /// Object states, in the order asked.
+    #[n(11)]
+    Objects(#[n(0)] Vec<ObjectState>),
+    /// Counters.
+    #[n(12)]
+    Totals(#[n(0)] Totals),
+    /// Genesis.
+    #[n(13)]
+    Genesis(#[n(0)] Option<Box<Genesis>>),
+    /// Nodes alone.
+    #[n(14)]
+    Nodes(#[n(0)] Vec<Node>),
+    /// Accounts, and whether there are more.
+    #[n(15)]
+    Accounts(#[n(0)] Vec<Account>, #[n(1)] bool),
+    /// Objects with how they are coded now, and the generation and policy that they are to have;
+    /// whether there may be more, and after which object to go on.
+    #[n(16)]
+    Recode(#[n(0)] Vec<(crate::tree::ObjectUse, u16, Policy)>, #[n(1)] bool, #[n(2)] Option<ObjectId>),
+    /// Generations; `None` for objects that are not live.
+    #[n(17)]
+    Generations(#[n(0)] Vec<Option<crate::cluster::Generations>>),
+    /// How a space is coded; `None` where there is none.
+    #[n(18)]
+    Coding(#[n(0)] Option<SpaceCoding>),
+    /// Public identities.
+    #[n(60)]
+    Identities(#[n(0)] Vec<Identity>),
+    /// Versions.
+    #[n(50)]
+    History(#[n(0)] History),
+    /// Trash.
+    #[n(51)]
+    Trash(#[n(0)] TrashPage),
+    /// Doors of folders.
+    #[n(52)]
+    Doors(#[n(0)] Doors),
+    /// Changes.
+    #[n(53)]
+    Changes(#[n(0)] Box<Changes>),
+    /// Sizes of versions, and whether there are more.
+    #[n(54)]
+    Kept(#[n(0)] Vec<KeptSize>, #[n(1)] bool),
+    /// Memberships, in order of space.
+    #[n(40)]
+    Spaces(#[n(0)] Vec<Membership>),
+    /// A role; `None` for those who are no members.
+    #[n(41)]
+    Role(#[n(0)] Option<Role>),
+    /// Bytes.
+    #[n(43)]
+    Used(#[n(0)] u64),
+    /// Counts of a mailbox.
+    #[n(62)]
+    Mailbox(#[n(0)] Mailbox),
+    /// Messages, and whether there are more.
+    #[n(63)]
+    Mail(#[n(0)] Vec<MailItem>, #[n(1)] bool),
+    /// How far one account has written to another.
+    #[n(64)]
+    Thread(#[n(0)] Thread),
 }

@@ -1,20 +1,17 @@
 //! Every change to the catalog and every question to it.
 
-use crate::account::{
-    Account, Grant, Identity, Invite, LoginRecord, MemberSet, Membership, NewSpace, RecoveryRecord, Role, SpaceInfo, SpaceLabel,
-    StateRecord,
-};
-use crate::cluster::{ClusterView, Coordinator, Device, Event, FeedItem, Node, NodeState, ObjectState, ServerRole, Token, UploadGrant};
-use crate::history::{Changes, Doors, History, KeptSize, TrashPage};
-use crate::tree::{Change, CommitRecord, ManifestRow, Resealed};
+use crate::account::{Account, Grant, Invite, LoginRecord, MemberSet, NewSpace, RecoveryRecord, SpaceLabel, StateRecord};
+use crate::cluster::{Coordinator, Device, NodeState, ServerRole, Token, UploadGrant};
+use crate::message::Message;
+use crate::tree::{Change, CommitRecord, Resealed};
 use crate::{
-    AccountId, CoordinatorId, EntryId, Epoch, Error, FolderId, Hash, InviteId, Layout, ManifestId, NameTag, NodeId, ObjectId, Policy,
-    RequestId, Signature, SpaceId, TokenId,
+    AccountId, CoordinatorId, EntryId, Epoch, Error, FolderId, Hash, InviteId, ManifestId, NameTag, NodeId, ObjectId, Policy, RequestId,
+    Signature, SpaceId, TokenId,
 };
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-pub use crate::answers::{Genesis, NewLayouts, Rekey, Rows, SpaceCoding, Totals};
+pub use crate::answers::{Answer, Genesis, NewLayouts, Rekey, Rows, SpaceCoding, Totals};
 
 /// A command with its idempotence key. The log entry adds the leader's time.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -363,6 +360,54 @@ pub enum Command {
         #[n(0)]
         space: SpaceId,
     },
+    /// An account may not log in any more, and its sessions end; or it may again. Admins only, and not to
+    /// themselves.
+    #[n(50)]
+    SetDisabled {
+        /// Whose.
+        #[n(0)]
+        account: AccountId,
+        /// From now on.
+        #[n(1)]
+        disabled: bool,
+    },
+    /// Another quota for an account. Admins only.
+    #[n(51)]
+    SetQuota {
+        /// Whose.
+        #[n(0)]
+        account: AccountId,
+        /// Bytes on disk that its spaces may use; `None`: no limit.
+        #[n(1)]
+        quota: Option<u64>,
+    },
+    /// Sends a message. `Conflict` unless it is the next one of its sender to its recipient;
+    /// `Insufficient` when a mailbox is full of unread ones.
+    #[n(52)]
+    SendMessage {
+        /// Sender: the account that asks.
+        #[n(0)]
+        from: AccountId,
+        /// Recipient.
+        #[n(1)]
+        to: AccountId,
+        /// For the recipient.
+        #[n(2)]
+        message: Message,
+        /// The sender's own copy.
+        #[n(3)]
+        copy: Message,
+    },
+    /// Marks messages in the account's own mailbox as read, at most 1,024.
+    #[n(53)]
+    ReadMessages {
+        /// Whose mailbox.
+        #[n(0)]
+        account: AccountId,
+        /// Their numbers.
+        #[n(1)]
+        numbers: Vec<u64>,
+    },
 }
 
 /// The answer to a command that was applied.
@@ -397,6 +442,16 @@ pub enum Outcome {
     /// A re-key has begun; its lease ends at this log time unless its rows renew it, milliseconds since 1970.
     #[n(20)]
     Leased(#[n(0)] u64),
+    /// A message was sent.
+    #[n(40)]
+    Sent {
+        /// The copy's number in the sender's mailbox.
+        #[n(0)]
+        number: u64,
+        /// Log time, milliseconds since 1970.
+        #[n(1)]
+        time_ms: u64,
+    },
 }
 
 /// The result of a command: what every replica computes alike.
@@ -673,94 +728,30 @@ pub enum Query {
         #[n(2)]
         limit: u32,
     },
-}
-
-/// The answer to a [`Query`].
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum Answer {
-    /// Account.
-    #[n(0)]
-    Account(#[n(0)] Option<Box<Account>>),
-    /// Invite.
-    #[n(1)]
-    Invite(#[n(0)] Option<Invite>),
-    /// Token.
-    #[n(2)]
-    Token(#[n(0)] Option<Token>),
-    /// Session.
-    #[n(3)]
-    Session(#[n(0)] Option<AccountId>),
-    /// Space; `None` also for those who are no members.
-    #[n(4)]
-    Space(#[n(0)] Option<Box<SpaceInfo>>),
-    /// Rows.
-    #[n(5)]
-    Rows(#[n(0)] Rows),
-    /// Manifests.
-    #[n(6)]
-    Manifests(#[n(0)] Vec<ManifestRow>),
-    /// Cluster.
-    #[n(7)]
-    Cluster(#[n(0)] Box<ClusterView>),
-    /// Layout.
-    #[n(8)]
-    Layout(#[n(0)] Option<Layout>),
-    /// Events.
-    #[n(9)]
-    Events(#[n(0)] Vec<Event>),
-    /// Feed: items with their numbers, and whether there are more.
-    #[n(10)]
-    Feed(#[n(0)] Vec<(u64, FeedItem)>, #[n(1)] bool),
-    /// Object states, in the order asked.
-    #[n(11)]
-    Objects(#[n(0)] Vec<ObjectState>),
-    /// Counters.
-    #[n(12)]
-    Totals(#[n(0)] Totals),
-    /// Genesis.
-    #[n(13)]
-    Genesis(#[n(0)] Option<Box<Genesis>>),
-    /// Nodes alone.
-    #[n(14)]
-    Nodes(#[n(0)] Vec<Node>),
-    /// Accounts, and whether there are more.
-    #[n(15)]
-    Accounts(#[n(0)] Vec<Account>, #[n(1)] bool),
-    /// Objects with how they are coded now, and the generation and policy that they are to have;
-    /// whether there may be more, and after which object to go on.
-    #[n(16)]
-    Recode(#[n(0)] Vec<(crate::tree::ObjectUse, u16, Policy)>, #[n(1)] bool, #[n(2)] Option<ObjectId>),
-    /// Generations; `None` for objects that are not live.
-    #[n(17)]
-    Generations(#[n(0)] Vec<Option<crate::cluster::Generations>>),
-    /// How a space is coded; `None` where there is none.
-    #[n(18)]
-    Coding(#[n(0)] Option<SpaceCoding>),
-    /// Public identities.
-    #[n(60)]
-    Identities(#[n(0)] Vec<Identity>),
-    /// Versions.
-    #[n(50)]
-    History(#[n(0)] History),
-    /// Trash.
-    #[n(51)]
-    Trash(#[n(0)] TrashPage),
-    /// Doors of folders.
-    #[n(52)]
-    Doors(#[n(0)] Doors),
-    /// Changes.
-    #[n(53)]
-    Changes(#[n(0)] Box<Changes>),
-    /// Sizes of versions, and whether there are more.
-    #[n(54)]
-    Kept(#[n(0)] Vec<KeptSize>, #[n(1)] bool),
-    /// Memberships, in order of space.
-    #[n(40)]
-    Spaces(#[n(0)] Vec<Membership>),
-    /// A role; `None` for those who are no members.
-    #[n(41)]
-    Role(#[n(0)] Option<Role>),
-    /// Bytes.
-    #[n(43)]
-    Used(#[n(0)] u64),
+    /// Counts of an account's mailbox.
+    #[n(62)]
+    Mailbox(#[n(0)] AccountId),
+    /// Messages of an account's mailbox, in the order of arrival.
+    #[n(63)]
+    Mail {
+        /// Whose.
+        #[n(0)]
+        account: AccountId,
+        /// Start after this number.
+        #[n(1)]
+        after: u64,
+        /// At most so many.
+        #[n(2)]
+        limit: u32,
+    },
+    /// How far one account has written to another.
+    #[n(64)]
+    Thread {
+        /// Sender.
+        #[n(0)]
+        from: AccountId,
+        /// Recipient.
+        #[n(1)]
+        to: AccountId,
+    },
 }

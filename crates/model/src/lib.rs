@@ -13,6 +13,7 @@ pub mod error;
 pub mod history;
 pub mod ids;
 pub mod layout;
+pub mod message;
 pub mod policy;
 pub mod signed;
 pub mod tree;

@@ -324,9 +324,29 @@ pub struct Notes {
     /// When these notes were written, milliseconds since 1970: shown on a fresh machine.
     #[n(3)]
     pub time_ms: u64,
+    /// How far messages went, sorted by account; `None`: never any.
+    #[n(4)]
+    pub threads: Option<Vec<ThreadMark>>,
     /// What others share, where this account calls it otherwise or hides it: sorted by space.
     #[n(5)]
     pub shares: Option<Vec<ShareNote>>,
+}
+
+/// How far messages with one other account went, as far as this account has seen.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ThreadMark {
+    /// The other account.
+    #[n(0)]
+    pub account: AccountId,
+    /// The last one sent: its number, and the BLAKE3 of its envelope.
+    #[n(1)]
+    pub sent: (u64, Hash),
+    /// The last one received and read: the same.
+    #[n(2)]
+    pub received: (u64, Hash),
+    /// Number in the mailbox of the last one received and read.
+    #[n(3)]
+    pub number: u64,
 }
 
 /// What an account makes of a space that is shared with it.
@@ -443,6 +463,20 @@ impl Notes {
         }
     }
 
+    /// How far messages with an account went.
+    pub fn thread(&self, account: AccountId) -> ThreadMark {
+        let known = self.threads.iter().flatten().find(|t| t.account == account).cloned();
+        known.unwrap_or(ThreadMark { account, sent: Default::default(), received: Default::default(), number: 0 })
+    }
+
+    /// Sets how far messages with an account went.
+    pub fn set_thread(&mut self, mark: ThreadMark) {
+        let threads = self.threads.get_or_insert_default();
+        threads.retain(|t| t.account != mark.account);
+        let at = threads.partition_point(|t| t.account < mark.account);
+        threads.insert(at, mark);
+    }
+
     /// The pin of an account, by id.
     pub fn pin(&self, account: AccountId) -> Option<&Pin> {
         self.pins.iter().find(|p| p.account == account)
@@ -491,6 +525,7 @@ impl Notes {
         let sorted = self.pins.is_sorted_by(|a, b| a.account < b.account)
             && self.spaces.is_sorted_by(|a, b| a.space < b.space)
             && self.links.is_sorted_by(|a, b| a.id < b.id)
+            && self.threads.as_ref().is_none_or(|t| !t.is_empty() && t.is_sorted_by(|a, b| a.account < b.account))
             && self.shares.as_ref().is_none_or(|s| s.is_sorted_by(|a, b| a.space < b.space));
         if sorted { Ok(()) } else { Err(Error::corrupt("the account's notes are not in order")) }
     }

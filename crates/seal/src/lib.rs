@@ -20,9 +20,11 @@ pub mod backup;
 pub mod recovery;
 
 pub mod grant;
+pub mod hybrid;
 pub mod members;
 pub mod sharing;
 pub mod space;
 
 pub mod content;
+pub mod message;
 pub mod tree;

@@ -55,12 +55,14 @@ rpc!(
 rpc!(
     /// Logged-in client: a question to the catalog. Allowed: `Space`, `Lookup`, `List`, `Walk`,
     /// `Manifests`, `Versions`, `History`, `Trash`, `Doors`, `Changes`, `Kept` of spaces of which it is a
-    /// member; `Cluster`, `Layout`, `LayoutAt`; `IdentityByName` and `Identities`, in bounded numbers; and for
+    /// member; `Cluster`, `Layout`, `LayoutAt`; `IdentityByName` and `Identities`, in bounded numbers;
+    /// `Mailbox`, `Mail` and `Thread` of its own messages; and for
     /// admins `Events`, `Totals`.
     Ask, "/v1/query", Authed<Query> => Answer
 );
 rpc!(
-    /// Logged-in client: a change of the catalog. Allowed: `Commit`, `PutState`, `SetRetention`.
+    /// Logged-in client: a change of the catalog. Allowed: `Commit`, `PutState`, `SetRetention`, `SendMessage`,
+    /// `ReadMessages`.
     Propose, "/v1/propose", Authed<ProposeRequest> => Applied
 );
 rpc!(
@@ -230,6 +232,26 @@ pub enum Administration {
     /// A backup was written.
     #[n(7)]
     BackedUp,
+    /// An account may not log in any more, and its sessions end at once; or it may again.
+    #[n(50)]
+    SetDisabled {
+        /// Account name.
+        #[n(0)]
+        name: String,
+        /// From now on.
+        #[n(1)]
+        disabled: bool,
+    },
+    /// Another quota for an account.
+    #[n(51)]
+    SetQuota {
+        /// Account name.
+        #[n(0)]
+        name: String,
+        /// Bytes on disk; `None`: no limit.
+        #[n(1)]
+        quota: Option<u64>,
+    },
 }
 
 /// See [`Hello`].

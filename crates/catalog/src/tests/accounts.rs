@@ -311,7 +311,7 @@ fn notes_are_numbered() {
     assert_eq!(kind(&propose(put(&guest, 2, 10))), Kind::Conflict);
     assert_eq!(kind(&propose(put(&guest, 4, 10))), Kind::Conflict);
     assert_eq!(kind(&propose(put(&operator, 3, 10))), Kind::Denied);
-    assert_eq!(kind(&propose(put(&guest, 3, 70_000))), Kind::Invalid);
+    assert_eq!(kind(&propose(put(&guest, 3, (1 << 20) + 1))), Kind::Invalid);
     assert_eq!(propose(put(&guest, 3, 10)), Ok(Outcome::Done));
     assert_eq!(account(&world, &guest).state.seq, 3);
 }

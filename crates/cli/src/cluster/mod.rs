@@ -54,8 +54,8 @@ pub enum Cluster {
     Restore(backup::RestoreArgs),
     /// Show how a space is coded, or give it another policy
     Policy(policy::PolicyArgs),
-    /// Who has an account, and how much it uses
-    Users,
+    /// Who has an account, and how much it uses; disable, enable, or set a quota
+    Users(users::UsersArgs),
     /// Check every shard on every node now
     Scrub(scrub::ScrubArgs),
     /// Release collection, after a restore or when nodes froze it
@@ -83,7 +83,7 @@ pub async fn run(cx: Context, command: Cluster) -> Result<Done, Failure> {
             Cluster::Backup(args) => backup::backup(cx, args).await,
             Cluster::Restore(args) => backup::restore(cx, args).await,
             Cluster::Policy(args) => policy::run(cx, args).await,
-            Cluster::Users => users::run(cx).await,
+            Cluster::Users(args) => users::run(cx, args).await,
             Cluster::Scrub(args) => scrub::run(cx, args).await,
             Cluster::Thaw(args) => thaw::run(cx, args).await,
         }

@@ -5,6 +5,7 @@
 mod conflicts;
 mod files;
 mod layouts;
+mod messages;
 mod people;
 mod recode;
 mod support;

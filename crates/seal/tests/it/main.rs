@@ -5,6 +5,7 @@ mod account;
 mod backup;
 mod content;
 mod login;
+mod message;
 mod primitive;
 mod space;
 mod support;

@@ -36,6 +36,10 @@ impl State {
             Query::Spaces { account } if *account == who.account => {}
             Query::IdentityByName(_) => self.count_lookups(&who, 1)?,
             Query::Identities(ids) => self.count_lookups(&who, ids.len())?,
+            Query::Mailbox(account) | Query::Mail { account, .. } | Query::Thread { from: account, .. } if *account != who.account => {
+                return Err(Error::denied("only your own messages are yours to ask for"));
+            }
+            Query::Mailbox(_) | Query::Mail { .. } | Query::Thread { .. } => {}
             Query::Layout(width) => return self.layout(*width).await.map(Answer::Layout),
             Query::Events { .. } | Query::Totals if who.admin => {}
             Query::Events { .. } | Query::Totals => return Err(Error::denied("only admins of the cluster may ask this")),
@@ -54,6 +58,10 @@ impl State {
             Command::PutState { account, .. } if *account != who.account => {
                 return Err(Error::denied("only your own notes are yours to change"));
             }
+            Command::SendMessage { from: account, .. } | Command::ReadMessages { account, .. } if *account != who.account => {
+                return Err(Error::denied("only your own messages are yours to send and to mark"));
+            }
+            Command::SendMessage { .. } | Command::ReadMessages { .. } => {}
             Command::RekeyRows { record, .. } if record.author != who.account => {
                 return Err(Error::denied("a re-key is proposed by the account that signed it"));
             }

@@ -1,8 +1,9 @@
 //! What operators ask for: the small things, each one command of the log, and who has accounts.
 
 use super::state::{State, confused};
+use model::account::canonical_name;
 use model::command::{Answer, Command, Query};
-use model::{CoordinatorId, Error, Result};
+use model::{AccountId, CoordinatorId, Error, Result};
 use wire::SessionToken;
 use wire::admin::{User, UsersRequest, UsersResponse};
 use wire::coordinator::Administration;
@@ -26,8 +27,21 @@ impl State {
             Administration::Thaw => Command::Thaw,
             Administration::SetPolicy { space, policy } => return self.set_policy(who.account, space, policy).await,
             Administration::BackedUp => Command::NoteBackup,
+            Administration::SetDisabled { name, disabled } => {
+                let account = self.named(&name).await?;
+                self.propose(self.request_id(), Some(who.account), Command::SetDisabled { account, disabled }).await?;
+                self.memory().sessions.forget_account(account);
+                return Ok(());
+            }
+            Administration::SetQuota { name, quota } => Command::SetQuota { account: self.named(&name).await?, quota },
         };
         self.propose(self.request_id(), Some(who.account), command).await.map(|_| ())
+    }
+
+    /// The account of a name.
+    async fn named(&self, name: &str) -> Result<AccountId> {
+        let account = self.account_by_name(&canonical_name(name)?).await?;
+        account.map(|a| a.id).ok_or_else(|| Error::not_found(format!("there is no account '{name}'")))
     }
 
     /// `Invalid`, with the reason, where those that would remain could not go on: a majority of them

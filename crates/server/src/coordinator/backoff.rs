@@ -53,7 +53,7 @@ impl Backoff {
     /// nothing may be done for it.
     pub fn attempt(&mut self, now: Duration, name: &str, address: IpAddr) -> Result<(), u64> {
         self.forget(now);
-        let keys = [(Key::Name(name.into()), FREE_BY_NAME), (Key::Address(address), FREE_BY_ADDRESS)];
+        let keys = [(Key::Name(name.into()), FREE_BY_NAME), (Key::Address(network(address)), FREE_BY_ADDRESS)];
         let next = keys.iter().filter_map(|(key, free)| self.counts.get(key).map(|c| c.next(*free))).max().unwrap_or_default();
         if next > now {
             return Err((next - now).as_secs().max(1));
@@ -68,7 +68,7 @@ impl Backoff {
 
     /// Gives back what [`Backoff::attempt`] counted: the attempt was no guess.
     pub fn refund(&mut self, name: &str, address: IpAddr) {
-        for key in [Key::Name(name.into()), Key::Address(address)] {
+        for key in [Key::Name(name.into()), Key::Address(network(address))] {
             if let Some(count) = self.counts.get_mut(&key) {
                 count.attempts = count.attempts.saturating_sub(1);
                 if count.attempts == 0 {
@@ -90,6 +90,14 @@ impl Backoff {
             self.counts.retain(|_, c| c.attempts > floor);
             floor *= 2;
         }
+    }
+}
+
+/// What one customer of a network provider has: an IPv4 address, or the /64 of an IPv6 address.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+        v4 => v4,
     }
 }
 
@@ -144,6 +152,13 @@ mod tests {
             assert_eq!(b.attempt(s(1), &format!("user{i}"), HERE), Ok(()));
         }
         assert_eq!(b.attempt(s(1), "another", HERE), Err(1));
+        // One customer has many addresses of IPv6, and may write those of IPv4 in two ways.
+        assert_eq!(b.attempt(s(1), "another", "::ffff:127.0.0.1".parse().unwrap()), Err(1));
+        for i in 0..FREE_BY_ADDRESS {
+            assert_eq!(b.attempt(s(1), &format!("other{i}"), format!("2001:db8::{i:x}").parse().unwrap()), Ok(()));
+        }
+        assert_eq!(b.attempt(s(1), "another", "2001:db8::ffff".parse().unwrap()), Err(1));
+        assert_eq!(b.attempt(s(1), "another", "2001:db8:0:1::1".parse().unwrap()), Ok(()));
     }
 
     #[test]

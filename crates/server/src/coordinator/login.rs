@@ -4,8 +4,9 @@
 //! same two messages. State between them lives in this coordinator's memory for a minute.
 
 use super::opaque::Pending;
-use super::state::State;
+use super::state::{State, confused};
 use model::account::{Account, canonical_name};
+use model::command::{Answer, Query};
 use model::{Error, Result};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -75,7 +76,8 @@ impl State {
         let name = name_of(&request.name)?;
         self.count_attempt(&name, address)?;
         let account = self.account_by_name(&name).await?;
-        let record = account.as_ref().map(|a| &a.login.opaque[..]);
+        // A disabled account is answered like one that does not exist, also to whoever knows its password.
+        let record = account.as_ref().filter(|a| !a.disabled).map(|a| &a.login.opaque[..]);
         let (ke2, pending) = self.opaque.start(&self.env, &name, record, &request.ke1)?;
         let login = self.env.random();
         let now = self.now();
@@ -88,11 +90,8 @@ impl State {
         if !self.opaque.finish(begun.pending, &begun.name, &request.ke3) {
             return Err(refused());
         }
+        let account = self.account_by_name(&begun.name).await?.filter(|a| !a.disabled).ok_or_else(refused)?;
         self.memory().backoff.refund(&begun.name, begun.address);
-        let account = self.account_by_name(&begun.name).await?.ok_or_else(refused)?;
-        if account.disabled {
-            return Err(Error::denied("this account is disabled"));
-        }
         let session = self.open_session(&account, true).await?;
         tracing::info!(account = account.name, "login");
         Ok(LoginFinishResponse { session, account: shown(*account) })
@@ -106,7 +105,8 @@ impl State {
         let who = self.who(&token).await?;
         let account = self.account(who.account).await?.ok_or_else(refused)?;
         let used = self.space_used(&who).await?;
-        Ok(WhoAmIResponse { account: shown(*account), used, cluster: self.cluster, unread: 0 })
+        let Answer::Mailbox(mailbox) = self.ask(Query::Mailbox(who.account)).await? else { return Err(confused()) };
+        Ok(WhoAmIResponse { account: shown(*account), used, cluster: self.cluster, unread: mailbox.unread })
     }
 }
 

@@ -21,7 +21,11 @@ impl State {
     pub async fn register_start(&self, request: RegisterStartRequest, address: IpAddr) -> Result<RegisterStartResponse> {
         self.count_attempt(&request.invite.to_string(), address)?;
         let invite = self.invite(request.invite, &request.secret_hash).await?;
-        self.memory().backoff.refund(&request.invite.to_string(), address);
+        // Whoever evaluates the function for a name that is taken could test guesses of that password.
+        if self.account_by_name(&invite.name).await?.is_some() {
+            return Err(Error::exists(format!("there is an account '{}' already", invite.name)));
+        }
+        // Not given back here: nobody may evaluate it again and again before the name is taken either.
         let response = self.opaque.register(&invite.name, &request.request)?.into();
         Ok(RegisterStartResponse { name: invite.name, response })
     }
@@ -34,7 +38,11 @@ impl State {
         let account = Box::new(account);
         // The catalog checks invite, secret, name and signatures: it alone knows their order.
         self.propose(request, None, Command::Register { invite, secret_hash, account, home }).await?;
-        self.memory().backoff.refund(&invite.to_string(), address);
+        {
+            let mut memory = self.memory();
+            memory.backoff.refund(&invite.to_string(), address);
+            memory.backoff.refund(&invite.to_string(), address); // the one of `register_start`
+        }
         let account = self.account_by_name(&name).await?.ok_or_else(confused)?;
         tracing::info!(account = account.name, "account registered");
         self.open_session(&account, true).await
