@@ -273,5 +273,6 @@ pub(crate) fn new_space(space: &NewSpace, creator: &Account, who: &IdentityBody)
         locks: Vec::new(),
         rekey: None,
         stage: Default::default(),
+        door: None,
     })
 }

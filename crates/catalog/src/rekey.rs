@@ -118,7 +118,9 @@ impl Tx<'_> {
         if rekey.taken > rekey.most {
             return Err(Error::insufficient("a re-key that grows beyond what it is made of").into());
         }
-        self.put(&key::commit(id, body.commit), record)?;
+        if self.has(&key::commit_refs(id, body.commit))? {
+            self.put(&key::commit(id, body.commit), record)?;
+        }
         rekey.expires_ms = self.now.saturating_add(LEASE_MS);
         let (source, expires_ms) = (rekey.source, rekey.expires_ms);
         space.rekey = Some(rekey);
@@ -133,7 +135,8 @@ impl Tx<'_> {
     fn reseal(&mut self, id: SpaceId, space: &mut Space, rekey: &Rekeying, commit: CommitId, new: &Resealed) -> Step<()> {
         let row = &new.row;
         let wrong = |why: &str| Stop::from(Error::invalid(format!("a re-key that cannot be: {why}")));
-        let source = self.source(rekey.source, new.of, row.rev)?;
+        // A version may have come to its end since its row was sealed.
+        let Some(source) = self.source(rekey.source, new.of, row.rev)? else { return Ok(()) };
         let old = match &source {
             Source::Live(row) => row,
             Source::Older(version) => &version.row,
@@ -197,14 +200,14 @@ impl Tx<'_> {
         self.hold_sealed(id, space, commit, row.sealed.len())
     }
 
-    fn source(&self, space: SpaceId, entry: EntryId, rev: u64) -> Step<Source> {
+    fn source(&self, space: SpaceId, entry: EntryId, rev: u64) -> Step<Option<Source>> {
         if let Some(place) = self.get::<Place>(&key::place(space, entry))?
             && let Some(row) = self.get::<EntryRow>(&key::entry(space, place.folder, place.tag))?.filter(|r| r.row.rev == rev)
         {
-            return Ok(Source::Live(row));
+            return Ok(Some(Source::Live(row)));
         }
         let older: Option<Version> = self.get(&key::version(space, entry, rev))?;
-        Ok(Source::Older(older.ok_or_else(|| Error::not_found("a version that is to be re-keyed is not there any more"))?))
+        Ok(older.map(Source::Older))
     }
 
     /// A row of a space names a manifest of another one: it gets its own copy, and refers to the objects.
@@ -252,6 +255,7 @@ impl Tx<'_> {
             return Err(Error::invalid("the owner of a space is its admin").into());
         }
         target.stage = Stage::Live;
+        target.door = Some(change.row.entry);
         self.put(&key::space(id), &target)?;
         let mut source: Space = self.must(&key::space(rekey.source))?;
         source.locks.retain(|l| l.target != id);

@@ -134,6 +134,9 @@ pub(crate) struct Space {
     #[n(15)]
     #[cbor(default)]
     pub stage: Stage,
+    /// The entry of its parent that leads to it.
+    #[n(16)]
+    pub door: Option<EntryId>,
 }
 
 /// Where a space is in its life.

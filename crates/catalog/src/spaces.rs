@@ -6,12 +6,12 @@
 
 use crate::kv::Kv;
 use crate::query::get;
-use crate::row::{Joined, Space, Stage, added};
+use crate::row::{Joined, Place, Space, Stage, added};
 use crate::tx::{Step, Stop, Tx};
 use crate::{key, query};
 use model::account::{Account, Grant, GrantBody, IdentityBody, LabelBody, Member, MemberSet, MemberSetBody, Membership, Role, SpaceLabel};
 use model::command::Outcome;
-use model::{AccountId, Error, Hash, KeyEpoch, Result, SpaceId, cbor, signed};
+use model::{AccountId, Error, FolderId, Hash, KeyEpoch, NameTag, Result, SpaceId, cbor, signed};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most members of a space.
@@ -321,10 +321,20 @@ pub(crate) fn memberships(kv: &dyn Kv, account: AccountId) -> Result<Vec<Members
         let (joined, space): (Option<Joined>, Option<Space>) = (get(kv, &key::joined(account, id))?, get(kv, &key::space(id))?);
         let live = space.filter(|s| s.stage == Stage::Live);
         if let (Some(Joined { role, since_ms }), Some(space)) = (joined, live) {
-            memberships.push(Membership { space: id, owner: space.owner, parent: space.parent, role, since_ms, seq: space.seq() });
+            let door = door(kv, &space, account)?;
+            memberships.push(Membership { space: id, owner: space.owner, parent: space.parent, role, since_ms, seq: space.seq(), door });
         }
     }
     Ok(memberships)
+}
+
+/// Where in its parent the entry lies that leads to a space, for those who are in both.
+fn door(kv: &dyn Kv, space: &Space, account: AccountId) -> Result<Option<(FolderId, NameTag)>> {
+    let (Some(parent), Some(entry)) = (space.parent, space.door) else { return Ok(None) };
+    if role(kv, parent, account)?.is_none() {
+        return Ok(None);
+    }
+    Ok(get::<Place>(kv, &key::place(parent, entry))?.map(|place| (place.folder, place.tag)))
 }
 
 /// Since when each member has its role.

@@ -6,7 +6,7 @@ use crate::failure::{Done, Failure, usage_error};
 use crate::out::Out;
 use crate::stop::unless_told;
 use crate::{
-    account, bench, change, cluster, demo, listing, manual, message, people, serve, transfer, trash, up, usage, verify, versions, watch,
+    account, bench, change, cluster, demo, listing, manual, message, people, serve, share, transfer, trash, up, usage, verify, versions, watch,
 };
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
@@ -122,6 +122,12 @@ pub enum Command {
     Trash(trash::Trash),
     /// Print changes as they happen
     Watch(watch::Watch),
+    /// Share a folder with others
+    Share(share::Share),
+    /// Take a shared folder back from somebody, and change its keys
+    Unshare(share::Unshare),
+    /// List what you share and what is shared with you; rename, hide, leave, hand on
+    Shares(share::Shares),
     /// Check that every chunk is there, at full redundancy, and opens
     Verify(verify::Verify),
     /// Measure sealing, coding, hashing, and whole transfers, against this machine's limits
@@ -165,6 +171,9 @@ impl Cli {
             Command::Restore(a) => unless_told(versions::restore(cx, a)).await,
             Command::Trash(a) => unless_told(trash::run(cx, a)).await,
             Command::Watch(a) => watch::run(cx, a).await,
+            Command::Share(a) => unless_told(share::share(cx, a)).await,
+            Command::Unshare(a) => share::unshare(cx, a).await,
+            Command::Shares(a) => unless_told(share::shares(cx, a)).await,
             Command::Verify(a) => verify::run(cx, a).await,
             Command::Bench(a) => bench::run(cx, a).await,
             Command::Completions(a) => manual::completions(&cx, a),

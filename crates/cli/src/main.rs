@@ -26,6 +26,7 @@ mod manual;
 mod message;
 mod people;
 mod serve;
+mod share;
 mod transfer;
 mod trash;
 mod up;

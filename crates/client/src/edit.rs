@@ -6,6 +6,8 @@ use crate::path::RemotePath;
 use crate::session::Client;
 use crate::shared::depth_of;
 use crate::tree::{Entry, EntryKind, Folder};
+use crate::upload::{Put, PutOptions, Source};
+use model::command::Command;
 use model::tree::{Change, Expect};
 use model::{EntryId, Error, Kind, ManifestId, Result};
 use seal::tree::{Attributes, Content, Entry as Sealed, Name, new_folder};
@@ -70,6 +72,11 @@ impl Client {
         if there.is_some_and(|e| e.id != entry.id) {
             return Err(Error::exists(format!("{to} exists already")));
         }
+        self.check_writable(&source)?;
+        self.check_writable(&target)?;
+        if source.space.id() != target.space.id() {
+            return self.move_over(&entry, to).await;
+        }
         let found = &entry.found;
         let moved = renamed(&found.entry, &new_name)?;
         let row = target.keys.seal(found.id, found.rev + 1, &moved, &mut self.env().rand())?;
@@ -80,8 +87,29 @@ impl Client {
         Ok(())
     }
 
-    /// Copies a file or, with `recursive`, a folder with all below it. Content is shared, not moved:
-    /// a copy costs its entries only. `Exists` when there is something at `to`.
+    /// Moves something into another space: it is copied, contents and all, and then removed, to the trash.
+    async fn move_over(&self, entry: &Entry, to: &RemotePath) -> Result<()> {
+        if entry.kind == EntryKind::Folder {
+            let mut inside = None;
+            self.walk(&entry.path, false, |e| {
+                if inside.is_none() && e.is_shared() {
+                    inside = Some(e.path.clone());
+                }
+                Ok(())
+            })
+            .await?;
+            if let Some(inside) = inside {
+                return Err(Error::invalid(format!("{inside} is a shared folder: it stays in the space in which it is"))
+                    .hint("copy it (shardkeep cp -r), and share the copy"));
+            }
+        }
+        self.copy(&entry.path, to, true).await?;
+        self.remove(&entry.path, true, false).await.map(|_| ())
+    }
+
+    /// Copies a file or, with `recursive`, a folder with all below it. Within a space content is shared, not
+    /// moved: a copy costs its entries only. In another one it is stored anew. `Exists` when there is
+    /// something at `to`.
     pub async fn copy(&self, from: &RemotePath, to: &RemotePath, recursive: bool) -> Result<()> {
         let source = self.stat(from).await?;
         if source.kind == EntryKind::Folder && !recursive {
@@ -94,16 +122,24 @@ impl Client {
         if there.is_some() {
             return Err(Error::exists(format!("{to} exists already")));
         }
+        self.check_writable(&parent)?;
         let committer = self.committer();
+        let mut over = Vec::new();
         let mut stack = vec![(source, parent, name)];
         while let Some((entry, into, name)) = stack.pop() {
             if entry.kind == EntryKind::Folder {
-                let (change, folder) = self.new_folder_change(&into, &name, entry.found.entry.attributes.clone())?;
+                let attributes = match &entry.found.entry.content {
+                    Content::Folder { .. } => entry.found.entry.attributes.clone(),
+                    _ => Attributes { mode: 0o755, ..self.now() },
+                };
+                let (change, folder) = self.new_folder_change(&into, &name, attributes)?;
                 committer.send(change, folder.path.to_string()).await?;
                 for child in self.list_entries(&entry, false).await? {
                     let name = child.found.entry.name.clone();
                     stack.push((child, folder.clone(), name));
                 }
+            } else if entry.space.id() != into.space.id() {
+                over.push(Put { remote: into.path.join(&name), source: Source::Entry(Box::new(entry)) });
             } else {
                 let copied = renamed(&entry.found.entry, &name)?;
                 let row = into.keys.seal(EntryId(self.env().random()), 1, &copied, &mut self.env().rand())?;
@@ -112,7 +148,9 @@ impl Client {
                 committer.send(Pending::new(&into.space, change), into.path.join(&name).to_string()).await?;
             }
         }
-        committer.finish().await.into_result().map(|_| ())
+        committer.finish().await.into_result()?;
+        let stored = self.put(over, PutOptions { if_absent: true, ..PutOptions::default() }, Arc::new(())).await?;
+        stored.failed.into_iter().next().map_or(Ok(()), |(_, e)| Err(e))
     }
 
     /// Removes a file or, with `recursive`, a folder with all below it: to the trash, or with `purge`
@@ -120,8 +158,12 @@ impl Client {
     pub async fn remove(&self, path: &RemotePath, recursive: bool, purge: bool) -> Result<u64> {
         let (folder, name, entry) = self.resolve(path).await?;
         let entry = entry.ok_or_else(|| Error::not_found(format!("{path}: no such file or folder")))?;
+        self.check_writable(&folder)?;
+        if entry.is_shared() {
+            self.end_share(path, &entry, recursive, purge).await?;
+        }
         let committer = self.committer();
-        if entry.kind == EntryKind::Folder {
+        if entry.kind == EntryKind::Folder && !entry.is_shared() {
             if !recursive && !self.list_entries(&entry, false).await?.is_empty() {
                 return Err(Error::invalid(format!("{path} is a folder that is not empty")).hint("rm -r"));
             }
@@ -135,6 +177,26 @@ impl Client {
         Ok(done)
     }
 
+    /// What has to be before the entry of a shared folder goes: nobody else is in it. For good, the space goes
+    /// with it.
+    async fn end_share(&self, path: &RemotePath, entry: &Entry, recursive: bool, purge: bool) -> Result<()> {
+        let folder = self.folder_of(entry).await?;
+        let me = self.unlocked().account();
+        let others = folder.space.members().newest().1.members.iter().any(|m| m.account != me);
+        if others || folder.space.owner()? != me {
+            return Err(still_shared(path));
+        }
+        if !recursive && !self.list_entries(entry, false).await?.is_empty() {
+            return Err(Error::invalid(format!("{path} is a folder that is not empty")).hint("rm -r"));
+        }
+        if purge {
+            let space = folder.space.id();
+            self.propose(Command::DeleteSpace { space }).await?;
+            self.forget_space(space);
+        }
+        Ok(())
+    }
+
     /// Removes everything below a folder for real, deepest first.
     async fn purge_below(&self, top: &Entry, committer: &crate::commit::Committer) -> Result<()> {
         let mut folders = vec![top.clone()];
@@ -142,6 +204,9 @@ impl Client {
         while let Some(entry) = folders.pop() {
             let folder = self.folder_of(&entry).await?;
             for child in self.list_entries(&entry, false).await? {
+                if child.is_shared() {
+                    return Err(still_shared(&child.path));
+                }
                 if child.kind == EntryKind::Folder {
                     folders.push(child.clone());
                 }
@@ -163,6 +228,10 @@ impl Client {
         }
         committer.finish().await.into_result()
     }
+}
+
+fn still_shared(path: &RemotePath) -> Error {
+    Error::invalid(format!("{path} is shared")).hint(format!("shardkeep unshare {path} USER, or shardkeep shares leave {path}"))
 }
 
 fn removal(folder: &Folder, name: &Name, entry: &Entry, purge: bool) -> Pending {

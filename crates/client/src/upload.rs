@@ -8,6 +8,7 @@ use crate::Progress;
 use crate::commit::{CommitSender, Pending};
 use crate::conflict::Rescue;
 use crate::connection::unexpected;
+use crate::download::Reader;
 use crate::issue::{Issued, Issuer};
 use crate::local::{self, LocalItem, LocalKind, LocalReader};
 use crate::path::RemotePath;
@@ -15,7 +16,7 @@ use crate::session::Client;
 use crate::spaces::Space;
 use crate::store::{Stored, Target};
 use crate::transfer::Transfer;
-use crate::tree::{EntryKind, Folder};
+use crate::tree::{Entry, EntryKind, Folder};
 use erasure::Coder;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -49,6 +50,8 @@ pub enum Source {
     Stream(Box<dyn AsyncRead + Send + Unpin>),
     /// Bytes at hand.
     Bytes(Vec<u8>),
+    /// What another entry holds (a file or a symlink): read, and stored anew under fresh keys.
+    Entry(Box<Entry>),
 }
 
 /// What goes where. `remote` is the exact target path, not the folder to put it in.
@@ -174,6 +177,10 @@ impl Client {
                     upload.progress.total(1, bytes.len() as u64);
                     vec![Work::Bytes(bytes, put.remote)]
                 }
+                Source::Entry(entry) => {
+                    upload.progress.total(1, entry.size);
+                    vec![Work::Entry(entry, put.remote)]
+                }
             };
             let mut places = Places::new(&upload, &items);
             for work in items {
@@ -216,13 +223,14 @@ enum Work {
     Local(LocalItem),
     Stream(Box<dyn AsyncRead + Send + Unpin>, RemotePath),
     Bytes(Vec<u8>, RemotePath),
+    Entry(Box<Entry>, RemotePath),
 }
 
 impl Work {
     fn remote(&self) -> &RemotePath {
         match self {
             Work::Local(item) => &item.remote,
-            Work::Stream(_, path) | Work::Bytes(_, path) => path,
+            Work::Stream(_, path) | Work::Bytes(_, path) | Work::Entry(_, path) => path,
         }
     }
 
@@ -335,6 +343,7 @@ enum Feed {
     File { reader: Arc<LocalReader>, size: u64 },
     Stream(Box<dyn AsyncRead + Send + Unpin>),
     Bytes(Vec<u8>),
+    Entry(Reader),
 }
 
 impl Feed {
@@ -351,6 +360,10 @@ impl Feed {
                 let read = stream.take(CHUNK_SIZE as u64).read_to_end(&mut buffer).await;
                 read.map_err(|e| Error::invalid(format!("the input stream broke: {e}")))?;
                 Ok(buffer)
+            }
+            Feed::Entry(reader) => {
+                let end = reader.size.min(start + CHUNK_SIZE as u64);
+                reader.read(start.min(end)..end).await
             }
             Feed::Bytes(bytes) => Ok(bytes.iter().skip(start as usize).take(CHUNK_SIZE).copied().collect()),
         }
@@ -388,6 +401,15 @@ impl Upload {
                 sent.await
             }
             Work::Stream(stream, _) => self.file(Feed::Stream(stream), None, client.now(), place, None, || Ok(())).await,
+            Work::Entry(entry, _) => {
+                let attributes = entry.found.entry.attributes.clone();
+                if let Content::Symlink(target) = &entry.found.entry.content {
+                    let change = place.change(client, Content::Symlink(target.clone()), entry.size, attributes, None)?;
+                    return self.commit(Pending::new(&place.folder.space, change), &place, Sent { bytes: 0, degraded: false }).await;
+                }
+                let feed = Feed::Entry(client.open_file(&entry).await?);
+                self.file(feed, Some(entry.size), attributes, place, None, || Ok(())).await
+            }
             Work::Bytes(bytes, _) => {
                 let size = bytes.len() as u64;
                 self.file(Feed::Bytes(bytes), Some(size), client.now(), place, None, || Ok(())).await

@@ -393,6 +393,9 @@ pub struct Membership {
     /// Number of the newest member set.
     #[n(5)]
     pub seq: u64,
+    /// Where in the parent the entry lies that leads to it, for whoever is in both.
+    #[n(6)]
+    pub door: Option<(FolderId, crate::NameTag)>,
 }
 
 /// An invite, as kept. The secret itself is known to its holder only.

@@ -89,19 +89,6 @@ impl OpenSpace {
         Ok(NextSet { members, grants, label, rekey })
     }
 
-    /// Grants of the newest epoch's key for members that have left, and are to come back.
-    pub fn grant_again(&self, me: &Unlocked, next: &mut NextSet, to: &Member, identity: &Identity, rng: &mut impl CryptoRng) -> Result<()> {
-        let set: MemberSetBody = cbor::from_canonical(&next.members.body)?;
-        let known = Identities::verify(std::slice::from_ref(identity))?;
-        let body = known.get(to.account, to.fingerprint).ok_or_else(|| Error::invalid("a member's identity is missing"))?;
-        if next.rekey || member(&set, to.account) != Some(to) {
-            return Err(Error::invalid("such a member gets its grant with the set"));
-        }
-        let grant = seal_grant(me, self.id(), set.epoch, Hash::of(&next.members.body), to, &body.kem, self.key_of(set.epoch)?, rng)?;
-        next.grants.push(grant);
-        Ok(())
-    }
-
     /// The root folder of the newest epoch: where everything goes when it is sealed under new keys.
     pub fn next_root(&self) -> Result<FolderKeys> {
         let epoch = self.epoch();

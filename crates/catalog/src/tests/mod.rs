@@ -19,6 +19,7 @@ mod objects;
 mod properties;
 mod recode;
 mod servers;
+mod sharing;
 mod trace;
 
 use crate::kv::{Kv, MemoryKv};

@@ -8,6 +8,7 @@ mod layouts;
 mod messages;
 mod people;
 mod recode;
+mod sharing;
 mod support;
 mod versions;
 mod watch;
