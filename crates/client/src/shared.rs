@@ -69,7 +69,7 @@ impl Client {
         }
         let opened = futures::stream::iter(shown.into_iter().map(|m| async move {
             let space = match self.space(m.space).await {
-                Ok(space) if space.seq() >= m.seq => Ok(space),
+                Ok(space) if space.seq() >= m.seq && space.info.owner == Some(m.owner) => Ok(space),
                 _ => self.space_anew(m.space).await,
             };
             (m, space)

@@ -188,7 +188,7 @@ impl Client {
         let mut infos = Vec::new();
         for m in all {
             let opened = match self.space(m.space).await {
-                Ok(space) if space.seq() >= m.seq => Ok(space),
+                Ok(space) if space.seq() >= m.seq && space.info.owner == Some(m.owner) => Ok(space),
                 _ => self.space_anew(m.space).await,
             };
             match opened.and_then(|space| self.share_info(&m, &space, shown.get(&m.space), account)) {

@@ -10,5 +10,6 @@ mod journey;
 mod json;
 mod keeping;
 mod refusals;
+mod sharing;
 mod support;
 mod up_and_demo;

@@ -93,7 +93,8 @@ async fn a_folder_is_shared_read_write_and_admin_and_taken_back() {
     // An admin removes somebody; the owner stays.
     assert_eq!(kind(unshare(cem, "/Shared/ann/Work", "ann").await), Kind::Denied);
     unshare(cem, "/Shared/ann/Work", "bea").await.unwrap();
-    assert_eq!(kind(bea.read("/Shared/ann/Work/note").await), Kind::NotFound);
+    assert_eq!(kind(bea.read("/Shared/ann/Work/note").await), Kind::Denied);
+    assert_eq!(kind(bea.read("/Shared/ann/Work/note").await), Kind::NotFound, "it is not even there");
     assert_eq!(bea.names("/").await, ["copy"]);
     // Everybody else goes on, under new keys.
     assert_eq!(ann.names("/Work").await, ["deep", "note"]);
@@ -164,7 +165,7 @@ async fn shares_nest_and_whoever_leaves_the_outer_one_leaves_the_inner_one() {
 
     // Removed from the outer one, she is out of the inner one as well; he, who was named there, stays.
     unshare(ann, "/Out", "bea").await.unwrap();
-    assert_eq!(kind(bea.read("/Shared/ann/Out/In/file").await), Kind::NotFound);
+    assert_eq!(kind(bea.read("/Shared/ann/Out/In/file").await), Kind::Denied);
     assert_eq!(bea.names("/").await, Vec::<String>::new());
     assert_eq!(cem.read("/Shared/ann/In/file").await.unwrap(), b"inner");
     assert_eq!(dora.read("/Shared/ann/Out/In/file").await.unwrap(), b"inner");

@@ -7,6 +7,7 @@ mod content;
 mod login;
 mod message;
 mod primitive;
+mod sharing;
 mod space;
 mod support;
 mod tree;
