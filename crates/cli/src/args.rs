@@ -6,7 +6,8 @@ use crate::failure::{Done, Failure, usage_error};
 use crate::out::Out;
 use crate::stop::unless_told;
 use crate::{
-    account, bench, change, cluster, demo, listing, manual, message, people, serve, share, transfer, trash, up, usage, verify, versions, watch,
+    account, bench, change, cluster, demo, listing, manual, message, people, serve, share, transfer, trash, up, usage, verify, versions,
+    watch,
 };
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;

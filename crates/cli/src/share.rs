@@ -118,7 +118,8 @@ pub async fn share(cx: Context, args: Share) -> Result<Done, Failure> {
     let client = cx.client().await?;
     let done = client.share(&path, &with).await?;
     let people = with.iter().map(|(name, role)| json!({ "user": name, "role": role_word(*role) }));
-    let value = json!({ "path": path.to_string(), "shared": people.collect::<Vec<_>>(), "rekeyed": done.rekeyed.entries, "nested": done.nested });
+    let value =
+        json!({ "path": path.to_string(), "shared": people.collect::<Vec<_>>(), "rekeyed": done.rekeyed.entries, "nested": done.nested });
     let words: Vec<String> = with.iter().map(|(name, role)| format!("{} ({})", cx.out.name(name), role_word(*role))).collect();
     cx.out.answer(&value, &format!("{} is shared with {}.", listing::shown(&cx.out, &path), words.join(", ")));
     Ok(OK)
@@ -136,14 +137,14 @@ pub async fn unshare(cx: Context, args: Unshare) -> Result<Done, Failure> {
         "reencrypted": report.files, "bytes": report.bytes,
     });
     let nested = if done.nested > 0 { format!(", and {} shared folders in it too", done.nested) } else { String::new() };
-    let contents = if args.reencrypt {
-        format!("; {} files ({}) are stored anew", report.files, units::size(report.bytes))
-    } else {
-        String::new()
-    };
+    let contents =
+        if args.reencrypt { format!("; {} files ({}) are stored anew", report.files, units::size(report.bytes)) } else { String::new() };
     let shown = listing::shown(&cx.out, &path);
     let user = cx.out.name(&args.user);
-    cx.out.answer(&value, &format!("{shown} is not shared with {user} any more{nested}: {} entries have new keys{contents}.", done.rekeyed.entries));
+    cx.out.answer(
+        &value,
+        &format!("{shown} is not shared with {user} any more{nested}: {} entries have new keys{contents}.", done.rekeyed.entries),
+    );
     Ok(report_each(&report.failed, &cx.out))
 }
 
@@ -159,7 +160,11 @@ pub async fn shares(cx: Context, args: Shares) -> Result<Done, Failure> {
         What::Rename { path, name } => {
             let path = path_of(&path)?;
             client.rename_share(&path, name.as_deref()).await?;
-            told(&path, "renamed", &name.map_or("has its owner's name again.".into(), |n| format!("is called {} now, for you.", cx.out.name(&n))));
+            told(
+                &path,
+                "renamed",
+                &name.map_or("has its owner's name again.".into(), |n| format!("is called {} now, for you.", cx.out.name(&n))),
+            );
         }
         What::Hide { path } => {
             let path = path_of(&path)?;
@@ -186,9 +191,10 @@ pub async fn shares(cx: Context, args: Shares) -> Result<Done, Failure> {
 }
 
 fn to_json(info: &ShareInfo) -> Value {
-    let members = info.members.iter().map(|m| {
-        json!({ "name": m.name, "role": role_word(m.role), "since": m.since_ms.map(units::rfc3339_ms), "left": m.left })
-    });
+    let members = info
+        .members
+        .iter()
+        .map(|m| json!({ "name": m.name, "role": role_word(m.role), "since": m.since_ms.map(units::rfc3339_ms), "left": m.left }));
     json!({
         "space": info.space.to_string(),
         "path": info.path.as_ref().map(ToString::to_string),

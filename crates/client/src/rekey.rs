@@ -64,7 +64,13 @@ impl Client {
     }
 
     /// Everything below `from`, sealed for `to` in the target space, whose re-key has begun.
-    pub(crate) async fn reseal(&self, source: &Arc<Space>, target: &Arc<Space>, from: Arc<FolderKeys>, to: Arc<FolderKeys>) -> Result<Rekeyed> {
+    pub(crate) async fn reseal(
+        &self,
+        source: &Arc<Space>,
+        target: &Arc<Space>,
+        from: Arc<FolderKeys>,
+        to: Arc<FolderKeys>,
+    ) -> Result<Rekeyed> {
         let mut pages = Vec::new();
         let mut after = None;
         loop {
@@ -208,10 +214,8 @@ impl<'a> Work<'a> {
 
     /// Older versions of an entry, the newest first; of one in the trash its removal.
     fn versions(&mut self, id: EntryId, here: &Arc<FolderKeys>, rows: &[VerifiedRow<'a>], current: Option<&Found>) -> Result<()> {
-        let opened: Vec<Option<Found>> = rows
-            .iter()
-            .map(|row| if row.is_removal() { None } else { row.open(&self.known.get(&row.row().row.folder)?.0).ok() })
-            .collect();
+        let opened: Vec<Option<Found>> =
+            rows.iter().map(|row| if row.is_removal() { None } else { row.open(&self.known.get(&row.row().row.folder)?.0).ok() }).collect();
         for (i, (row, found)) in rows.iter().zip(&opened).enumerate() {
             let row = row.row();
             // It lay elsewhere perhaps: then it is kept as if it had lain here.
@@ -282,7 +286,8 @@ impl<'a> Work<'a> {
         while self.rows.len() >= COMMIT_MAX || (all && !self.rows.is_empty()) {
             let rows: Vec<Resealed> = self.rows.drain(..self.rows.len().min(COMMIT_MAX)).collect();
             let folders = rows.iter().any(|r| r.child.is_some());
-            let (_, record) = self.target.sign_commit(self.client.unlocked(), rows.iter().map(|r| &r.row), &mut self.client.env().rand())?;
+            let (_, record) =
+                self.target.sign_commit(self.client.unlocked(), rows.iter().map(|r| &r.row), &mut self.client.env().rand())?;
             sending.push(send(self.client, (record, rows)));
             while sending.len() >= BATCHES || (folders && !sending.is_empty()) {
                 sending.try_next().await?;

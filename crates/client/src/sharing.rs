@@ -162,7 +162,9 @@ impl Client {
         let name = canonical_name(name)?;
         let space = self.shared_space(path).await?;
         let to = self.member_named(&space, &name)?;
-        let to = to.ok_or_else(|| Error::not_found(format!("{path} is not shared with '{name}'")).hint(format!("shardkeep share {path} {name}:admin")))?;
+        let to = to.ok_or_else(|| {
+            Error::not_found(format!("{path} is not shared with '{name}'")).hint(format!("shardkeep share {path} {name}:admin"))
+        })?;
         self.propose(Command::TransferSpace { space: space.id(), to }).await?;
         self.space_anew(space.id()).await.map(|_| ())
     }
@@ -363,7 +365,8 @@ impl Client {
     async fn set_members(&self, space: &Arc<Space>, step: &Step<'_>) -> Result<()> {
         let now = &space.members().newest().1.members;
         let left = &space.info.left;
-        let mut members: BTreeMap<AccountId, Member> = now.iter().filter(|m| !left.contains(&m.account)).map(|m| (m.account, m.clone())).collect();
+        let mut members: BTreeMap<AccountId, Member> =
+            now.iter().filter(|m| !left.contains(&m.account)).map(|m| (m.account, m.clone())).collect();
         let mut identities: Vec<Identity> = space.info.identities.clone();
         let mut label = space.label.clone().ok_or_else(|| Error::corrupt("a shared folder has no name"))?;
         match step {

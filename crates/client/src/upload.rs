@@ -404,8 +404,9 @@ impl Upload {
             Work::Entry(entry, _) => {
                 let attributes = entry.found.entry.attributes.clone();
                 if let Content::Symlink(target) = &entry.found.entry.content {
-                    let change = place.change(client, Content::Symlink(target.clone()), entry.size, attributes, None)?;
-                    return self.commit(Pending::new(&place.folder.space, change), &place, Sent { bytes: 0, degraded: false }).await;
+                    let (change, rescue) = place.change(self, Content::Symlink(target.clone()), entry.size, attributes, None)?;
+                    let pending = Pending::new(&place.folder.space, change).or_kept(rescue);
+                    return self.commit(pending, &place, Sent { bytes: 0, degraded: false }).await;
                 }
                 let feed = Feed::Entry(client.open_file(&entry).await?);
                 self.file(feed, Some(entry.size), attributes, place, None, || Ok(())).await

@@ -358,7 +358,8 @@ fn whoever_is_removed_is_refused_everything_from_that_moment_and_the_rest_gets_n
     let [ann, bea, cem] = users.as_slice() else { unreachable!() };
     let shared = world.shared(ann, "work", 6, &[(bea, Role::Write), (cem, Role::Read)]);
     world.write(bea, &shared, "file").expect("written");
-    let file = world.rows(&Query::List { space: shared.id, folder: shared.root, after: None, limit: 9, manifests: false }).rows[0].row.clone();
+    let file =
+        world.rows(&Query::List { space: shared.id, folder: shared.root, after: None, limit: 9, manifests: false }).rows[0].row.clone();
     let (next, command) = next_set(ann, &shared, &[as_member(ann, Role::Admin), as_member(cem, Role::Read)]);
     assert_eq!(next.epoch, KeyEpoch(2));
     world.done(Some(ann.id), command);
@@ -380,7 +381,11 @@ fn whoever_is_removed_is_refused_everything_from_that_moment_and_the_rest_gets_n
     assert_eq!(kind(&world.write(ann, &next, "late")), Kind::Unavailable);
     let fresh = |world: &mut World, row: &Row| {
         let id = EntryId(world.fresh());
-        Resealed { row: Row { folder: root, entry: id, epoch: KeyEpoch(2), sealed: vec![9; 150].into(), ..row.clone() }, child: None, of: row.entry }
+        Resealed {
+            row: Row { folder: root, entry: id, epoch: KeyEpoch(2), sealed: vec![9; 150].into(), ..row.clone() },
+            child: None,
+            of: row.entry,
+        }
     };
     let rows = kept.iter().map(|r| fresh(&mut world, &r.row)).collect();
     world.reseal(ann, &next, rows).expect("resealed");

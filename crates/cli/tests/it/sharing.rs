@@ -33,7 +33,10 @@ fn a_folder_is_shared_and_taken_back_by_the_command_line() {
     // Everything that reads works for whoever may read.
     assert_eq!(bea.ok(&["ls", "/"]).lines(), ["Shared"]);
     assert_eq!(bea.ok(&["ls", "/Shared/ann/Work"]).lines(), ["a.txt", "sub"]);
-    assert_eq!(bea.ok(&["tree", "/Shared"]).lines(), ["/Shared", "└── ann", "    └── Work", "        ├── a.txt", "        └── sub", "            └── b.bin"]);
+    assert_eq!(
+        bea.ok(&["tree", "/Shared"]).lines(),
+        ["/Shared", "└── ann", "    └── Work", "        ├── a.txt", "        └── sub", "            └── b.bin"]
+    );
     assert_eq!(bea.read("/Shared/ann/Work/a.txt"), b"alpha\n");
     let back = cluster.path("back");
     bea.ok(&["get", "-r", "/Shared/ann/Work/sub", text(&back)]);
@@ -71,7 +74,10 @@ fn a_folder_is_shared_and_taken_back_by_the_command_line() {
 
     let shares = ann.objects(&["shares"]);
     let told = &shares[0];
-    assert_eq!((&told["owner"], &told["name"], &told["mine"], &told["role"]), (&"ann".into(), &"Work".into(), &true.into(), &"admin".into()));
+    assert_eq!(
+        (&told["owner"], &told["name"], &told["mine"], &told["role"]),
+        (&"ann".into(), &"Work".into(), &true.into(), &"admin".into())
+    );
     assert_eq!((&told["members"][1]["name"], &told["members"][1]["role"]), (&"bea".into(), &"read".into()));
     assert!(told["members"][1]["since"].as_str().unwrap().starts_with("20"));
     let theirs = &bea.objects(&["shares"])[0];

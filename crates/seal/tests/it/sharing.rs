@@ -100,7 +100,8 @@ fn attack_04_a_recipients_key_is_substituted() {
     let server = Server::new(&ann);
     let space = server.open(&ann).unwrap();
     let members = || vec![ann.member(Role::Admin), bea.member(Role::Read)];
-    let next = |identities: &[Identity]| space.next_set(ann.me(), members(), identities, &label("Work"), &mut Stream::new("next")).map(|_| ());
+    let next =
+        |identities: &[Identity]| space.next_set(ann.me(), members(), identities, &label("Work"), &mut Stream::new("next")).map(|_| ());
     assert!(next(&[ann.identity(), bea.identity()]).is_ok());
     assert!(next(&[ann.identity(), mallory.identity()]).is_err());
     // Mallory's keys in a bundle that says that it is bea's: a good signature, another fingerprint.
