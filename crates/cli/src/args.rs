@@ -6,8 +6,8 @@ use crate::failure::{Done, Failure, usage_error};
 use crate::out::Out;
 use crate::stop::unless_told;
 use crate::{
-    account, bench, change, cluster, demo, listing, manual, message, people, serve, share, transfer, trash, up, usage, verify, versions,
-    watch,
+    account, bench, change, cluster, demo, listing, manual, message, people, queue, serve, share, transfer, trash, up, usage, verify,
+    versions, watch,
 };
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
@@ -121,6 +121,9 @@ pub enum Command {
     /// What was removed: list it, bring it back, destroy it
     #[command(subcommand)]
     Trash(trash::Trash),
+    /// The outbox of 'put --background'
+    #[command(subcommand)]
+    Queue(queue::Queue),
     /// Print changes as they happen
     Watch(watch::Watch),
     /// Share a folder with others
@@ -171,6 +174,7 @@ impl Cli {
             Command::Versions(a) => unless_told(versions::versions(cx, a)).await,
             Command::Restore(a) => unless_told(versions::restore(cx, a)).await,
             Command::Trash(a) => unless_told(trash::run(cx, a)).await,
+            Command::Queue(a) => queue::run(cx, a).await,
             Command::Watch(a) => watch::run(cx, a).await,
             Command::Share(a) => unless_told(share::share(cx, a)).await,
             Command::Unshare(a) => share::unshare(cx, a).await,

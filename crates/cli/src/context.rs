@@ -37,6 +37,11 @@ impl Context {
         Profile::new(self.env.clone(), &self.home, &self.profile)
     }
 
+    /// The name of the profile chosen.
+    pub fn profile_name(&self) -> &str {
+        &self.profile
+    }
+
     /// Whoever is logged in.
     pub async fn client(&self) -> Result<Client> {
         self.client_with(None).await
@@ -49,6 +54,11 @@ impl Context {
 
     /// The same, with all options.
     pub async fn client_of(&self, options: ClientOptions) -> Result<Client> {
-        Client::open(self.profile()?, options).await
+        let client = Client::open(self.profile()?, options).await?;
+        // What lies in the outbox since this machine was last on.
+        if let Err(e) = crate::queue::wake(self).await {
+            tracing::warn!(error = %e, "the agent of the outbox could not be started");
+        }
+        Ok(client)
     }
 }

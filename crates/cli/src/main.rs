@@ -25,6 +25,7 @@ mod listing;
 mod manual;
 mod message;
 mod people;
+mod queue;
 mod serve;
 mod share;
 mod transfer;

@@ -59,6 +59,12 @@ pub struct PutArgs {
     /// Overwrite this version only: fail (exit code 7) where another one is there, or nothing
     #[arg(long, value_name = "N", conflicts_with_all = ["if_absent", "recursive"])]
     pub if_version: Option<u64>,
+    /// Put it into the outbox, and return as soon as it is safe there: an agent uploads it
+    #[arg(long)]
+    pub background: bool,
+    /// Copy the contents into the outbox, sealed, so that the sources may change or go
+    #[arg(long, requires = "background")]
+    pub spool: bool,
     /// Settle for K servers where too few answer; the rest is made up when they are back
     #[arg(long)]
     pub allow_degraded: bool,
@@ -102,14 +108,13 @@ pub async fn put(cx: Context, args: PutArgs) -> Result<Done, Failure> {
     }
     let to = target::remote(&args.destination)?;
     let from_stream = args.sources.iter().any(|s| s.as_os_str() == STREAM);
-    let puts = if from_stream {
-        if args.sources.len() > 1 {
-            return Err(Failure::usage("standard input ('-') goes alone: it has no name to lie under beside others"));
-        }
-        vec![from_stdin(&to)?]
-    } else {
-        Vec::new()
-    };
+    if from_stream && args.sources.len() > 1 {
+        return Err(Failure::usage("standard input ('-') goes alone: it has no name to lie under beside others"));
+    }
+    if from_stream && args.background && !args.spool {
+        return Err(Failure::usage("standard input goes into the outbox with '--spool' only: it cannot be read again"));
+    }
+    let mut puts = if from_stream { vec![from_stdin(&to)?] } else { Vec::new() };
     let (sources, recursive) = (args.sources, args.recursive);
     let found = if from_stream { Vec::new() } else { cx.env.blocking(move || look_at(sources, recursive)).await? };
     let several = found.len() > 1;
@@ -119,16 +124,18 @@ pub async fn put(cx: Context, args: PutArgs) -> Result<Done, Failure> {
     if let Some(warning) = args.policy.and_then(crate::cluster::policy::warning) {
         cx.out.error_line(&cx.out.red(&warning));
     }
-    let meter = Meter::new(&cx);
     let options =
         PutOptions { policy: args.policy, if_absent: args.if_absent, if_version: args.if_version, allow_degraded: args.allow_degraded };
+    if args.background {
+        return crate::queue::add(&cx, found, from_stream, &to, several, args.spool, options).await;
+    }
+    let meter = Meter::new(&cx);
     let whole = async {
         let client = args.limits.client(&cx).await?;
         let there = target::remote_there(&client, &to.path).await?;
         if from_stream && there == There::Folder {
             return Err(no_name(&to).into());
         }
-        let mut puts = puts;
         for (path, remote) in target::places(found, &to.path, to.slash, several, there)? {
             puts.push(Put { source: client::Source::Path(path), remote });
         }

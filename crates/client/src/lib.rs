@@ -40,6 +40,7 @@ mod verify;
 
 mod conflict;
 mod kept;
+pub mod outbox;
 mod trash;
 mod versions;
 mod watch;

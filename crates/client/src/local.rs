@@ -40,6 +40,23 @@ pub(crate) struct LocalItem {
     pub kind: LocalKind,
     pub size: u64,
     pub attributes: Attributes,
+    pub inode: u64,
+    /// What it must be still when it is read: size, modification time, inode.
+    pub expected: Option<(u64, i64, u64)>,
+}
+
+impl LocalItem {
+    /// A file that was looked at earlier.
+    pub fn queued(path: PathBuf, remote: RemotePath, expected: (u64, i64, u64), attributes: Attributes) -> Self {
+        let (size, _, inode) = expected;
+        LocalItem { path, remote, kind: LocalKind::File, size, attributes, inode, expected: Some(expected) }
+    }
+}
+
+/// Size, modification time and inode of what lies at a path; symlinks are not followed.
+pub(crate) fn stamp_of(path: &Path) -> Result<(u64, i64, u64)> {
+    let meta = path.symlink_metadata().map_err(|e| io_error(path, &e))?;
+    Ok((meta.len(), attributes(&meta).mtime_ns, meta.ino()))
 }
 
 fn attributes(meta: &Metadata) -> Attributes {
@@ -94,7 +111,7 @@ pub(crate) fn scan(top: &Path, remote: &RemotePath, found: &mut Vec<LocalItem>, 
                 }
             }
         }
-        found.push(LocalItem { attributes: attributes(&meta), path, remote, kind, size });
+        found.push(LocalItem { attributes: attributes(&meta), path, remote, kind, size, inode: meta.ino(), expected: None });
     }
 }
 
@@ -129,10 +146,10 @@ impl LocalReader {
         Ok(buffer)
     }
 
-    /// Size and modification time, to notice changes.
-    pub fn stamp(&self) -> Result<(u64, i64)> {
+    /// Size, modification time and inode, to notice changes.
+    pub fn stamp(&self) -> Result<(u64, i64, u64)> {
         let meta = self.file.metadata().map_err(|e| io_error(&self.path, &e))?;
-        Ok((meta.len(), attributes(&meta).mtime_ns))
+        Ok((meta.len(), attributes(&meta).mtime_ns, meta.ino()))
     }
 }
 

@@ -11,6 +11,7 @@ use crate::connection::unexpected;
 use crate::download::Reader;
 use crate::issue::{Issued, Issuer};
 use crate::local::{self, LocalItem, LocalKind, LocalReader};
+use crate::outbox::{self, QueuedFile, SpooledFile};
 use crate::path::RemotePath;
 use crate::session::Client;
 use crate::spaces::Space;
@@ -52,6 +53,10 @@ pub enum Source {
     Bytes(Vec<u8>),
     /// What another entry holds (a file or a symlink): read, and stored anew under fresh keys.
     Entry(Box<Entry>),
+    /// A local file that was queued: stored only while it is the same.
+    Queued(QueuedFile),
+    /// A file in the outbox.
+    Spooled(SpooledFile),
 }
 
 /// What goes where. `remote` is the exact target path, not the folder to put it in.
@@ -173,6 +178,15 @@ impl Client {
                     found.into_iter().map(Work::Local).collect()
                 }
                 Source::Stream(stream) => vec![Work::Stream(stream, put.remote)],
+                Source::Queued(QueuedFile { path, stamp, attributes }) => {
+                    upload.progress.total(1, stamp.size);
+                    let expected = (stamp.size, stamp.mtime_ns, stamp.inode);
+                    vec![Work::Local(LocalItem::queued(path, put.remote, expected, attributes))]
+                }
+                Source::Spooled(file) => {
+                    upload.progress.total(1, file.size);
+                    vec![Work::Spooled(file, put.remote)]
+                }
                 Source::Bytes(bytes) => {
                     upload.progress.total(1, bytes.len() as u64);
                     vec![Work::Bytes(bytes, put.remote)]
@@ -224,13 +238,14 @@ enum Work {
     Stream(Box<dyn AsyncRead + Send + Unpin>, RemotePath),
     Bytes(Vec<u8>, RemotePath),
     Entry(Box<Entry>, RemotePath),
+    Spooled(SpooledFile, RemotePath),
 }
 
 impl Work {
     fn remote(&self) -> &RemotePath {
         match self {
             Work::Local(item) => &item.remote,
-            Work::Stream(_, path) | Work::Bytes(_, path) | Work::Entry(_, path) => path,
+            Work::Stream(_, path) | Work::Bytes(_, path) | Work::Entry(_, path) | Work::Spooled(_, path) => path,
         }
     }
 
@@ -344,6 +359,7 @@ enum Feed {
     Stream(Box<dyn AsyncRead + Send + Unpin>),
     Bytes(Vec<u8>),
     Entry(Reader),
+    Spooled(SpooledFile),
 }
 
 impl Feed {
@@ -364,6 +380,10 @@ impl Feed {
             Feed::Entry(reader) => {
                 let end = reader.size.min(start + CHUNK_SIZE as u64);
                 reader.read(start.min(end)..end).await
+            }
+            Feed::Spooled(file) => {
+                let file = file.clone();
+                client.env().blocking(move || file.read(index)).await
             }
             Feed::Bytes(bytes) => Ok(bytes.iter().skip(start as usize).take(CHUNK_SIZE).copied().collect()),
         }
@@ -388,7 +408,10 @@ impl Upload {
                         Ok::<_, Error>((Arc::new(reader), stamp))
                     })
                     .await?;
-                let (size, mtime_ns) = stamp;
+                if item.expected.is_some_and(|expected| expected != stamp) {
+                    return Err(outbox::changed(&item.path.display().to_string()));
+                }
+                let (size, mtime_ns, _) = stamp;
                 let attributes = Attributes { mtime_ns, ..item.attributes };
                 let feed = Feed::File { reader: reader.clone(), size };
                 let sent = self.file(feed, Some(size), attributes, place, Some(&item.path), || {
@@ -410,6 +433,10 @@ impl Upload {
                 }
                 let feed = Feed::Entry(client.open_file(&entry).await?);
                 self.file(feed, Some(entry.size), attributes, place, None, || Ok(())).await
+            }
+            Work::Spooled(spooled, _) => {
+                let (size, attributes, path) = (spooled.size, spooled.attributes.clone(), spooled.path.clone());
+                self.file(Feed::Spooled(spooled), Some(size), attributes, place, Some(&path), || Ok(())).await
             }
             Work::Bytes(bytes, _) => {
                 let size = bytes.len() as u64;
