@@ -34,6 +34,7 @@ mod fetch;
 mod issue;
 mod layouts;
 mod store;
+mod task;
 mod transfer;
 mod upload;
 mod verify;

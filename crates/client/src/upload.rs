@@ -16,6 +16,7 @@ use crate::path::RemotePath;
 use crate::session::Client;
 use crate::spaces::Space;
 use crate::store::{Stored, Target};
+use crate::task::Task;
 use crate::transfer::Transfer;
 use crate::tree::{Entry, EntryKind, Folder};
 use erasure::Coder;
@@ -213,7 +214,7 @@ impl Client {
                     }
                 }
                 let upload = upload.clone();
-                let task = self.env().spawn(async move { upload.one(work, place).await });
+                let task = Task(self.env().spawn(async move { upload.one(work, place).await }));
                 files.push(async move {
                     let done = task.await.unwrap_or_else(|e| Err(Error::unavailable(format!("an upload task ended: {e}"))));
                     (path.to_string(), done)
@@ -699,10 +700,10 @@ impl FileUpload {
             total += len as u64;
             let number = u32::try_from(index).map_err(|_| Error::invalid("the file has too many chunks"))?;
             let (place, owned) = (self.index, client.clone());
-            let task = client.env().spawn(async move {
+            let task = Task(client.env().spawn(async move {
                 let (record, encoded) = target.encode(&owned, number, plain, place).await?;
                 target.store(&owned, record, encoded, Some(permit)).await
-            });
+            }));
             under_way.push(async move {
                 let stored = task.await.unwrap_or_else(|e| Err(Error::unavailable(format!("a chunk's task ended: {e}"))));
                 (index, len, stored)

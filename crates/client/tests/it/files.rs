@@ -319,3 +319,65 @@ async fn second_session(cluster: &Cluster, address: Option<client::Address>) -> 
         .await
         .unwrap()
 }
+
+/// What an upload's journal says: the objects begun, and of each chunk its object, number and salt.
+fn journal(home: &Path) -> (Vec<Vec<u8>>, Vec<(u32, u32, Vec<u8>)>) {
+    let (mut objects, mut chunks) = (Vec::new(), Vec::new());
+    let Ok(dir) = std::fs::read_dir(home.join("profiles/admin/transfers")) else { return (objects, chunks) };
+    let bytes = dir.map(|e| std::fs::read(e.unwrap().path()).unwrap()).next().unwrap_or_default();
+    let mut rest = &bytes[..];
+    let mut first = true;
+    while rest.len() > 12 {
+        let len = u32::from_be_bytes(rest[..4].try_into().unwrap()) as usize;
+        let Some(body) = rest.get(12..12 + len) else { break };
+        rest = &rest[12 + len..];
+        if std::mem::take(&mut first) {
+            continue;
+        }
+        let mut d = minicbor::Decoder::new(body);
+        d.array().unwrap();
+        let is_chunk = d.u8().unwrap() == 1;
+        d.array().unwrap();
+        d.array().unwrap();
+        if is_chunk {
+            let (object, number, _) = (d.u32().unwrap(), d.u32().unwrap(), d.u32().unwrap());
+            d.bytes().unwrap();
+            chunks.push((object, number, d.bytes().unwrap()[..24].to_vec()));
+        } else {
+            objects.push(d.bytes().unwrap().to_vec());
+        }
+    }
+    (objects, chunks)
+}
+
+/// An upload is cut off while some chunks are sealed and under way: what goes on seals nothing again under
+/// an id that was used, and no salt comes twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_10_an_interrupted_upload_never_seals_twice_under_one_id() {
+    let (cluster, owner) = Cluster::start(4).await;
+    let file = cluster.dir.path().join("large");
+    let bytes = noise(5, 24 * CHUNK);
+    std::fs::write(&file, &bytes).unwrap();
+    let home = cluster.dir.path().join("home");
+    let mut seen: Vec<(Vec<u8>, u32, Vec<u8>)> = Vec::new();
+    for round in 1..=2 {
+        let before = journal(&home).1.len();
+        let (owner, file) = (owner.clone(), file.clone());
+        let put = tokio::spawn(async move { owner.put_path(&file, "/large", PutOptions::default()).await.map(|_| ()) });
+        while journal(&home).1.len() < before + 3 {
+            assert!(!put.is_finished(), "the upload ended before it was cut off");
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        put.abort();
+        let _ = put.await;
+        let (objects, chunks) = journal(&home);
+        assert_eq!(objects.len(), round, "a fresh object each time");
+        seen = chunks.into_iter().map(|(object, number, salt)| (objects[object as usize].clone(), number, salt)).collect();
+    }
+    let distinct = |n: usize| assert_eq!(n, seen.len(), "{seen:?}");
+    distinct(seen.iter().map(|(o, n, _)| (o, n)).collect::<std::collections::BTreeSet<_>>().len());
+    distinct(seen.iter().map(|(_, _, salt)| salt).collect::<std::collections::BTreeSet<_>>().len());
+    owner.put_path(&file, "/large", PutOptions::default()).await.unwrap();
+    assert!(owner.read("/large").await.unwrap() == bytes);
+    assert_eq!(owner.stat(&at("/large")).await.unwrap().version, 1);
+}
