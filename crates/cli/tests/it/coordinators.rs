@@ -123,3 +123,37 @@ fn the_leader_is_killed_during_a_stream_of_puts() {
     let ran = owner.run(&["put", text(&file), "/in-vain"]).exits(5);
     assert!(ran.err.contains("reaches 1 of 3 coordinators, no majority"), "{}", ran.err);
 }
+
+/// A watcher goes on at whoever leads next, and is told each change once.
+#[test]
+fn a_watch_misses_nothing_when_the_leader_is_killed() {
+    let mut three = Three::start(0);
+    let owner = three.cluster.owner.clone();
+    let out = three.cluster.path("watched");
+    let mut command = owner.command(&["--json", "watch", "/"]);
+    let mut watch = command.stdout(std::fs::File::create(&out).unwrap()).spawn().unwrap();
+    let told =
+        || -> Vec<serde_json::Value> { std::fs::read_to_string(&out).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect() };
+    until("it watches", 20, || !told().is_empty());
+    let mut stored = Vec::new();
+    for round in 0..3 {
+        for i in 0..3 {
+            let path = format!("/{round}-{i}");
+            owner.run_with_input(&["put", "-", &path], b"x").ok();
+            stored.push(path);
+        }
+        if round < 2 {
+            let leader = three.leader();
+            three.kill(leader);
+            owner.run_with_input(&["put", "-", &format!("/after-{round}")], b"x").ok();
+            stored.push(format!("/after-{round}"));
+            three.restart(leader);
+            until("three coordinators are up", 30, || three.states() == ["up", "up", "up"]);
+        }
+    }
+    until("all is told", 40, || told().len() > stored.len());
+    let paths: Vec<_> = told()[1..].iter().map(|c| c["path"].as_str().unwrap().to_string()).collect();
+    assert_eq!(paths, stored);
+    crate::support::terminate(watch.id());
+    assert_eq!(watch.wait().unwrap().code(), Some(0));
+}

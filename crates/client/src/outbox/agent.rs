@@ -146,7 +146,7 @@ impl Agent {
     fn next_job(&self, outbox: &Outbox) -> Result<Option<(String, Job, State)>> {
         let now = self.env.now_ms();
         let mut due = Vec::new();
-        for id in outbox.ids() {
+        for id in outbox.active() {
             let Ok((state, want)) = self.state(outbox, &id) else { continue };
             if !want.paused && !state.failed && state.next_ms <= now {
                 due.push((state.next_ms, id, state));
@@ -165,7 +165,7 @@ impl Agent {
 
     /// Whether some job will be tried again by itself.
     fn will_wake(&self, outbox: &Outbox) -> bool {
-        outbox.ids().iter().any(|id| self.state(outbox, id).is_ok_and(|(s, w)| !w.paused && !s.failed && s.next_ms > 0))
+        outbox.active().iter().any(|id| self.state(outbox, id).is_ok_and(|(s, w)| !w.paused && !s.failed && s.next_ms > 0))
     }
 
     /// One try of a job, and what follows from it.
@@ -229,24 +229,33 @@ impl Agent {
             }
             Ok(_) => client,
         };
+        match self.watched(&alive, outbox, id, job, state).await {
+            None => Tried::Stopped,
+            Some(Ok(())) => Tried::Done,
+            Some(Err(e)) if e.kind == Kind::Unavailable => Tried::Away(e),
+            // A session that has ended in the middle is not the job's fault either.
+            Some(Err(e)) if e.kind == Kind::Denied && alive.whoami().await.is_err() => {
+                self.client = None;
+                Tried::Away(e)
+            }
+            Some(Err(e)) => Tried::Failed(e),
+        }
+    }
+
+    /// Stores what is left of a job, and shows how far it is; `None` when the user has other wishes.
+    async fn watched(&self, client: &Client, outbox: &Outbox, id: &str, job: &Job, state: &mut State) -> Option<Result<()>> {
         let progress = Arc::new(Noting::default());
-        let work = self.store(&alive, outbox, id, job, state, &progress);
+        let work = self.store(client, outbox, id, job, state, &progress);
         tokio::pin!(work);
         let mut shown = None;
         loop {
             tokio::select! {
                 biased;
-                done = &mut work => {
-                    return match done {
-                        Ok(()) => Tried::Done,
-                        Err(e) if e.kind == Kind::Unavailable => Tried::Away(e),
-                        Err(e) => Tried::Failed(e),
-                    };
-                }
+                done = &mut work => return Some(done),
                 () = outbox.env.sleep(LOOK) => {
                     let wanted: Option<Want> = outbox.read(id, "want").unwrap_or_default();
                     if !outbox.env.disk.exists(&outbox.path(id, "job")) || wanted.is_some_and(|w| w.paused) {
-                        return Tried::Stopped;
+                        return None;
                     }
                     let now = Now { bytes: progress.bytes.load(Ordering::Relaxed) };
                     if shown != Some(now) {

@@ -81,6 +81,7 @@ impl Outbox {
     pub fn needs_agent(profile: &Profile) -> bool {
         let dir = dir_of(profile);
         let names = files(&profile.env, &dir);
+        // By name alone: nobody need be logged in.
         let resting: BTreeSet<&str> = names.iter().filter_map(|n| n.strip_suffix(".rest")).collect();
         let waits = names.iter().filter_map(|n| n.strip_suffix(".job")).any(|id| !resting.contains(id));
         waits && profile.env.disk.lock(&dir.join("lock")).is_ok()
@@ -139,6 +140,13 @@ impl Outbox {
     /// Ids of all jobs, also those of other accounts.
     fn ids(&self) -> Vec<String> {
         files(&self.env, &self.dir).iter().filter_map(|n| n.strip_suffix(".job")).map(str::to_string).collect()
+    }
+
+    /// Ids of jobs for which something is to be done.
+    fn active(&self) -> Vec<String> {
+        let names = files(&self.env, &self.dir);
+        let resting: BTreeSet<&str> = names.iter().filter_map(|n| n.strip_suffix(".rest")).collect();
+        names.iter().filter_map(|n| n.strip_suffix(".job")).filter(|id| !resting.contains(id)).map(str::to_string).collect()
     }
 
     /// Adds a job. It is durable when this returns: after that the source may be needed still, unless it is

@@ -5,6 +5,7 @@
 mod brake;
 mod coordinators;
 mod heal;
+mod history;
 mod layouts;
 mod login;
 mod membership;
