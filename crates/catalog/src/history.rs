@@ -4,7 +4,7 @@
 //! exactly one note of that on the list of endings; another retention moves all of them, bit by bit.
 
 use crate::commit::Work;
-use crate::row::{InTrash, Keeping, Place, Space, Sweep, Version, VersionId};
+use crate::row::{InTrash, Keeping, Place, Space, Stage, Sweep, Version, VersionId};
 use crate::tx::{Step, Tx};
 use crate::{RETENTION_MS, expiry, key};
 use model::account::{Account, Role};
@@ -100,10 +100,17 @@ impl Tx<'_> {
         revision.checked_sub(LOG_COMMITS).map_or(Ok(()), |old| self.delete(&key::changed(id, old)))
     }
 
+    /// Nobody reads a space's log of changes any more. It is bounded, and so is this.
+    pub(crate) fn forget_changes(&mut self, id: SpaceId) -> Step<()> {
+        let log = key::changes_of(id);
+        let all = self.keys(&log, &key::end_of(&log), LOG_COMMITS as usize + 1)?;
+        all.iter().try_for_each(|key| self.delete(key))
+    }
+
     /// Another retention.
     pub(crate) fn set_retention(&mut self, by: Option<AccountId>, id: SpaceId, retention_ms: Option<u64>) -> Step<Outcome> {
         let denied = || Error::denied("only admins of a space may say how long it keeps versions and trash");
-        let space: Space = self.get(&key::space(id))?.ok_or_else(denied)?;
+        let space = self.get::<Space>(&key::space(id))?.filter(|s| s.stage == Stage::Live).ok_or_else(denied)?;
         let by = by.ok_or_else(denied)?;
         let member = space.members.iter().find(|m| m.account == by && m.role == Role::Admin).ok_or_else(denied)?;
         let account = self.get::<Account>(&key::account(by))?.filter(|a| !a.disabled).ok_or_else(denied)?;

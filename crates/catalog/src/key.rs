@@ -212,6 +212,9 @@ pub(crate) fn in_trash(space: SpaceId, entry: EntryId) -> Key {
 pub(crate) fn trashed_folder(space: SpaceId, folder: FolderId) -> Key {
     join(0x3b, &[&space.0, &folder.0])
 }
+pub(crate) fn changes_of(space: SpaceId) -> Key {
+    join(0x3c, &[&space.0])
+}
 pub(crate) fn changed(space: SpaceId, revision: u64) -> Key {
     join(0x3c, &[&space.0, &revision.to_be_bytes()])
 }

@@ -238,6 +238,7 @@ impl Tx<'_> {
         self.delete(&key::owned(space.owner, id))?;
         (space.stage, space.rekey) = (Stage::Dead, None);
         space.locks.clear();
+        self.forget_changes(id)?;
         self.doom(id, space.root)
     }
 

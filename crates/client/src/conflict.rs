@@ -53,8 +53,8 @@ impl Client {
             return Err(Error::exists(format!("{} has become a folder meanwhile", rescue.path)));
         }
         let number = self.keep_beside(rescue, change, grants, there.id).await?;
-        let names = self.names_of([there.author]).await;
-        let who = names.ok().and_then(|names| names.get(&there.author).cloned()).unwrap_or_else(|| there.author.to_string());
+        let names = self.names_of(&rescue.folder.space, [there.author])?;
+        let who = names.get(&there.author).cloned().unwrap_or_else(|| there.author.to_string());
         Err(Error::conflict(format!(
             "{}: {who} wrote version {} at the same time, and was first; what was to be stored is kept as version {number}",
             rescue.path, there.rev

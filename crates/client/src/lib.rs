@@ -30,6 +30,7 @@ mod spaces;
 mod tree;
 
 mod download;
+mod feed;
 mod fetch;
 mod issue;
 mod layouts;

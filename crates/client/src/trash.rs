@@ -114,7 +114,7 @@ impl Client {
                 last: opened,
             });
         }
-        let names = self.names_of(found.iter().map(|i| i.by).collect::<BTreeSet<_>>()).await?;
+        let names = self.names_of(&space, found.iter().map(|i| i.by).collect::<BTreeSet<_>>())?;
         for item in &mut found {
             item.by_name = names.get(&item.by).cloned().unwrap_or_default();
         }

@@ -8,7 +8,7 @@ use crate::Progress;
 use crate::commit::{CommitSender, Pending};
 use crate::conflict::Rescue;
 use crate::connection::unexpected;
-use crate::download::Reader;
+use crate::feed::Feed;
 use crate::issue::{Issued, Issuer};
 use crate::local::{self, LocalItem, LocalKind, LocalReader};
 use crate::outbox::{self, QueuedFile, SpooledFile};
@@ -35,7 +35,7 @@ use seal::tree::{Attributes, Content, Entry as Sealed, Name, RowVerifier};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::AsyncRead;
 
 /// Files of at least this many bytes keep a journal, to be resumed after an interruption.
 const JOURNAL_MIN: u64 = 16 << 20;
@@ -354,43 +354,6 @@ struct Sent {
     degraded: bool,
 }
 
-/// Where a file's bytes come from, chunk by chunk.
-enum Feed {
-    File { reader: Arc<LocalReader>, size: u64 },
-    Stream(Box<dyn AsyncRead + Send + Unpin>),
-    Bytes(Vec<u8>),
-    Entry(Reader),
-    Spooled(SpooledFile),
-}
-
-impl Feed {
-    /// The chunk at an index; shorter than a full one only at the end, empty beyond it.
-    async fn chunk(&mut self, client: &Client, index: u64) -> Result<Vec<u8>> {
-        let start = index * CHUNK_SIZE as u64;
-        match self {
-            Feed::File { reader, size } => {
-                let (reader, len) = (reader.clone(), Manifest::chunk_len(*size, index));
-                client.env().blocking(move || reader.read(start, len)).await
-            }
-            Feed::Stream(stream) => {
-                let mut buffer = Vec::new();
-                let read = stream.take(CHUNK_SIZE as u64).read_to_end(&mut buffer).await;
-                read.map_err(|e| Error::invalid(format!("the input stream broke: {e}")))?;
-                Ok(buffer)
-            }
-            Feed::Entry(reader) => {
-                let end = reader.size.min(start + CHUNK_SIZE as u64);
-                reader.read(start.min(end)..end).await
-            }
-            Feed::Spooled(file) => {
-                let file = file.clone();
-                client.env().blocking(move || file.read(index)).await
-            }
-            Feed::Bytes(bytes) => Ok(bytes.iter().skip(start as usize).take(CHUNK_SIZE).copied().collect()),
-        }
-    }
-}
-
 impl Upload {
     async fn one(&self, work: Work, place: Place) -> Result<Sent> {
         let client = &self.client;
@@ -500,6 +463,11 @@ struct Begun {
     size: u64,
     #[n(1)]
     mtime_ns: i64,
+    /// Chunks name their objects as counted from the first one ever begun. Journals of earlier versions left
+    /// out those of which no chunk was stored, and cannot be trusted.
+    #[n(2)]
+    #[cbor(default)]
+    counts_all: bool,
 }
 
 /// A fresh object was begun.
@@ -561,12 +529,12 @@ impl FileUpload {
             let id = model::signed::hash_parts(&[local.as_os_str().as_encoded_bytes(), &[0], remote.to_string().as_bytes()]);
             let mut journal = Transfer::open(client.env(), &client.profile().transfers()?, &id)?;
             let begun = journal.records::<Begun>(0).into_iter().next();
-            let same = begun.is_some_and(|b| b.size == size && b.mtime_ns == mtime_ns);
+            let same = begun.is_some_and(|b| b.size == size && b.mtime_ns == mtime_ns && b.counts_all);
             if !(same && file.resume(upload, &journal).await) {
                 file.used.clear();
                 file.done.clear();
                 journal.restart()?;
-                journal.append(&Begun { size, mtime_ns })?;
+                journal.append(&Begun { size, mtime_ns, counts_all: true })?;
             }
             file.journal = Some(journal);
         }
@@ -596,7 +564,6 @@ impl FileUpload {
                 }
             }
         }
-        self.drop_unused();
         true
     }
 
@@ -607,7 +574,8 @@ impl FileUpload {
         }
     }
 
-    /// Leaves out objects of which no chunk was stored.
+    /// Leaves out objects of which no chunk was stored. Not before all are: the journal counts every
+    /// object that was ever begun.
     fn drop_unused(&mut self) {
         let used = std::mem::take(&mut self.used);
         let mut new_index = BTreeMap::new();
@@ -621,6 +589,10 @@ impl FileUpload {
             if let Some(index) = new_index.get(&stored.record.object) {
                 stored.record.object = *index;
             }
+        }
+        match new_index.get(&self.index) {
+            Some(index) => self.index = *index,
+            None => self.target = None,
         }
     }
 
@@ -735,6 +707,7 @@ impl FileUpload {
     /// The manifest, with index chunks stored where it is long, and what the catalog must know of
     /// the objects in it.
     async fn manifest(&mut self, upload: &Upload, size: u64, mtime_ns: i64) -> Result<(Manifest, Vec<ObjectUse>, Vec<Arc<UploadGrant>>)> {
+        self.drop_unused();
         let done = std::mem::take(&mut self.done);
         let mut partial: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         let mut stored: Vec<(u32, u32, u32)> = Vec::new();

@@ -189,7 +189,7 @@ impl Client {
             });
         }
         versions.sort_by_key(|v| v.number);
-        let names = self.names_of(versions.iter().map(|v| v.author).collect::<BTreeSet<_>>()).await?;
+        let names = self.names_of(&space, versions.iter().map(|v| v.author).collect::<BTreeSet<_>>())?;
         for version in &mut versions {
             version.author_name = names.get(&version.author).cloned().unwrap_or_default();
         }

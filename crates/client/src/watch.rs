@@ -191,7 +191,7 @@ impl Watch {
             self.below = way.path.clone();
         }
         let unknown: BTreeSet<AccountId> = told.commits.iter().map(|c| c.author).filter(|a| !self.authors.contains_key(a)).collect();
-        self.authors.extend(client.names_of(unknown).await?);
+        self.authors.extend(client.names_of(&space, unknown)?);
         let mut events = Vec::new();
         for commit in &told.commits {
             for note in &commit.notes {

@@ -6,9 +6,8 @@ use crate::path::RemotePath;
 use crate::session::Client;
 use crate::spaces::Space;
 use crate::tree::{EntryKind, Folder};
-use model::account::IdentityBody;
 use model::command::{Answer, Query};
-use model::{AccountId, FolderId, Kind, Result, cbor};
+use model::{AccountId, FolderId, Kind, Result};
 use seal::tree::{FolderKeys, RowVerifier};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -119,20 +118,25 @@ impl Client {
         Ok(())
     }
 
-    /// Names of accounts. Of one that the servers do not know, its id.
-    pub(crate) async fn names_of(&self, accounts: impl IntoIterator<Item = AccountId>) -> Result<BTreeMap<AccountId, String>> {
+    /// Names of accounts that wrote in a space, to be shown: as their identities say, which the space's members
+    /// have verified. Of one that is not known any more, its id.
+    pub(crate) fn names_of(&self, space: &Space, accounts: impl IntoIterator<Item = AccountId>) -> Result<BTreeMap<AccountId, String>> {
         let me = self.unlocked().account();
-        let mut names: BTreeMap<AccountId, String> = accounts.into_iter().map(|a| (a, a.to_string())).collect();
-        let others: Vec<AccountId> = names.keys().copied().filter(|a| *a != me).collect();
-        if let Some(mine) = names.get_mut(&me) {
-            *mine = self.profile().info()?.account;
-        }
-        if !others.is_empty() {
-            for identity in self.pinned_ids(&others).await? {
-                let body: IdentityBody = cbor::from_canonical(&identity.body)?;
-                names.insert(body.account, body.name);
-            }
+        let mut names = BTreeMap::new();
+        for account in accounts {
+            let name = match space.name_of(account) {
+                Ok(name) => name,
+                Err(_) if account == me => self.profile().info()?.account,
+                // Of somebody who was a member once, signed by whoever that was.
+                Err(_) => former(space, account).unwrap_or_else(|| account.to_string()),
+            };
+            names.insert(account, name);
         }
         Ok(names)
     }
+}
+
+fn former(space: &Space, account: AccountId) -> Option<String> {
+    let bodies = space.info.identities.iter().filter_map(|identity| seal::identity::verify(identity).ok());
+    bodies.into_iter().find(|body| body.account == account).map(|body| body.name)
 }

@@ -381,3 +381,29 @@ async fn attack_10_an_interrupted_upload_never_seals_twice_under_one_id() {
     assert!(owner.read("/large").await.unwrap() == bytes);
     assert_eq!(owner.stat(&at("/large")).await.unwrap().version, 1);
 }
+
+/// An upload that was cut off before its first chunk was stored left an object without chunks in its journal.
+/// The next try did not count that one, the try after did, and took the chunks of one object for those of
+/// another: the file was committed and could not be read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_cut_off_before_its_first_chunk_is_whole_in_the_end() {
+    let (cluster, owner) = Cluster::start(4).await;
+    let file = cluster.dir.path().join("large");
+    let bytes = noise(6, 24 * CHUNK);
+    std::fs::write(&file, &bytes).unwrap();
+    let home = cluster.dir.path().join("home");
+    for wanted in [0, 3] {
+        let objects = journal(&home).0.len();
+        let (owner, file) = (owner.clone(), file.clone());
+        let put = tokio::spawn(async move { owner.put_path(&file, "/large", PutOptions::default()).await.map(|_| ()) });
+        while journal(&home).0.len() == objects || journal(&home).1.len() < wanted {
+            assert!(!put.is_finished(), "the upload ended before it was cut off");
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        put.abort();
+        let _ = put.await;
+    }
+    assert_eq!(journal(&home).0.len(), 2);
+    owner.put_path(&file, "/large", PutOptions::default()).await.unwrap();
+    assert!(owner.read("/large").await.unwrap() == bytes);
+}
