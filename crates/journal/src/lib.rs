@@ -7,6 +7,7 @@
 //! (see [`format`]) and reported, never passed over in silence.
 
 pub mod format;
+mod inventory;
 mod open;
 mod segment;
 mod writer;
@@ -97,6 +98,8 @@ pub struct OpenReport {
     pub torn_bytes: u64,
     /// Damage.
     pub corrupt: Vec<Corrupt>,
+    /// Segments that are gone as a whole. They are named at each opening until [`Journal::give_up_missing`].
+    pub missing: Vec<u64>,
 }
 
 /// A segment, as listed.
@@ -247,6 +250,12 @@ impl Journal {
     pub async fn remove_segment(&self, id: u64) -> Result<(), Error> {
         let segments = self.0.segments.clone();
         self.0.env.blocking(move || segments.remove(id)).await
+    }
+
+    /// Those that were missing at opening are known to be lost: later openings name them no more.
+    pub async fn give_up_missing(&self, missing: Vec<u64>) -> Result<(), Error> {
+        let segments = self.0.segments.clone();
+        self.0.env.blocking(move || segments.inventory().strike(&missing)).await
     }
 
     /// Seals the active segment; the next append begins a new one.

@@ -1,6 +1,7 @@
 //! Opening: which records are there, where the end is, and what is damaged.
 
 use crate::format::{self, FOOTER, Head, JournalId, Listed, RECORD_HEADER, RECORD_MAGIC, SEGMENT_HEADER, TRAILER};
+use crate::inventory::Inventory;
 use crate::segment::Segments;
 use crate::writer::Appender;
 use crate::{Config, Corrupt, Error, OpenReport, Position, Replayed};
@@ -27,10 +28,13 @@ pub(crate) fn open(env: &Env, config: &Config, mut visit: impl FnMut(Replayed<'_
         _ => Error::io(dir, e),
     })?;
     let journal = journal_id(env, dir)?;
-    let segments = Segments::new(env.clone(), dir.clone(), journal, lock);
     let mut ids: Vec<u64> = env.disk.read_dir(dir).map_err(io)?.iter().filter_map(|n| Segments::id_of(n)).collect();
     ids.sort_unstable();
-    let mut report = OpenReport { segments: ids.len(), ..OpenReport::default() };
+    let (inventory, missing) = Inventory::open(env, dir, journal, &ids)?;
+    // Numbers are used once, also those of lost ones.
+    let newest = ids.last().copied().max(missing.last().copied());
+    let segments = Segments::new(env.clone(), dir.clone(), journal, lock, inventory);
+    let mut report = OpenReport { segments: ids.len(), missing, ..OpenReport::default() };
     let mut sequence = 0;
     let mut tail = None;
     for (i, id) in ids.iter().enumerate() {
@@ -41,6 +45,7 @@ pub(crate) fn open(env: &Env, config: &Config, mut visit: impl FnMut(Replayed<'_
         let Some(found) = scan.segment(last)? else {
             drop(file);
             report.segments -= 1;
+            segments.inventory().strike(&[*id])?;
             env.disk.remove_file(&path).and_then(|()| env.disk.sync_dir(dir)).map_err(|e| Error::io(&path, e))?;
             continue;
         };
@@ -52,7 +57,7 @@ pub(crate) fn open(env: &Env, config: &Config, mut visit: impl FnMut(Replayed<'_
             tail = Some((*id, file, found.end, found.listed));
         }
     }
-    let next_id = ids.last().map_or(1, |id| id + 1);
+    let next_id = newest.map_or(1, |id| id + 1);
     let appender = Appender::new(segments.clone(), config.segment_size, next_id, sequence);
     let appender = match tail {
         Some((id, file, end, listed)) => appender.resume(id, file, end, listed)?,

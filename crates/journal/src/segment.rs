@@ -1,6 +1,7 @@
 //! The segment files: names, open handles, reading, removal.
 
 use crate::format::{Head, JournalId, RECORD_HEADER};
+use crate::inventory::Inventory;
 use crate::{Error, Position, SegmentInfo};
 use bytes::Bytes;
 use env::{Env, File, FileExt};
@@ -21,6 +22,7 @@ struct Inner {
     /// Held until the journal is closed, or nobody can reach it any more.
     lock: Mutex<Option<Arc<dyn File>>>,
     table: Mutex<BTreeMap<u64, Entry>>,
+    inventory: Mutex<Inventory>,
 }
 
 struct Entry {
@@ -30,8 +32,14 @@ struct Entry {
 }
 
 impl Segments {
-    pub fn new(env: Env, dir: PathBuf, journal: JournalId, lock: Arc<dyn File>) -> Self {
-        Segments(Arc::new(Inner { env, dir, journal, lock: Mutex::new(Some(lock)), table: Mutex::default() }))
+    pub fn new(env: Env, dir: PathBuf, journal: JournalId, lock: Arc<dyn File>, inventory: Inventory) -> Self {
+        let (lock, inventory) = (Mutex::new(Some(lock)), Mutex::new(inventory));
+        Segments(Arc::new(Inner { env, dir, journal, lock, table: Mutex::default(), inventory }))
+    }
+
+    /// What segments there should be.
+    pub fn inventory(&self) -> MutexGuard<'_, Inventory> {
+        self.0.inventory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
@@ -145,8 +153,11 @@ impl Segments {
             }
             table.remove(&id);
         }
+        // A full disk may have no room for a new list before the segment is gone.
+        let struck = self.inventory().strike(&[id]);
         let path = self.path(id);
         self.0.env.disk.remove_file(&path).map_err(|e| Error::io(&path, e))?;
-        self.0.env.disk.sync_dir(&self.0.dir).map_err(|e| Error::io(&self.0.dir, e))
+        self.0.env.disk.sync_dir(&self.0.dir).map_err(|e| Error::io(&self.0.dir, e))?;
+        struck.or_else(|_| self.inventory().rewrite())
     }
 }

@@ -203,3 +203,35 @@ async fn concurrent_appends_share_syncs_and_all_come_back() {
     drop(journal);
     assert_eq!(open(&env, dir.path(), 1 << 20).await.2.len(), 200);
 }
+
+#[tokio::test]
+async fn a_segment_that_is_gone_is_missed_until_it_is_given_up() {
+    let env = env::real::env();
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, report, _) = open(&env, dir.path(), 4096).await;
+    assert!(report.missing.is_empty());
+    for i in 0..12 {
+        journal.append(vec![record(i, 1000)]).await.unwrap();
+    }
+    let ids: Vec<u64> = journal.segments().iter().map(|s| s.id).collect();
+    assert!(ids.len() >= 3, "{ids:?}");
+    // One goes as it should, one in the middle and the last are lost.
+    journal.remove_segment(ids[0]).await.unwrap();
+    journal.close().await;
+    drop(journal);
+    let (middle, last) = (ids[1], ids[ids.len() - 1]);
+    for id in [middle, last] {
+        std::fs::remove_file(dir.path().join(format!("{id:016x}.seg"))).unwrap();
+    }
+    for _ in 0..2 {
+        let (journal, report, _) = open(&env, dir.path(), 4096).await;
+        assert_eq!(report.missing, [middle, last]);
+        journal.append(vec![record(99, 10)]).await.unwrap();
+        assert!(journal.segments().iter().all(|s| !report.missing.contains(&s.id)), "numbers are used once");
+        journal.close().await;
+    }
+    let (journal, report, _) = open(&env, dir.path(), 4096).await;
+    journal.give_up_missing(report.missing).await.unwrap();
+    journal.close().await;
+    assert!(open(&env, dir.path(), 4096).await.1.missing.is_empty());
+}

@@ -196,10 +196,12 @@ impl Appender {
             .and_then(|()| file.write_all_at(&format::segment_header(self.segments.journal(), id, self.sequence), 0))
             .and_then(|()| file.sync_data())
             .and_then(|()| env.disk.sync_dir(self.segments.dir()));
-        if let Err(e) = made {
+        // Listed when it is surely there, and before it holds anything: one that is listed and missing is lost.
+        let listed = made.map_err(io).and_then(|()| self.segments.inventory().list(id));
+        if let Err(e) = listed {
             drop(file);
             let _ = env.disk.remove_file(&path);
-            return Err(io(e));
+            return Err(e);
         }
         self.segments.set(id, file.clone(), SEGMENT_HEADER as u64, false);
         self.active = Some(Active { id, file, room, end: SEGMENT_HEADER as u64, listed: Vec::new() });

@@ -178,6 +178,9 @@ impl ShardStore {
         };
         let (journal, report) = Journal::open(env.clone(), config, visit).await.map_err(opening)?;
         let index = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+        if !report.missing.is_empty() {
+            tracing::error!(%device, segments = report.missing.len(), "segments of a device's log are gone");
+        }
         if !report.corrupt.is_empty() {
             tracing::error!(%device, ranges = report.corrupt.len(), "the log of a device is damaged");
         }
@@ -205,7 +208,17 @@ impl ShardStore {
     /// very end was no good. That is mostly a write that was never acknowledged, but the same is seen
     /// when the last shard written has rotted.
     pub fn is_suspect(&self) -> bool {
-        self.damaged_ranges() > 0 || self.cut_bytes() > 0
+        self.damaged_ranges() > 0 || self.cut_bytes() > 0 || self.missing_segments() > 0
+    }
+
+    /// Segments of the log that were gone as a whole when it was opened.
+    pub fn missing_segments(&self) -> usize {
+        self.0.report.missing.len()
+    }
+
+    /// That segments are missing is noted elsewhere now, durably: later openings need not say so again.
+    pub async fn give_up_missing(&self) -> Result<()> {
+        self.0.journal.give_up_missing(self.0.report.missing.clone()).await.map_err(|e| self.0.error(e))
     }
 
     /// Damaged ranges that were found at open.
@@ -362,8 +375,8 @@ impl ShardStore {
         let room = self.0.env.blocking(move || inner.room()).await;
         let used = self.0.used();
         let state = self.0.state();
-        let damage =
-            (!self.0.report.corrupt.is_empty()).then(|| "its log was damaged when it was opened: what is missing is rebuilt".to_string());
+        let damage = (!self.0.report.corrupt.is_empty() || !self.0.report.missing.is_empty())
+            .then(|| "its log was damaged when it was opened: what is missing is rebuilt".to_string());
         let (capacity, problem) = match room {
             Ok((capacity, left)) => {
                 let full = (left == 0).then(|| "full: it takes no new shards".to_string());

@@ -194,3 +194,17 @@ fn full_devices_are_named_and_the_others_go_on() {
     owner.run_with_input(&["put", "-", "/small"], b"small").ok();
     assert!(cluster.servers().all(|s| s.is_alive()));
 }
+
+#[test]
+fn a_node_whose_files_are_deleted_is_rebuilt_and_named() {
+    let mut cluster = Cluster::start(4);
+    let files = some_files(&cluster);
+    cluster.stop_node(1);
+    std::fs::remove_file(cluster.last_segment(1)).unwrap();
+    cluster.start_node(1);
+    for (path, bytes) in &files {
+        assert!(cluster.owner.read(path) == *bytes, "{path} differs");
+    }
+    cluster.wait_until_whole("/", 30);
+    assert!(cluster.owner.events().iter().any(|e| e["what"] == "device-damaged"));
+}

@@ -159,6 +159,9 @@ impl LogStore {
         if let Some(c) = report.corrupt.first() {
             bad = Some(format!("segment {} is damaged at {:?}", c.segment, c.range));
         }
+        if let Some(id) = report.missing.first() {
+            bad = Some(format!("segment {id} is gone"));
+        }
         if let Some(why) = bad {
             return Err(Error::corrupt(format!("the consensus log in {shown} is damaged ({why}): this coordinator must not vote"))
                 .hint("rebuild this coordinator under a new id; with a lone coordinator restore a backup"));

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods)] // tests damage files themselves
 
+use super::Pace;
 use super::log::LogStore;
 use super::machine::Machine;
 use super::types::TypeConfig;
@@ -15,6 +16,7 @@ use model::{ClusterId, CoordinatorId, Hash, InviteId, Kind, Policy, PublicKey, R
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use std::path::Path;
+use std::time::Duration;
 
 struct Builder(Env);
 
@@ -165,6 +167,17 @@ async fn rule_07_a_coordinator_with_half_of_its_state_does_not_vote() {
     copy(dir.path(), without_log.path());
     std::fs::remove_dir_all(without_log.path().join("log")).unwrap();
     let refused = try_start(without_log.path()).await.err().unwrap();
+    assert_eq!(refused.kind, Kind::Corrupt);
+
+    // A whole segment is gone: what it held may have been acknowledged.
+    let robbed = tempfile::tempdir().unwrap();
+    copy(dir.path(), robbed.path());
+    for entry in std::fs::read_dir(robbed.path().join("log")).unwrap().map(|e| e.unwrap().path()) {
+        if entry.extension().is_some_and(|e| e == "seg") {
+            std::fs::remove_file(entry).unwrap();
+        }
+    }
+    let refused = try_start(robbed.path()).await.err().unwrap();
     assert_eq!(refused.kind, Kind::Corrupt);
 
     let damaged = tempfile::tempdir().unwrap();

@@ -230,6 +230,10 @@ pub(crate) async fn mark_suspect(env: &Env, device: &Device) {
     let (disk, mark) = (env.disk.clone(), walk_mark(&device.dir));
     if let Err(e) = env.blocking(move || disk.replace(&mark, b"")).await {
         tracing::warn!(device = %device.id, error = %e, "a suspect device cannot be marked");
+        return;
+    }
+    if let Err(e) = device.store.give_up_missing().await {
+        tracing::warn!(device = %device.id, error = %e, "the list of segments cannot be written");
     }
 }
 
@@ -242,6 +246,10 @@ fn found_wrong(device: &Device) -> Vec<(&'static str, String)> {
             "device-damaged",
             format!("the log of device {id} was damaged in {ranges} places when it was opened: what was there is rebuilt"),
         ));
+    }
+    let gone = device.store.missing_segments();
+    if gone > 0 {
+        found.push(("device-damaged", format!("{gone} segments of the log of device {id} are gone: what was there is rebuilt")));
     }
     if cut > 0 {
         let detail = format!(
