@@ -12,12 +12,16 @@ use model::cluster::{
 };
 use model::command::{Answer, Applied, Command, Genesis, Outcome, Proposal, Query, Rows, Totals};
 use model::layout::{DeviceInfo, LayoutChange};
+use model::link::{Link, LinkTarget};
+use model::message::Envelope;
 use model::tree::{Change, CommitBody, CommitRecord, EntryRow, Expect, ManifestRow, ObjectUse, Row};
 use model::{
     AccountId, ChunkRef, ClusterId, CommitId, CoordinatorId, Descriptor, DeviceId, EntryId, Epoch, Error, FolderId, Hash, InviteId,
-    KeyEpoch, Layout, ManifestId, NameTag, NodeId, ObjectId, Policy, PublicKey, RequestId, ShardRef, Signature, SpaceId, TokenId, cbor,
+    KeyEpoch, Layout, LinkId, ManifestId, NameTag, NodeId, ObjectId, Policy, PublicKey, RequestId, ShardRef, Signature, SpaceId, TokenId,
+    cbor,
 };
 use rand_chacha::rand_core::SeedableRng;
+use seal::message::{Attachment, MessageBody, Said};
 use wire::{Authed, SessionToken, Version};
 
 /// The chunk of all samples.
@@ -158,6 +162,11 @@ fn space() -> SpaceInfo {
         identities: vec![identity()],
         policy: Some(Policy::DEFAULT),
         used: 1 << 33,
+        owner: Some(ACCOUNT),
+        parent: None,
+        label: None,
+        left: vec![ACCOUNT],
+        since: vec![(ACCOUNT, 7)],
     }
 }
 
@@ -171,6 +180,44 @@ fn invite() -> Invite {
 
 pub fn invites() -> Vec<Vec<u8>> {
     all(&[invite()])
+}
+
+pub fn envelopes() -> Vec<Vec<u8>> {
+    all(&[Envelope { sender: HASH, recipient: HASH, seq: 2, prev: HASH, enc: opaque(1120), sealed: opaque(272) }])
+}
+
+pub fn said() -> Vec<Vec<u8>> {
+    let text = |attachment| MessageBody::Text { text: "hello".into(), attachment };
+    let link = Attachment::Link { name: "a".into(), size: 7, link: "https://x/s/1#1".into() };
+    let bodies = [
+        text(None),
+        text(Some(Attachment::Inline { name: "a".into(), bytes: opaque(5) })),
+        text(Some(link)),
+        MessageBody::ShareInvite { space: SPACE, name: "Trip".into(), role: Role::Write },
+    ];
+    all(&bodies.map(|body| Said { time_ms: 7, body }))
+}
+
+pub fn links() -> Vec<Vec<u8>> {
+    let link = |target| Link {
+        id: LinkId([1; 16]),
+        owner: ACCOUNT,
+        space: SPACE,
+        target,
+        auth_hash: HASH,
+        sealed: opaque(200),
+        created_ms: 1,
+        expires_ms: Some(9),
+        left: None,
+        opened: 3,
+    };
+    all(&[LinkTarget::Record, LinkTarget::File(MANIFEST), LinkTarget::Folder(FOLDER)].map(link))
+}
+
+pub fn link_texts() -> Vec<Vec<u8>> {
+    let coordinators = vec!["a.example:7000".into(), "[::1]:7001".into()];
+    let link = transport::LinkText { id: LinkId([1; 16]), secret: [2; 32], root: HASH, password: true, coordinators };
+    vec![link.to_text().as_bytes().to_vec()]
 }
 
 fn token() -> Token {
@@ -400,7 +447,15 @@ pub fn queries() -> Vec<Vec<u8>> {
 }
 
 fn row_set() -> Rows {
-    Rows { rows: vec![entry_row(); 2], commits: vec![(COMMIT, commit_record())], manifests: vec![manifest()], more: true, revision: 9 }
+    Rows {
+        rows: vec![entry_row(); 2],
+        commits: vec![(COMMIT, commit_record())],
+        manifests: vec![manifest()],
+        more: true,
+        revision: 9,
+        members: 3,
+        root: Some(FOLDER),
+    }
 }
 
 pub fn row_sets() -> Vec<Vec<u8>> {

@@ -5,6 +5,8 @@ use minicbor::{Decode, Encode};
 use model::account::{Account, GrantBody, IdentityBody, Invite, MemberSetBody, SpaceInfo};
 use model::cluster::{CapabilityBody, ClusterView, Event, FeedItem, Token, UploadGrantBody};
 use model::command::{Answer, Applied, Genesis, Proposal, Query, Rows};
+use model::link::Link;
+use model::message::Envelope;
 use model::tree::{Change, CommitBody, EntryRow, ManifestRow, Row};
 use model::{Descriptor, Error, Layout, Policy, ShardRef, cbor};
 use std::str::FromStr;
@@ -55,6 +57,10 @@ pub const TARGETS: &[Target] = &[
     record::<Query>("query", samples::queries),
     record::<Answer>("answer", samples::answers),
     record::<Rows>("rows", samples::row_sets),
+    record::<Envelope>("message-envelope", samples::envelopes),
+    record::<seal::message::Said>("message-said", samples::said),
+    record::<Link>("link", samples::links),
+    Target { name: "link-text", seeds: samples::link_texts, run: link_text },
     exchange::<coordinator::Hello>("rpc-hello"),
     exchange::<coordinator::LoginStart>("rpc-login-start"),
     exchange::<coordinator::LoginFinish>("rpc-login-finish"),
@@ -65,6 +71,7 @@ pub const TARGETS: &[Target] = &[
     exchange::<coordinator::Ask>("rpc-ask"),
     exchange::<coordinator::Propose>("rpc-propose"),
     exchange::<coordinator::Upload>("rpc-upload"),
+    exchange::<wire::link::OpenLink>("rpc-open-link"),
     exchange::<coordinator::Status>("rpc-status"),
     exchange::<coordinator::Join>("rpc-join"),
     exchange::<coordinator::Heartbeat>("rpc-heartbeat"),
@@ -105,6 +112,12 @@ fn join_token_text(bytes: &[u8]) {
         assert!(transport::JoinToken::parse(&token.to_text()).is_ok());
     }
     let _ = transport::InviteText::parse(&text);
+}
+
+fn link_text(bytes: &[u8]) {
+    if let Ok(link) = transport::LinkText::parse(&String::from_utf8_lossy(bytes)) {
+        assert!(transport::LinkText::parse(&link.to_text()).is_ok_and(|again| again == link));
+    }
 }
 
 /// A cluster's catalog, just made.

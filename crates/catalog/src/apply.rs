@@ -100,6 +100,9 @@ fn command(tx: &mut Tx, proposal: &Proposal) -> Step<Outcome> {
         Command::SetQuota { account, quota } => tx.set_quota(by, *account, *quota),
         Command::SendMessage { from, to, message, copy } => tx.send_message(by, *from, *to, message, copy),
         Command::ReadMessages { account, numbers } => tx.read_messages(by, *account, numbers),
+        Command::CreateLink(link) => tx.create_link(by, link),
+        Command::RevokeLink(id) => tx.revoke_link(by, *id),
+        Command::OpenLink { link, auth_hash, token_hash, expires_ms } => tx.open_link(*link, *auth_hash, *token_hash, *expires_ms),
         Command::Recoded { object, from, policy, layout, to } => tx.recoded(*object, *from, *to, *policy, *layout),
     }
 }

@@ -1,13 +1,14 @@
 //! What ends by log time: sessions, tokens, invites, old versions, dead objects, results of commands. A tick
 //! does a bounded amount of it, the same on every replica.
 
-use crate::row::{InTrash, Session, Space, Version, VersionId};
+use crate::row::{InTrash, LinkSession, Session, Space, Version, VersionId};
 use crate::tx::{Step, Tx};
 use crate::{REQUEST_LIFE_MS, key};
 use model::account::Invite;
 use model::command::Outcome;
+use model::link::Link;
 use model::tree::EntryRow;
-use model::{EntryId, FolderId, Hash, InviteId, ObjectId, SpaceId, TokenId, cbor};
+use model::{EntryId, FolderId, Hash, InviteId, LinkId, ObjectId, SpaceId, TokenId, cbor};
 
 /// Kinds of endings, each with the row concerned.
 pub(crate) const SESSION: u8 = 1;
@@ -26,6 +27,11 @@ pub(crate) const INVITE: u8 = 6;
 pub(crate) const REKEY: u8 = 7;
 /// What is in the trash of a space under older keys.
 pub(crate) const STALE_TRASH: u8 = 8;
+
+/// A link.
+pub(crate) const LINK: u8 = 0x40;
+/// The session of a link's holder.
+pub(crate) const LINK_SESSION: u8 = 0x41;
 
 /// Most rows handled in one tick.
 const BATCH: usize = 2_000;
@@ -74,6 +80,21 @@ impl Tx<'_> {
                 Ok(VersionId { space, entry, rev }) => self.end_version(space, entry, rev),
                 Err(_) => Ok(()),
             },
+            LINK => {
+                let Some(id) = LinkId::from_slice(row) else { return Ok(()) };
+                match self.get::<Link>(&key::link(id))?.filter(|l| l.expires_ms.is_some_and(|at| at <= self.now)) {
+                    Some(link) => self.end_link(&link),
+                    None => Ok(()),
+                }
+            }
+            LINK_SESSION => {
+                let Some(token) = Hash::from_slice(row) else { return Ok(()) };
+                if let Some(session) = self.get::<LinkSession>(&key::link_session(&token))?.filter(|s| s.expires_ms <= self.now) {
+                    self.delete(&key::link_session(&token))?;
+                    self.delete(&key::link_session_of(session.link, &token))?;
+                }
+                Ok(())
+            }
             OBJECT => ObjectId::from_slice(row).map_or(Ok(()), |id| self.bury(id)),
             STALE_TRASH => self.drop_stale_trash(row),
             REKEY => SpaceId::from_slice(row).map_or(Ok(()), |id| self.end_rekey(id)),

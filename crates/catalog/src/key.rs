@@ -14,6 +14,10 @@
 //! 0x15 account 16 number 8          message in a mailbox
 //! 0x16 account 16                   counts of a mailbox
 //! 0x17 sender 16 recipient 16       how far one has written to the other
+//! 0x18 link 16                      link
+//! 0x19 account 16 link 16           links of an account
+//! 0x1a hash of session token 32     session of a link's holder
+//! 0x1b link 16, that hash 32        sessions of a link
 //! 0x20 space 16                     space
 //! 0x21 space 16 number 8            member set
 //! 0x22 space 16 account 16 epoch 8  grant
@@ -50,7 +54,7 @@
 use model::{
     AccountId, CommitId, CoordinatorId, EntryId, Epoch, FolderId, Hash, InviteId, KeyEpoch, ManifestId, NameTag, NodeId, ObjectId,
 };
-use model::{RequestId, SpaceId, TokenId};
+use model::{LinkId, RequestId, SpaceId, TokenId};
 
 /// A key.
 pub(crate) type Key = Vec<u8>;
@@ -122,6 +126,24 @@ pub(crate) fn mailbox(owner: AccountId) -> Key {
 }
 pub(crate) fn thread(from: AccountId, to: AccountId) -> Key {
     join(0x17, &[&from.0, &to.0])
+}
+pub(crate) fn link(id: LinkId) -> Key {
+    join(0x18, &[&id.0])
+}
+pub(crate) fn links_of(owner: AccountId) -> Key {
+    join(0x19, &[&owner.0])
+}
+pub(crate) fn link_of(owner: AccountId, link: LinkId) -> Key {
+    join(0x19, &[&owner.0, &link.0])
+}
+pub(crate) fn link_session(token: &Hash) -> Key {
+    join(0x1a, &[&token.0])
+}
+pub(crate) fn link_sessions(link: LinkId) -> Key {
+    join(0x1b, &[&link.0])
+}
+pub(crate) fn link_session_of(link: LinkId, token: &Hash) -> Key {
+    join(0x1b, &[&link.0, &token.0])
 }
 pub(crate) fn space(id: SpaceId) -> Key {
     join(0x20, &[&id.0])

@@ -16,6 +16,7 @@ mod key;
 pub mod kv;
 pub mod layout;
 mod life;
+mod links;
 mod messages;
 mod objects;
 mod query;

@@ -2,7 +2,7 @@
 
 use crate::kv::Kv;
 use crate::row::{Counters, Manifest, Object, Session, Space, Stage, Version};
-use crate::{UPLOAD_LIFE_MS, history_query, key, messages, recode, spaces};
+use crate::{UPLOAD_LIFE_MS, history_query, key, links, messages, recode, spaces};
 use minicbor::Decode;
 use model::account::{Account, Identity, MemberSetBody, SpaceInfo};
 use model::cluster::{ClusterView, FeedItem, ObjectState};
@@ -80,6 +80,9 @@ pub fn query(kv: &dyn Kv, query: &Query) -> Result<Answer> {
         Query::Mailbox(owner) => messages::mailbox(kv, *owner)?,
         Query::Mail { account, after, limit } => messages::mail(kv, *account, *after, *limit as usize)?,
         Query::Thread { from, to } => messages::thread(kv, *from, *to)?,
+        Query::LinkBySession(token) => links::by_session(kv, token, counters(kv)?.time_ms)?,
+        Query::Links(owner) => links::of_account(kv, *owner)?,
+        Query::Within { space, top, folders } => links::are_within(kv, *space, *top, folders)?,
         Query::IdentityByName(name) => {
             let id: Option<AccountId> = get(kv, &key::name(name))?;
             Answer::Identities(identities(kv, id.as_slice())?)

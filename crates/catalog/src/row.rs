@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 use model::account::{Member, Role, SpaceLabel};
 use model::command::{Applied, Totals};
 use model::tree::{EntryRow, ManifestRow, ObjectUse};
-use model::{AccountId, EntryId, Error, FolderId, Hash, KeyEpoch, NameTag, Policy, Result, SpaceId};
+use model::{AccountId, EntryId, Error, FolderId, Hash, KeyEpoch, LinkId, NameTag, Policy, Result, SpaceId};
 
 /// Counters and log time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
@@ -77,6 +77,15 @@ pub(crate) struct Answered {
 pub(crate) struct Session {
     #[n(0)]
     pub account: AccountId,
+    #[n(1)]
+    pub expires_ms: u64,
+}
+
+/// A session of whoever holds a link.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct LinkSession {
+    #[n(0)]
+    pub link: LinkId,
     #[n(1)]
     pub expires_ms: u64,
 }

@@ -6,7 +6,7 @@ use crate::failure::{Done, Failure, usage_error};
 use crate::out::Out;
 use crate::stop::unless_told;
 use crate::{
-    account, bench, change, cluster, demo, listing, manual, message, people, queue, serve, share, transfer, trash, up, usage, verify,
+    account, bench, change, cluster, demo, link, listing, manual, message, people, queue, serve, share, transfer, trash, up, usage, verify,
     versions, watch,
 };
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
@@ -87,6 +87,9 @@ pub enum Command {
     Passwd(account::Passwd),
     /// Show the safety number of somebody, to compare with them
     VerifyUser(people::VerifyUser),
+    /// Let people without an account read a file or folder
+    #[command(subcommand)]
+    Link(link::LinkCommand),
     /// Write to another account, and read what others wrote
     #[command(subcommand)]
     Message(message::MessageCommand),
@@ -158,6 +161,7 @@ impl Cli {
             Command::Recover(a) => account::recover(cx, a).await,
             Command::Passwd(a) => account::passwd(cx, a).await,
             Command::VerifyUser(a) => unless_told(people::verify_user(cx, a)).await,
+            Command::Link(a) => unless_told(link::run(cx, a)).await,
             Command::Message(a) => unless_told(message::run(cx, a)).await,
             Command::Put(a) => transfer::put(cx, a).await,
             Command::Get(a) => transfer::get(cx, a).await,

@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK, report_each};
+use crate::link::{self, LinkPassword};
 use crate::out::Out;
 use crate::{glob, target, units};
 use clap::{Args, ValueEnum};
@@ -13,7 +14,7 @@ use std::ffi::OsString;
 /// `ls`.
 #[derive(Debug, Args)]
 pub struct Ls {
-    /// Folders and files
+    /// Folders and files, or a link
     #[arg(value_name = "PATH", default_value = "/")]
     pub paths: Vec<OsString>,
     /// With mode, size and time
@@ -25,6 +26,8 @@ pub struct Ls {
     /// With the servers that hold each shard, and what is missing or misplaced
     #[arg(long = "where")]
     pub places: bool,
+    #[command(flatten)]
+    pub link: LinkPassword,
 }
 
 /// `tree`.
@@ -131,6 +134,12 @@ fn shown_name(out: &Out, entry: &Entry) -> String {
 
 /// Lists folders, and files by their own entry. Goes on past paths that fail.
 pub async fn ls(cx: Context, args: Ls) -> Result<Done, Failure> {
+    if let Some(text) = args.paths.iter().find_map(link::typed) {
+        return match args.paths.len() {
+            1 => link::ls(&cx, text, &args.link, args.long, args.recursive).await,
+            _ => Err(Failure::usage("a link is listed alone")),
+        };
+    }
     let typed = args.paths.iter().map(|p| target::remote(p)).collect::<Result<Vec<_>, _>>()?;
     let client = cx.client().await?;
     let (headings, many) = (args.recursive || typed.len() > 1, typed.len() > 1);

@@ -21,6 +21,7 @@ mod bench;
 mod change;
 mod cluster;
 mod demo;
+mod link;
 mod listing;
 mod manual;
 mod message;

@@ -5,7 +5,7 @@ use crate::failure::{Done, Failure, OK, exit_code};
 use crate::safe::safe;
 use crate::{local, units};
 use clap::{Args, Subcommand};
-use client::{Attachment, Client, EntryKind, Mail, MessageBody, RemotePath};
+use client::{Attachment, Client, EntryKind, LinkOptions, Mail, MessageBody, RemotePath};
 use model::account::Role;
 use model::{Error, Result};
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ pub struct SendArgs {
     pub user: String,
     /// What to say; '-' reads it from standard input
     pub text: String,
-    /// Send one of your stored files along
+    /// Send one of your stored files along; a folder, or a file over 4 KiB, as a link ('link list' shows it)
     #[arg(long, value_name = "PATH")]
     pub attach: Option<String>,
 }
@@ -84,7 +84,9 @@ async fn from_stdin() -> Result<String> {
 async fn attach(client: &Client, path: &RemotePath) -> Result<Attachment> {
     let entry = client.stat(path).await?;
     if entry.kind != EntryKind::File || entry.size > client::ATTACHED_MAX as u64 {
-        return Err(Error::invalid(format!("{path} is no file of at most {}", units::size(client::ATTACHED_MAX as u64))));
+        let link = client.create_link(path, LinkOptions::default()).await?;
+        let text = link.text.ok_or_else(|| Error::invalid("the link was made and not noted"))?;
+        return Ok(Attachment::Link { name: entry.name(), size: entry.size, link: text.to_string() });
     }
     let mut bytes = Vec::new();
     client.cat(path, None, &mut bytes).await?;

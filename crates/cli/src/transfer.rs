@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK, report_each};
+use crate::link::{self, LinkPassword};
 use crate::meter::{Meter, last_object, last_sentence};
 use crate::range::Range;
 use crate::target::{self, STREAM, Source, There, Typed};
@@ -34,7 +35,11 @@ pub struct Limits {
 
 impl Limits {
     async fn client(&self, cx: &Context) -> Result<Client> {
-        cx.client_of(ClientOptions { memory: self.memory, ..Default::default() }).await
+        cx.client_of(self.options()).await
+    }
+
+    fn options(&self) -> ClientOptions {
+        ClientOptions { memory: self.memory, ..Default::default() }
     }
 }
 
@@ -75,7 +80,7 @@ pub struct PutArgs {
 /// `get`.
 #[derive(Debug, Args)]
 pub struct GetArgs {
-    /// Remote files and folders
+    /// Remote files and folders, or a link
     #[arg(required = true, value_name = "SRC")]
     pub sources: Vec<OsString>,
     /// Local destination: a folder to put them in, the new name, or '-' for standard output
@@ -85,18 +90,22 @@ pub struct GetArgs {
     #[arg(short, long)]
     pub recursive: bool,
     #[command(flatten)]
+    pub link: LinkPassword,
+    #[command(flatten)]
     pub limits: Limits,
 }
 
 /// `cat`.
 #[derive(Debug, Args)]
 pub struct Cat {
-    /// Remote file
+    /// Remote file, or a link
     #[arg(value_name = "PATH")]
     pub path: OsString,
     /// Only bytes A to B, both included, counted from 0; 'A-' to the end, '-N' the last N
     #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
     pub range: Option<Range>,
+    #[command(flatten)]
+    pub link: LinkPassword,
     #[command(flatten)]
     pub limits: Limits,
 }
@@ -150,7 +159,8 @@ pub async fn put(cx: Context, args: PutArgs) -> Result<Done, Failure> {
     Ok(code)
 }
 
-fn finish(cx: &Context, meter: &Meter, files: u64, bytes: u64, degraded: bool, failed: usize) {
+/// The end of a transfer, in words or as its last object.
+pub fn finish(cx: &Context, meter: &Meter, files: u64, bytes: u64, degraded: bool, failed: usize) {
     let elapsed = meter.elapsed();
     // Alone and failed: the error has said everything, to people.
     if cx.out.json() || files > 0 || failed == 0 {
@@ -191,6 +201,13 @@ fn look_at(sources: Vec<PathBuf>, recursive: bool) -> Result<Vec<Source<PathBuf>
 
 /// Fetches files and folders.
 pub async fn get(cx: Context, args: GetArgs) -> Result<Done, Failure> {
+    if let Some(text) = args.sources.iter().find_map(link::typed) {
+        return match args.sources.len() {
+            1 if args.destination.as_os_str() == STREAM => link::cat(&cx, text, &args.link, args.limits.options()).await,
+            1 => link::get(&cx, text, args.destination, args.recursive, &args.link, args.limits.options()).await,
+            _ => Err(Failure::usage("a link is fetched alone")),
+        };
+    }
     let sources = args.sources.iter().map(|s| target::remote(s)).collect::<Result<Vec<_>, _>>()?;
     if args.destination.as_os_str() == STREAM {
         return match sources.as_slice() {
@@ -264,6 +281,12 @@ pub async fn get(cx: Context, args: GetArgs) -> Result<Done, Failure> {
 
 /// Writes a file, or a part of it, to standard output.
 pub async fn cat(cx: Context, args: Cat) -> Result<Done, Failure> {
+    if let Some(text) = link::typed(&args.path) {
+        if args.range.is_some() {
+            return Err(Failure::usage("'--range' is for paths: of a link all is written"));
+        }
+        return link::cat(&cx, text, &args.link, args.limits.options()).await;
+    }
     let path = target::remote(&args.path)?;
     if path.slash {
         return Err(Failure::usage(format!("{} is a folder: 'cat' takes a file", path.path)));

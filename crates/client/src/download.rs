@@ -115,16 +115,28 @@ impl Client {
     /// Fetches files, symlinks and, with `recursive`, folders. Goes on past those that fail and
     /// reports them.
     pub async fn get(&self, gets: Vec<Get>, recursive: bool, progress: Arc<dyn Progress>) -> Result<GetReport> {
+        let mut found = Vec::with_capacity(gets.len());
+        for get in gets {
+            found.push((self.stat(&get.remote).await, get.remote, get.local));
+        }
+        self.get_found(found, recursive, progress).await
+    }
+
+    /// The same of entries at hand; those that were not found are reported.
+    pub async fn get_found(
+        &self,
+        found: Vec<(Result<Entry>, RemotePath, PathBuf)>,
+        recursive: bool,
+        progress: Arc<dyn Progress>,
+    ) -> Result<GetReport> {
         let mut report = GetReport::default();
         let mut files = FuturesUnordered::new();
         let mut folders: Vec<(PathBuf, Entry)> = Vec::new();
-        let mut stack: Vec<(Result<Entry>, RemotePath, PathBuf)> = Vec::new();
-        for get in gets {
-            let entry = self.stat(&get.remote).await;
-            if let Ok(Entry { kind: EntryKind::File, size, .. }) = &entry {
+        let mut stack = found;
+        for (entry, ..) in &stack {
+            if let Ok(Entry { kind: EntryKind::File, size, .. }) = entry {
                 progress.total(1, *size);
             }
-            stack.push((entry, get.remote, get.local));
         }
         stack.reverse();
         while let Some((entry, remote, local)) = stack.pop() {

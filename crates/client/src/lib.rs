@@ -34,6 +34,7 @@ mod feed;
 mod fetch;
 mod issue;
 mod layouts;
+mod links;
 mod store;
 mod task;
 mod transfer;
@@ -53,6 +54,7 @@ pub use backup::{BackupInfo, BackupReader, BackupReport, BackupRows, check_passp
 pub use connection::Cluster;
 pub use download::{Get, GetReport, Reader};
 pub use kept::Kept;
+pub use links::{LinkOptions, OpenedLink, OwnLink, is_link, link_id, link_takes_password};
 pub use login::{Address, invite_name};
 pub use messages::Mail;
 pub use notes::NotesAge;

@@ -35,14 +35,15 @@ pub fn invite_name(invite: &str) -> Result<String> {
 }
 
 /// A coordinator reached by a first contact.
-struct Contact {
+pub(crate) struct Contact {
     connection: OneConnection,
-    root: Vec<u8>,
-    cluster: ClusterId,
+    /// Its root certificate, which has the fingerprint that was asked for.
+    pub root: Vec<u8>,
+    pub cluster: ClusterId,
     coordinators: Vec<String>,
 }
 
-async fn contact(env: &Env, trust: Trust, coordinators: Vec<String>) -> Result<Contact> {
+pub(crate) async fn contact(env: &Env, trust: Trust, coordinators: Vec<String>) -> Result<Contact> {
     let fingerprint = match &trust {
         Trust::Root(root) => Hash::of(root),
         Trust::Fingerprint(fingerprint) => *fingerprint,

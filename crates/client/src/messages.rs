@@ -4,10 +4,11 @@
 
 use crate::connection::unexpected;
 use crate::session::Client;
-use model::account::Identity;
+use futures::StreamExt;
+use model::account::{Identity, Role};
 use model::command::{Answer, Command, Outcome, Query};
 use model::message::{MailItem, Thread};
-use model::{AccountId, Error, Hash, Kind, Result};
+use model::{AccountId, Error, Hash, Kind, Result, SpaceId};
 use seal::account::{Notes, ThreadMark};
 use seal::message::{self, MessageBody, Said};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,18 @@ use std::collections::{BTreeMap, BTreeSet};
 const TRIES: usize = 20;
 /// Messages in one question.
 const PAGE: u32 = 200;
+
+/// Invitations under way at a time.
+const INVITED: usize = 8;
+
+/// A message that was sent.
+#[derive(Clone, Copy)]
+struct Sent {
+    peer: AccountId,
+    seq: u64,
+    hash: Hash,
+    number: u64,
+}
 
 /// A message in this account's mailbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,9 +53,37 @@ impl Client {
     /// Sends a message to an identity that was pinned ([`Client::pinned`]); answers with its number in the
     /// own mailbox. `Insufficient` when the recipient's mailbox is full of unread ones.
     pub async fn send_message(&self, to: &Identity, body: MessageBody) -> Result<u64> {
+        let (_, notes) = self.notes().await?;
+        let sent = self.send_after(&notes, to, body).await?;
+        self.note_sent(&[sent]).await?;
+        Ok(sent.number)
+    }
+
+    /// Tells people that they have come into a space. Whoever cannot be told (their mailbox may be full) sees
+    /// the share nevertheless: this is a courtesy.
+    pub(crate) async fn invite(&self, people: &[Identity], space: SpaceId, name: &str, roles: &[Role]) {
+        let Ok((_, notes)) = self.notes().await else { return };
+        let told = people.iter().zip(roles).map(|(to, role)| {
+            let body = MessageBody::ShareInvite { space, name: name.into(), role: *role };
+            self.send_after(&notes, to, body)
+        });
+        let told: Vec<Result<Sent>> = futures::stream::iter(told).buffered(INVITED).collect().await;
+        let mut sent = Vec::with_capacity(told.len());
+        for one in told {
+            match one {
+                Ok(one) => sent.push(one),
+                Err(e) => tracing::warn!(error = %e, "somebody could not be told of a share"),
+            }
+        }
+        if let Err(e) = self.note_sent(&sent).await {
+            tracing::warn!(error = %e, "it was not noted that invitations were sent");
+        }
+    }
+
+    /// Sends the next message of a thread, which must go on from what the notes know of it.
+    async fn send_after(&self, notes: &Notes, to: &Identity, body: MessageBody) -> Result<Sent> {
         let me = self.unlocked().account();
         let peer = seal::identity::verify(to)?.account;
-        let (_, notes) = self.notes().await?;
         let mark = notes.thread(peer);
         for _ in 0..TRIES {
             let Answer::Thread(thread) = self.cluster().ask(Query::Thread { from: me, to: peer }).await? else { return Err(unexpected()) };
@@ -55,24 +96,29 @@ impl Client {
             let hash = outgoing.hash();
             let command = Command::SendMessage { from: me, to: peer, message: outgoing.message, copy: outgoing.copy };
             match self.propose(command).await {
-                Ok(Outcome::Sent { number, .. }) => {
-                    self.change_notes(|notes| {
-                        let now = notes.thread(peer);
-                        let newer = now.sent.0 < seq;
-                        if newer {
-                            notes.set_thread(ThreadMark { sent: (seq, hash), ..now });
-                        }
-                        Ok(((), newer))
-                    })
-                    .await?;
-                    return Ok(number);
-                }
+                Ok(Outcome::Sent { number, .. }) => return Ok(Sent { peer, seq, hash, number }),
                 Ok(_) => return Err(unexpected()),
                 Err(e) if e.kind == Kind::Conflict => {}
                 Err(e) => return Err(e),
             }
         }
         Err(Error::conflict("other machines of this account send messages all the time").hint("try again"))
+    }
+
+    /// Remembers what was sent, so that servers cannot forget it.
+    async fn note_sent(&self, sent: &[Sent]) -> Result<()> {
+        self.change_notes(|notes| {
+            let mut rose = false;
+            for one in sent {
+                let now = notes.thread(one.peer);
+                if now.sent.0 < one.seq {
+                    rose = true;
+                    notes.set_thread(ThreadMark { sent: (one.seq, one.hash), ..now });
+                }
+            }
+            Ok(((), rose))
+        })
+        .await
     }
 
     /// All messages in the mailbox, in the order of arrival, verified one by one.

@@ -115,6 +115,22 @@ impl Client {
         Ok(Client { inner: Arc::new(inner) })
     }
 
+    /// For whoever holds a link and has no account: `unlocked` and `home` exist on no server.
+    pub(crate) async fn without_account(
+        profile: Profile,
+        options: ClientOptions,
+        cluster: Cluster,
+        unlocked: Unlocked,
+        home: Arc<Space>,
+    ) -> Result<Client> {
+        let policy = cluster.view(false).await?.policy;
+        let (spaces, folders) = (Spaces::with(home.clone()), Folders::new(&home));
+        let memory = Arc::new(Semaphore::new((options.memory >> 10).max(32 << 10) as usize));
+        let env = profile.env.clone();
+        let inner = Inner { env, profile, options, cluster, unlocked, home, policy, spaces, folders, first_notes: None, memory };
+        Ok(Client { inner: Arc::new(inner) })
+    }
+
     pub(crate) fn env(&self) -> &Env {
         &self.inner.env
     }

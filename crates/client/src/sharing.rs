@@ -102,7 +102,10 @@ impl Client {
         let entry = self.shareable(path).await?;
         let names: Vec<String> = roles.keys().cloned().collect();
         let mut people = BTreeMap::new();
-        for (identity, role) in self.pinned_all(&names).await?.into_iter().zip(roles.into_values()) {
+        let identities = self.pinned_all(&names).await?;
+        let granted: Vec<Role> = roles.values().copied().collect();
+        let called = entry.name();
+        for (identity, role) in identities.iter().cloned().zip(roles.into_values()) {
             let account = seal::identity::verify(&identity)?.account;
             people.insert(account, (role, identity));
         }
@@ -111,9 +114,13 @@ impl Client {
             for below in self.spaces_below(id).await? {
                 shared.nested += u64::from(self.change_space(below, &Step::Grant(&people, false)).await.map(|_| true)?);
             }
+            self.invite(&identities, id, &called, &granted).await;
             return Ok(shared);
         }
         let rekeyed = self.make_space(path, people).await?;
+        if let Ok(Content::Space(id)) = self.stat(path).await.map(|e| e.found.entry.content.share()) {
+            self.invite(&identities, id, &called, &granted).await;
+        }
         Ok(Shared { rekeyed, nested: 0 })
     }
 

@@ -43,6 +43,11 @@ impl Space {
         Ok(Space { open, info, root, label })
     }
 
+    /// For whoever holds a link to a folder of it: that folder counts as its root.
+    pub fn of_link(open: OpenSpace, info: SpaceInfo, root: FolderKeys) -> Self {
+        Space { open, info, root: Arc::new(root), label: None }
+    }
+
     /// Number of its newest member set.
     pub fn seq(&self) -> u64 {
         self.members().newest().1.seq

@@ -207,7 +207,7 @@ fn two_shards_swapped_are_both_named() {
 /// An uploader who certifies shards that are no code word: every choice of shards gives the pinned
 /// chunk or an error, never another chunk.
 #[test]
-fn a_false_descriptor_never_gives_other_bytes() {
+fn attack_12_a_false_descriptor_never_gives_other_bytes() {
     let sealed = sample(500);
     let Encoded { mut descriptor, mut shards } = coder(2, 2).encode(CHUNK, 0, sealed.clone()).unwrap();
     shards[2] = Bytes::from(sample(250));
@@ -224,7 +224,7 @@ fn a_false_descriptor_never_gives_other_bytes() {
 }
 
 #[test]
-fn padding_that_is_not_zero_is_never_rebuilt() {
+fn attack_30_padding_that_is_not_zero_is_never_rebuilt() {
     let Encoded { mut descriptor, shards } = coder(2, 1).encode(CHUNK, 0, sample(5)).unwrap();
     let mut padded = shards[1].to_vec();
     padded[2] = 1;

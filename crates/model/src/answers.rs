@@ -3,6 +3,7 @@
 use crate::account::{Account, Identity, Invite, Membership, NewSpace, Role, SpaceInfo, SpaceLabel};
 use crate::cluster::{ClusterView, Coordinator, Event, FeedItem, Node, ObjectState, Token};
 use crate::history::{Changes, Doors, History, KeptSize, TrashPage};
+use crate::link::Link;
 use crate::message::{MailItem, Mailbox, Thread};
 use crate::tree::{CommitRecord, EntryRow, ManifestRow};
 use crate::{AccountId, ClusterId, CommitId, FolderId, Layout, NodeId, ObjectId, Policy, PublicKey, SpaceId};
@@ -270,4 +271,13 @@ pub enum Answer {
     /// How far one account has written to another.
     #[n(64)]
     Thread(#[n(0)] Thread),
+    /// A link.
+    #[n(65)]
+    Link(#[n(0)] Option<Box<Link>>),
+    /// Links.
+    #[n(66)]
+    Links(#[n(0)] Vec<Link>),
+    /// All of them.
+    #[n(67)]
+    Within(#[n(0)] bool),
 }

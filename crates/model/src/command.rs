@@ -2,11 +2,12 @@
 
 use crate::account::{Account, Grant, Invite, LoginRecord, MemberSet, NewSpace, RecoveryRecord, SpaceLabel, StateRecord};
 use crate::cluster::{Coordinator, Device, NodeState, ServerRole, Token, UploadGrant};
+use crate::link::Link;
 use crate::message::Message;
 use crate::tree::{Change, CommitRecord, Resealed};
 use crate::{
-    AccountId, CoordinatorId, EntryId, Epoch, Error, FolderId, Hash, InviteId, ManifestId, NameTag, NodeId, ObjectId, Policy, RequestId,
-    Signature, SpaceId, TokenId,
+    AccountId, CoordinatorId, EntryId, Epoch, Error, FolderId, Hash, InviteId, LinkId, ManifestId, NameTag, NodeId, ObjectId, Policy,
+    RequestId, Signature, SpaceId, TokenId,
 };
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
@@ -408,6 +409,28 @@ pub enum Command {
         #[n(1)]
         numbers: Vec<u64>,
     },
+    /// Makes a link. By its owner, a member of the space.
+    #[n(54)]
+    CreateLink(#[n(0)] Box<Link>),
+    /// Ends a link, and the sessions of those who opened it. By its owner.
+    #[n(55)]
+    RevokeLink(#[n(0)] LinkId),
+    /// Opens a link: counts it, and begins a session that reads what it leads to.
+    #[n(56)]
+    OpenLink {
+        /// Which.
+        #[n(0)]
+        link: LinkId,
+        /// BLAKE3 of the proof shown: must be the link's.
+        #[n(1)]
+        auth_hash: Hash,
+        /// BLAKE3 of the session's token.
+        #[n(2)]
+        token_hash: Hash,
+        /// Catalog time after which the session ends.
+        #[n(3)]
+        expires_ms: u64,
+    },
 }
 
 /// The answer to a command that was applied.
@@ -743,6 +766,25 @@ pub enum Query {
         /// At most so many.
         #[n(2)]
         limit: u32,
+    },
+    /// The link that was opened with a session, by BLAKE3 of its token, while both are good.
+    #[n(65)]
+    LinkBySession(#[n(0)] Hash),
+    /// All links of an account.
+    #[n(66)]
+    Links(#[n(0)] AccountId),
+    /// Whether folders, at most 256, are a folder or lie below it.
+    #[n(67)]
+    Within {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// The folder above.
+        #[n(1)]
+        top: FolderId,
+        /// Those asked about.
+        #[n(2)]
+        folders: Vec<FolderId>,
     },
     /// How far one account has written to another.
     #[n(64)]

@@ -93,6 +93,10 @@ byte_id!(
     InviteId, 16
 );
 byte_id!(
+    /// A link to a file or folder.
+    LinkId, 16
+);
+byte_id!(
     /// A join token of a server.
     TokenId, 16
 );

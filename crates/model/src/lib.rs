@@ -13,6 +13,7 @@ pub mod error;
 pub mod history;
 pub mod ids;
 pub mod layout;
+pub mod link;
 pub mod message;
 pub mod policy;
 pub mod signed;
@@ -21,8 +22,8 @@ pub mod tree;
 pub use chunk::{ChunkRef, Descriptor, DescriptorId, ShardRef};
 pub use error::{Error, Kind, Result};
 pub use ids::{
-    AccountId, ClusterId, CommitId, CoordinatorId, DeviceId, EntryId, Epoch, FolderId, Hash, InviteId, KeyEpoch, ManifestId, NameTag,
-    NodeId, ObjectId, Partition, PublicKey, RequestId, Signature, SpaceId, TokenId,
+    AccountId, ClusterId, CommitId, CoordinatorId, DeviceId, EntryId, Epoch, FolderId, Hash, InviteId, KeyEpoch, LinkId, ManifestId,
+    NameTag, NodeId, ObjectId, Partition, PublicKey, RequestId, Signature, SpaceId, TokenId,
 };
 pub use layout::Layout;
 pub use policy::Policy;

@@ -13,7 +13,7 @@ use crate::tree::Name;
 use crate::{identity, primitive, space};
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
-use model::account::{Account, Identity, LoginRecord, NewSpace, StateRecord, canonical_name};
+use model::account::{Account, Identity, LoginRecord, NewSpace, SpaceInfo, StateRecord, canonical_name};
 use model::{AccountId, ClusterId, Error, Hash, ObjectId, Result, SpaceId, cbor};
 use rand_core::CryptoRng;
 use zeroize::{Zeroize, Zeroizing};
@@ -115,6 +115,29 @@ pub fn new_account(registered: &Registered, name: &str, cluster: ClusterId, rng:
         disabled: false,
     };
     Ok(NewAccount { account, home, words, unlocked })
+}
+
+/// An identity that no server knows, with a space of its own that exists nowhere: for those who read by a
+/// link and have no account.
+pub fn nobody(cluster: ClusterId, rng: &mut impl CryptoRng) -> Result<(Unlocked, SpaceInfo)> {
+    let registered = Registered { record: Vec::new(), export_key: ExportKey::from_bytes(&fresh(rng)) };
+    let NewAccount { account, home, unlocked, .. } = new_account(&registered, "nobody", cluster, rng)?;
+    let info = SpaceInfo {
+        space: home.id(),
+        genesis: home.genesis,
+        root: home.root,
+        member_sets: vec![home.members],
+        grants: vec![home.grant],
+        identities: vec![account.identity],
+        policy: None,
+        used: 0,
+        owner: Some(account.id),
+        parent: None,
+        label: None,
+        left: Vec::new(),
+        since: Vec::new(),
+    };
+    Ok((unlocked, info))
 }
 
 /// What `account_secrets` holds: `[Ed25519 seed bstr32, KEM seed bstr32]`.
@@ -416,12 +439,23 @@ pub struct LinkSecret {
     /// Its secret.
     #[n(1)]
     secret: ByteVec,
+    /// The path that it leads to, for its maker.
+    #[n(2)]
+    pub path: Option<String>,
+    /// It takes a password too.
+    #[n(3)]
+    pub password: Option<bool>,
 }
 
 impl LinkSecret {
     /// Of a link and its secret.
     pub fn new(id: &[u8], secret: &[u8]) -> Self {
-        LinkSecret { id: id.to_vec().into(), secret: secret.to_vec().into() }
+        LinkSecret { id: id.to_vec().into(), secret: secret.to_vec().into(), path: None, password: None }
+    }
+
+    /// The secret of a link; `None` where it is none of this version.
+    pub fn secret(&self) -> Option<crate::link::Secret> {
+        <&[u8; 32]>::try_from(self.secret.as_slice()).ok().map(crate::link::Secret::from_bytes)
     }
 }
 

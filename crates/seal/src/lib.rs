@@ -26,5 +26,6 @@ pub mod sharing;
 pub mod space;
 
 pub mod content;
+pub mod link;
 pub mod message;
 pub mod tree;

@@ -56,6 +56,18 @@ pub fn first_seen(new: &NewSpace) -> Seen {
     Seen { space: new.id(), seq: 1, hash: Hash::of(&new.members.body), head: None }
 }
 
+/// The keys of all who were ever members.
+fn signers(chain: &Chain, identities: &Identities) -> BTreeMap<(AccountId, Hash), PublicKey> {
+    let mut signers = BTreeMap::new();
+    for m in chain.all().flat_map(|set| &set.members) {
+        // A missing identity matters only once something signed by it turns up.
+        if let Some(identity) = identities.get(m.account, m.fingerprint) {
+            signers.insert((m.account, m.fingerprint), identity.signing);
+        }
+    }
+    signers
+}
+
 /// A space whose history and grants were verified: the keys of its epochs, and who may write.
 pub struct OpenSpace {
     id: SpaceId,
@@ -99,14 +111,21 @@ impl OpenSpace {
         // root that a server chose.
         let root_epoch = keys.iter().rev().find(|(_, key)| key.root_id() == info.root).map(|(epoch, _)| *epoch);
         let root_epoch = root_epoch.ok_or_else(|| Error::corrupt("the root folder of a space is not its own"))?;
-        let mut signers = BTreeMap::new();
-        for m in chain.all().flat_map(|set| &set.members) {
-            // A missing identity matters only once something signed by it turns up.
-            if let Some(identity) = identities.get(m.account, m.fingerprint) {
-                signers.insert((m.account, m.fingerprint), identity.signing);
-            }
-        }
+        let signers = signers(&chain, &identities);
         Ok(OpenSpace { id: info.space, me: me.account(), chain, keys, signers, root: (info.root, root_epoch) })
+    }
+
+    /// Verifies what a server says of a space for somebody who holds no key of it but a folder's, by a link:
+    /// enough to know whose signatures count. `seen` is the member set that the link's maker knew.
+    pub fn without_keys(info: &SpaceInfo, seen: &Seen) -> Result<Self> {
+        let identities = Identities::verify(&info.identities)?;
+        let chain = Chain::verify(info.space, &info.genesis, &info.member_sets, &identities)?;
+        if seen.space != info.space || chain.at(seen.seq).is_none_or(|(hash, _)| *hash != seen.hash) {
+            return Err(Error::corrupt("the members of a space were rolled back or forked by the servers"));
+        }
+        let signers = signers(&chain, &identities);
+        let epoch = chain.newest().1.epoch;
+        Ok(OpenSpace { id: info.space, me: AccountId([0; 16]), chain, keys: BTreeMap::new(), signers, root: (info.root, epoch) })
     }
 
     /// The space.

@@ -65,7 +65,7 @@ async fn a_shard_comes_back_after_a_restart_whole_and_in_ranges() {
 }
 
 #[tokio::test]
-async fn a_shard_is_written_once_and_never_changed() {
+async fn attack_31_a_shard_is_written_once_and_never_changed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     put(&store, 1, 0, 0, 5).await;
@@ -93,7 +93,7 @@ async fn two_versions_put_at_once_are_never_both_acknowledged() {
 }
 
 #[tokio::test]
-async fn what_the_descriptor_does_not_certify_is_refused() {
+async fn attack_30_what_the_descriptor_does_not_certify_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     let (descriptor, shards) = chunk(1, 0, 1, 100_000);

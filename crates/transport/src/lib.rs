@@ -37,6 +37,7 @@
 //! revocation lists: whether a server still belongs to the cluster is for the service to ask.
 
 pub mod identity;
+pub mod link;
 pub mod tls;
 pub mod token;
 
@@ -52,6 +53,7 @@ pub use client::{Binding, Frames, Mode, OnConnect, OneConnection, Pool, PoolConf
 pub use coordinators::Coordinators;
 pub use frame::{Body, Pieces};
 pub use identity::{CERTIFICATE_VALIDITY, CertificateInfo, ClusterRoot, ServerId, ServerKey, certificate_info};
+pub use link::LinkText;
 pub use server::{Connection, Limits, Request, Response, Service, serve};
 pub use tls::{ClientTls, Expect, Peer, TlsIdentity, Trust};
 pub use token::{InviteText, JoinToken, check_join_proof, join_proof};

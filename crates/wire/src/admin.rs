@@ -5,7 +5,7 @@ use crate::{Authed, rpc};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use model::command::SpaceCoding;
-use model::{AccountId, ClusterId, Policy, SpaceId};
+use model::{AccountId, ClusterId, CoordinatorId, NodeId, Policy, SpaceId};
 
 rpc!(
     /// Admin: accounts in order of id, without anything that is sealed or could be guessed at.
@@ -144,4 +144,60 @@ impl std::fmt::Debug for ReadBackupResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ReadBackupResponse({} rows, more: {})", self.rows.len(), self.more)
     }
+}
+
+/// See [`crate::coordinator::Administer`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Administration {
+    /// Stops the movement of changes under way.
+    #[n(0)]
+    StopLayout,
+    /// Goes on with it.
+    #[n(1)]
+    ResumeLayout,
+    /// A node goes for good. One that holds slots counts as lost from now on.
+    #[n(2)]
+    RemoveNode(#[n(0)] NodeId),
+    /// A coordinator goes for good.
+    #[n(3)]
+    RemoveCoordinator(#[n(0)] CoordinatorId),
+    /// Has every shard checked now.
+    #[n(4)]
+    Scrub,
+    /// Releases a frozen collection.
+    #[n(5)]
+    Thaw,
+    /// Gives a space another policy, and its objects with it.
+    #[n(6)]
+    SetPolicy {
+        /// Space.
+        #[n(0)]
+        space: SpaceId,
+        /// Policy.
+        #[n(1)]
+        policy: model::Policy,
+    },
+    /// A backup was written.
+    #[n(7)]
+    BackedUp,
+    /// An account may not log in any more, and its sessions end at once; or it may again.
+    #[n(50)]
+    SetDisabled {
+        /// Account name.
+        #[n(0)]
+        name: String,
+        /// From now on.
+        #[n(1)]
+        disabled: bool,
+    },
+    /// Another quota for an account.
+    #[n(51)]
+    SetQuota {
+        /// Account name.
+        #[n(0)]
+        name: String,
+        /// Bytes on disk; `None`: no limit.
+        #[n(1)]
+        quota: Option<u64>,
+    },
 }

@@ -1,5 +1,6 @@
 //! What a coordinator answers.
 
+pub use crate::admin::Administration;
 use crate::{Authed, SessionToken, Version, rpc};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
@@ -56,13 +57,13 @@ rpc!(
     /// Logged-in client: a question to the catalog. Allowed: `Space`, `Lookup`, `List`, `Walk`,
     /// `Manifests`, `Versions`, `History`, `Trash`, `Doors`, `Changes`, `Kept` of spaces of which it is a
     /// member; `Cluster`, `Layout`, `LayoutAt`; `IdentityByName` and `Identities`, in bounded numbers;
-    /// `Mailbox`, `Mail` and `Thread` of its own messages; and for
+    /// `Mailbox`, `Mail` and `Thread` of its own messages, its own `Links`; and for
     /// admins `Events`, `Totals`.
     Ask, "/v1/query", Authed<Query> => Answer
 );
 rpc!(
     /// Logged-in client: a change of the catalog. Allowed: `Commit`, `PutState`, `SetRetention`, `SendMessage`,
-    /// `ReadMessages`.
+    /// `ReadMessages`, `CreateLink`, `RevokeLink`.
     Propose, "/v1/propose", Authed<ProposeRequest> => Applied
 );
 rpc!(
@@ -196,62 +197,6 @@ pub struct DeviceMove {
     /// Slots that leave it.
     #[n(4)]
     pub gives: u64,
-}
-
-/// See [`Administer`].
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum Administration {
-    /// Stops the movement of changes under way.
-    #[n(0)]
-    StopLayout,
-    /// Goes on with it.
-    #[n(1)]
-    ResumeLayout,
-    /// A node goes for good. One that holds slots counts as lost from now on.
-    #[n(2)]
-    RemoveNode(#[n(0)] NodeId),
-    /// A coordinator goes for good.
-    #[n(3)]
-    RemoveCoordinator(#[n(0)] CoordinatorId),
-    /// Has every shard checked now.
-    #[n(4)]
-    Scrub,
-    /// Releases a frozen collection.
-    #[n(5)]
-    Thaw,
-    /// Gives a space another policy, and its objects with it.
-    #[n(6)]
-    SetPolicy {
-        /// Space.
-        #[n(0)]
-        space: SpaceId,
-        /// Policy.
-        #[n(1)]
-        policy: model::Policy,
-    },
-    /// A backup was written.
-    #[n(7)]
-    BackedUp,
-    /// An account may not log in any more, and its sessions end at once; or it may again.
-    #[n(50)]
-    SetDisabled {
-        /// Account name.
-        #[n(0)]
-        name: String,
-        /// From now on.
-        #[n(1)]
-        disabled: bool,
-    },
-    /// Another quota for an account.
-    #[n(51)]
-    SetQuota {
-        /// Account name.
-        #[n(0)]
-        name: String,
-        /// Bytes on disk; `None`: no limit.
-        #[n(1)]
-        quota: Option<u64>,
-    },
 }
 
 /// See [`Hello`].

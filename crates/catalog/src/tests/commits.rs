@@ -338,6 +338,38 @@ fn nobody_writes_in_a_space_that_is_not_theirs() {
     assert_eq!(kind(&world.commit(&user, vec![foreign])), Kind::Invalid);
 }
 
+#[test]
+fn attack_28_whoever_knows_ids_removes_and_takes_nothing() {
+    let (mut world, ann) = World::ready();
+    let operator = stranger("operator");
+    let bea = world.user(&operator, "bea");
+    let note = world.put(&ann, ann.root, "note", 100);
+    let (large, object) = world.put_large(&ann, ann.root, "large");
+    let before = without_answers(&world.kv);
+    let signed = |by: &User, space: SpaceId, change: &Change| {
+        let body = CommitBody { space, epoch: KeyEpoch(1), commit: CommitId([7; 16]), rows: vec![change.row.hash()] };
+        Command::Commit { record: signed_commit(by, &body), changes: vec![change.clone()], grants: vec![] }
+    };
+    for entry in [&note, &large] {
+        // All that servers and former members know: ids, tag, revision. Signed by bea, for ann's space.
+        for change in [World::removal(&ann, entry), World::purge(&ann, entry), World::overwrite(&ann, entry, 10).0] {
+            let command = signed(&bea, ann.space, &change);
+            assert_eq!(kind(&world.propose(Some(bea.id), command)), Kind::Denied);
+        }
+        // Signed for her own space, where there is no such thing.
+        for mut change in [World::removal(&ann, entry), World::purge(&ann, entry)] {
+            change.row.space = bea.space;
+            let command = signed(&bea, bea.space, &change);
+            assert!(world.propose(Some(bea.id), command).is_err());
+        }
+    }
+    // The object in a manifest of her own, to have a say in its life.
+    let manifest = world.manifest(vec![used(object)]);
+    let (claim, _) = world.new_large(&bea, bea.root, "mine", manifest);
+    assert!(world.commit(&bea, vec![claim]).is_err());
+    assert_eq!(without_answers(&world.kv), before);
+}
+
 /// Puts the space's row as it would be after a change of its members.
 fn set_members(world: &mut World, user: &User, epoch: u64, member: &User, role: Role, fingerprint: Hash) {
     let key = crate::key::space(user.space);

@@ -14,6 +14,7 @@ mod history;
 mod kv;
 mod layout;
 mod life;
+mod links;
 mod messages;
 mod objects;
 mod properties;

@@ -10,6 +10,7 @@ mod journey;
 mod json;
 mod keeping;
 mod outbox;
+mod people;
 mod refusals;
 mod sharing;
 mod support;

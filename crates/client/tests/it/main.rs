@@ -2,9 +2,11 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)] // tests look at files, time and processes themselves
 
+mod attacks;
 mod conflicts;
 mod files;
 mod layouts;
+mod links;
 mod messages;
 mod people;
 mod recode;

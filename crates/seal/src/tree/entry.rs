@@ -111,7 +111,7 @@ impl Entry {
     }
 
     /// `Corrupt` when the parts do not fit each other.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let bad = |why: &str| Err(Error::corrupt(why));
         let size = match &self.content {
             Content::Inline(bytes) if bytes.len() > INLINE_MAX => return bad("an inline file is longer than 4 KiB"),
@@ -133,7 +133,7 @@ impl Entry {
     }
 
     /// Its encoding, and the length to which that is padded.
-    pub(super) fn to_plain(&self) -> (Zeroizing<Vec<u8>>, usize) {
+    pub(crate) fn to_plain(&self) -> (Zeroizing<Vec<u8>>, usize) {
         // Reserved wholly for all but long attributes, so that growing leaves no copies behind.
         let inside = match &self.content {
             Content::Inline(bytes) | Content::Symlink(bytes) => bytes.len(),
@@ -155,7 +155,7 @@ impl Entry {
 
     /// Decodes a padded plaintext: canonical form, zero padding of exactly the right length, and
     /// parts that fit each other, or `Corrupt`.
-    pub(super) fn from_plain(plain: &[u8]) -> Result<Self> {
+    pub(crate) fn from_plain(plain: &[u8]) -> Result<Self> {
         let mut d = Decoder::new(plain);
         let entry = Entry::decode(&mut d).map_err(|_| Error::corrupt("an entry is not decodable"))?;
         let (encoded, padding) = plain.split_at_checked(d.position()).ok_or_else(|| Error::corrupt("an entry is cut off"))?;

@@ -83,7 +83,7 @@ fn another_key_or_context_does_not_open() {
 }
 
 #[test]
-fn a_failure_delivers_no_bytes() {
+fn attack_08_a_failure_delivers_no_bytes() {
     let mut rng = Stream::new("none");
     let plain = rng.bytes(3 * CELL);
     let mut sealed = seal(&key(), CTX, &plain, &mut rng);

@@ -15,7 +15,13 @@ use wire::coordinator::ProposeRequest;
 impl State {
     /// A logged-in client's question.
     pub async fn ask_as(&self, token: SessionToken, query: Query) -> Result<Answer> {
-        let who = self.who(&token).await?;
+        let who = match self.who(&token).await {
+            Err(e) if e.kind == model::Kind::Denied => {
+                let link = self.link(&token).await?.ok_or(e)?;
+                return self.ask_by_link(&link, query).await;
+            }
+            who => who?,
+        };
         match &query {
             Query::Space { account, .. } if *account != who.account => {
                 return Err(Error::denied("only your own view of a space is yours to ask for"));
@@ -39,7 +45,10 @@ impl State {
             Query::Mailbox(account) | Query::Mail { account, .. } | Query::Thread { from: account, .. } if *account != who.account => {
                 return Err(Error::denied("only your own messages are yours to ask for"));
             }
-            Query::Mailbox(_) | Query::Mail { .. } | Query::Thread { .. } => {}
+            Query::Links(account) if *account != who.account => {
+                return Err(Error::denied("only your own links are yours to ask for"));
+            }
+            Query::Links(_) | Query::Mailbox(_) | Query::Mail { .. } | Query::Thread { .. } => {}
             Query::Layout(width) => return self.layout(*width).await.map(Answer::Layout),
             Query::Events { .. } | Query::Totals if who.admin => {}
             Query::Events { .. } | Query::Totals => return Err(Error::denied("only admins of the cluster may ask this")),
@@ -65,6 +74,10 @@ impl State {
             Command::RekeyRows { record, .. } if record.author != who.account => {
                 return Err(Error::denied("a re-key is proposed by the account that signed it"));
             }
+            Command::CreateLink(link) if link.owner != who.account => {
+                return Err(Error::denied("only your own links are yours to make"));
+            }
+            Command::CreateLink(_) | Command::RevokeLink(_) => {}
             Command::Commit { .. } | Command::PutState { .. } => {}
             // What the role of the account in the space allows, the catalog decides when it applies them.
             Command::ChangeMembers { .. }
@@ -100,7 +113,7 @@ impl State {
         }
     }
 
-    async fn stored_layout(&self, width: u8) -> Result<Option<Layout>> {
+    pub async fn stored_layout(&self, width: u8) -> Result<Option<Layout>> {
         match self.ask(Query::Layout(width)).await? {
             Answer::Layout(layout) => Ok(layout),
             _ => Err(confused()),

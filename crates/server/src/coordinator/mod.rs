@@ -19,6 +19,7 @@ mod changes;
 mod clock;
 mod dummy;
 mod layouts;
+mod link;
 mod login;
 mod lookups;
 mod membership;

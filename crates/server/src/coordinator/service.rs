@@ -10,6 +10,7 @@ use transport::{Connection, Peer, Request, Response, Service};
 use wire::Rpc;
 use wire::admin::{CloseBackup, ListUsers, OpenBackup, ReadBackup, ShowSpacePolicy};
 use wire::coordinator::*;
+use wire::link::OpenLink;
 use wire::raft::{Announce, Append, Snapshot};
 use wire::watch::WatchSpace;
 
@@ -66,6 +67,7 @@ impl CoordinatorService {
             PasswordFinish::PATH => answer::<PasswordFinish, _>(&request, |r| s.password_finish(r.session, r.request, address)).await,
             RecoverStart::PATH => answer::<RecoverStart, _>(&request, |r| s.recover_start(r, address)).await,
             RecoverFinish::PATH => answer::<RecoverFinish, _>(&request, |r| s.recover_finish(r, &connection.exporter, address)).await,
+            OpenLink::PATH => answer::<OpenLink, _>(&request, |r| s.open_link(r, address)).await,
             Logout::PATH => answer::<Logout, _>(&request, |r| s.logout(r.session)).await,
             WhoAmI::PATH => answer::<WhoAmI, _>(&request, |r| s.who_am_i(r.session)).await,
             Ask::PATH => answer::<Ask, _>(&request, |r| s.ask_as(r.session, r.request)).await,

@@ -89,9 +89,14 @@ impl Admission {
 }
 
 impl Admitted {
-    /// `Denied` unless it allows reading.
-    pub fn may_get(&self) -> Result<()> {
-        self.allows(Operation::Get)
+    /// `Denied` unless it allows reading this object. One that names no objects allows all.
+    pub fn may_get(&self, object: &ObjectId) -> Result<()> {
+        self.allows(Operation::Get)?;
+        if self.objects.is_empty() || self.objects.contains(object) {
+            Ok(())
+        } else {
+            Err(Error::denied("this capability does not name this object"))
+        }
     }
 
     /// Counts `bytes` put for an object. `Denied` unless it allows exactly this object, and so many
@@ -181,7 +186,7 @@ mod tests {
         admit().unwrap().may_put(&OBJECT, 40).unwrap();
         assert!(admit().unwrap().may_put(&OBJECT, u64::MAX).is_err());
         assert!(admit().unwrap().may_put(&ObjectId([9; 16]), 0).is_err());
-        assert!(admit().unwrap().may_get().is_err());
+        assert!(admit().unwrap().may_get(&OBJECT).is_err());
     }
 
     /// Attack 29: audience, expiry, holder, replay.

@@ -157,7 +157,7 @@ impl NodeService {
     async fn get(&self, request: GetShardRequest, connection: &Connection) -> Result<(GetShardResponse, Bytes)> {
         let GetShardRequest { capability, shard, range, device } = request;
         if let Some(admitted) = self.admit(&capability, connection)? {
-            admitted.may_get()?;
+            admitted.may_get(&shard.chunk.object)?;
         }
         let mut last = Error::not_found(format!("this node does not hold shard {} of this chunk", shard.index));
         for device in self.devices(&device) {
@@ -178,7 +178,7 @@ impl NodeService {
     async fn heads(&self, request: HeadShardsRequest, connection: &Connection) -> Result<Vec<ShardState>> {
         let HeadShardsRequest { capability, shards, deep } = request;
         if let Some(admitted) = self.admit(&capability, connection)? {
-            admitted.may_get()?;
+            shards.iter().try_for_each(|shard| admitted.may_get(&shard.chunk.object))?;
         }
         let most = if deep { DEEP_HEADS } else { HEADS };
         if shards.len() > most {

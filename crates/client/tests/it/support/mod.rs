@@ -1,5 +1,7 @@
 //! A whole cluster in one process over loopback, and users of it: what the tests tell stories with.
 
+pub mod evil;
+
 use client::{Client, ClientOptions, Get, GetReport, Profile, Put, PutOptions, PutReport, RemotePath, Source};
 use env::Env;
 use model::{NodeId, Policy, Result};
