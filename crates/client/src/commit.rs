@@ -138,6 +138,7 @@ impl Client {
         loop {
             let request = ProposeRequest { request: self.request_id(), command: command.clone() };
             match self.cluster().authed::<Propose, _>(request).await? {
+                // Decided: folders below are being given new keys. That is asked anew, under an id of its own.
                 Err(e) if e.kind == Kind::Unavailable && self.env().clock.monotonic() - start < LOCKED => {
                     self.env().sleep(Duration::from_millis(500)).await;
                 }

@@ -156,11 +156,17 @@ impl Consensus {
     /// `Unavailable` when this coordinator does not lead, or reaches no majority; whether it will be
     /// applied all the same is then unknown, and the same proposal may be made again.
     pub async fn propose(&self, proposal: Proposal) -> Applied {
+        self.decide(proposal).await?
+    }
+
+    /// The same, and what was decided apart from that nothing was: the outer error, always `Unavailable`, leaves
+    /// open whether the command has been or will be applied. It may be proposed again under the same id only.
+    pub async fn decide(&self, proposal: Proposal) -> Result<Applied> {
         if !self.is_leader() {
             return Err(self.cannot());
         }
         match self.env().timeout(PATIENCE, self.raft.client_write(Entered(proposal))).await {
-            Some(Ok(written)) => written.data.0.unwrap_or_else(|| Err(Error::unavailable("the change was not applied"))),
+            Some(Ok(written)) => written.data.0.ok_or_else(|| Error::unavailable("the change was not applied")),
             Some(Err(e)) => {
                 tracing::debug!(error = %e, "a proposal was not taken");
                 Err(self.cannot())

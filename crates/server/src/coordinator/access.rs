@@ -91,7 +91,7 @@ impl State {
             | Command::SetRetention { .. } => {}
             _ => return Err(Error::denied("clients may not change this in the catalog")),
         }
-        Ok(self.propose(request.request, Some(who.account), request.command).await)
+        self.decide(request.request, Some(who.account), request.command).await
     }
 
     /// A node's or coordinator's question.

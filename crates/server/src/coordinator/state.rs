@@ -16,7 +16,7 @@ use crate::consensus::Consensus;
 use env::Env;
 use model::account::Account;
 use model::cluster::ClusterView;
-use model::command::{Answer, Command, Outcome, Proposal, Query};
+use model::command::{Answer, Applied, Command, Outcome, Proposal, Query};
 use model::{AccountId, ClusterId, CoordinatorId, Error, NodeId, RequestId, Result, signed};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -132,7 +132,12 @@ impl State {
 
     /// Changes the catalog in the name of an account (`None`: of the servers themselves).
     pub async fn propose(&self, request: RequestId, account: Option<AccountId>, command: Command) -> Result<Outcome> {
-        self.consensus.propose(Proposal { request, account, command, time_ms: self.log_time().0 }).await
+        self.decide(request, account, command).await?
+    }
+
+    /// The same, and what the catalog decided apart from that nobody could: see [`Consensus::decide`].
+    pub async fn decide(&self, request: RequestId, account: Option<AccountId>, command: Command) -> Result<Applied> {
+        self.consensus.decide(Proposal { request, account, command, time_ms: self.log_time().0 }).await
     }
 
     /// Changes the catalog in the name of the servers, under a fresh idempotence key.
