@@ -315,7 +315,7 @@ impl Tx<'_> {
         self.keep_version(id, old)?;
         // The removal is signed as well, and stays as long as what it removed.
         self.keep_version(id, EntryRow { row: row.clone(), commit: work.commit, child, manifest: None, time_ms: self.now })?;
-        self.into_trash(id, row.entry, &InTrash { rev: row.rev, ended_ms: self.now, child })?;
+        self.put_in_trash(id, row.entry, &InTrash { rev: row.rev, ended_ms: self.now, child })?;
         self.hold_row(work, row)?;
         work.note(What::Remove, change);
         Ok(())

@@ -118,7 +118,7 @@ impl Tx<'_> {
         self.put(&key::space(id), &space)?;
         // What was removed ends with its removal, unless it has come back since.
         if let Some(trashed) = self.get::<InTrash>(&key::in_trash(id, entry))?.filter(|t| t.rev == rev) {
-            self.out_of_trash(id, entry, &trashed)?;
+            self.take_from_trash(id, entry, &trashed)?;
             trashed.child.map_or(Ok(()), |child| self.doom(id, child))?;
         }
         Ok(())

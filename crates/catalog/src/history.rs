@@ -28,14 +28,14 @@ impl Tx<'_> {
     }
 
     /// An entry was removed by this revision.
-    pub(crate) fn into_trash(&mut self, id: SpaceId, entry: EntryId, trashed: &InTrash) -> Step<()> {
+    pub(crate) fn put_in_trash(&mut self, id: SpaceId, entry: EntryId, trashed: &InTrash) -> Step<()> {
         self.put(&key::in_trash(id, entry), trashed)?;
         self.put(&key::trash_by_time(id, trashed.ended_ms, entry), &())?;
         trashed.child.map_or(Ok(()), |child| self.put(&key::trashed_folder(id, child), &entry))
     }
 
     /// It is not in the trash any more.
-    pub(crate) fn out_of_trash(&mut self, id: SpaceId, entry: EntryId, trashed: &InTrash) -> Step<()> {
+    pub(crate) fn take_from_trash(&mut self, id: SpaceId, entry: EntryId, trashed: &InTrash) -> Step<()> {
         self.delete(&key::in_trash(id, entry))?;
         self.delete(&key::trash_by_time(id, trashed.ended_ms, entry))?;
         trashed.child.map_or(Ok(()), |child| self.delete(&key::trashed_folder(id, child)))
@@ -50,7 +50,7 @@ impl Tx<'_> {
             return Err(Error::invalid("an entry stays the file or the folder that it is").into());
         }
         if row.sealed.is_empty() {
-            self.out_of_trash(id, row.entry, &trashed)?;
+            self.take_from_trash(id, row.entry, &trashed)?;
             self.destroy_versions(id, &mut work.space, row.entry)?;
             trashed.child.map_or(Ok(()), |child| self.doom(id, child))?;
             work.note(What::Purge, change);
@@ -60,7 +60,7 @@ impl Tx<'_> {
         if self.has(&key::entry(id, row.folder, row.tag))? {
             return Err(Error::exists("something of that name exists already").into());
         }
-        self.out_of_trash(id, row.entry, &trashed)?;
+        self.take_from_trash(id, row.entry, &trashed)?;
         self.counters.totals.entries += 1;
         self.stand(work, change)?;
         work.note(What::Restore, change);

@@ -193,7 +193,7 @@ impl Tx<'_> {
                 self.end_at(ended_ms.saturating_add(retention), expiry::VERSION, &cbor::to_vec(&version))?;
                 let trashed: Option<InTrash> = self.get(&key::in_trash(rekey.source, new.of))?;
                 if let Some(trashed) = trashed.filter(|t| t.rev == row.rev) {
-                    self.into_trash(id, row.entry, &InTrash { child: new.child, ..trashed })?;
+                    self.put_in_trash(id, row.entry, &InTrash { child: new.child, ..trashed })?;
                 }
             }
         }
@@ -302,7 +302,7 @@ impl Tx<'_> {
             let trashed: InTrash = self.must(at)?;
             let removal: Option<Version> = self.get(&key::version(id, entry, trashed.rev))?;
             if removal.is_none_or(|v| v.row.row.epoch < epoch) {
-                self.out_of_trash(id, entry, &trashed)?;
+                self.take_from_trash(id, entry, &trashed)?;
                 self.destroy_versions(id, &mut space, entry)?;
                 trashed.child.map_or(Ok(()), |child| self.doom(id, child))?;
             }

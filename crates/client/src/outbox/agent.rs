@@ -438,15 +438,18 @@ impl Done {
     }
 }
 
+/// Numbers of the items that are being stored, by path.
+type UnderWay = BTreeMap<String, BTreeSet<u32>>;
+
 /// Notes each file that is stored.
 #[derive(Default)]
 struct Noting {
     bytes: AtomicU64,
-    under_way: Mutex<(BTreeMap<String, BTreeSet<u32>>, Option<Arc<Done>>)>,
+    under_way: Mutex<(UnderWay, Option<Arc<Done>>)>,
 }
 
 impl Noting {
-    fn begin(&self, numbers: BTreeMap<String, BTreeSet<u32>>, notes: Arc<Done>) {
+    fn begin(&self, numbers: UnderWay, notes: Arc<Done>) {
         *self.under_way.lock().unwrap_or_else(PoisonError::into_inner) = (numbers, Some(notes));
     }
 }

@@ -320,8 +320,11 @@ async fn second_session(cluster: &Cluster, address: Option<client::Address>) -> 
         .unwrap()
 }
 
+/// Object, number and salt of a chunk.
+type Sealed = (u32, u32, Vec<u8>);
+
 /// What an upload's journal says: the objects begun, and of each chunk its object, number and salt.
-fn journal(home: &Path) -> (Vec<Vec<u8>>, Vec<(u32, u32, Vec<u8>)>) {
+fn journal(home: &Path) -> (Vec<Vec<u8>>, Vec<Sealed>) {
     let (mut objects, mut chunks) = (Vec::new(), Vec::new());
     let Ok(dir) = std::fs::read_dir(home.join("profiles/admin/transfers")) else { return (objects, chunks) };
     let bytes = dir.map(|e| std::fs::read(e.unwrap().path()).unwrap()).next().unwrap_or_default();

@@ -6,7 +6,7 @@ use super::Pace;
 use super::log::LogStore;
 use super::machine::Machine;
 use super::types::TypeConfig;
-use super::{CHECKPOINT_EVERY, Consensus, Roster};
+use super::{CHECKPOINT_EVERY, Consensus, Pace, Roster};
 use crate::store::Store;
 use env::Env;
 use model::account::Invite;

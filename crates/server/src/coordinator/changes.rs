@@ -16,8 +16,8 @@ use std::time::Duration;
 use wire::SessionToken;
 use wire::watch::{WAIT_MAX_MS, WatchRequest};
 
-/// Most questions of one account that wait.
-const EACH: u32 = 64;
+/// Most questions of one account that wait: half of what one connection carries.
+const EACH: u32 = 32;
 /// Most that wait in all.
 const ALL: u32 = 4_096;
 /// Pause after something was applied: many commits in a row wake a watcher once.
