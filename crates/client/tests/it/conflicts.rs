@@ -1,9 +1,11 @@
 //! Two writers to one name: one wins, and nothing is lost in silence.
 
-use crate::support::{Cluster, Tell, at, noise};
-use client::{Client, ClientOptions, Put, PutOptions, PutReport, Source, Version, VersionNumber};
+use crate::support::{Cluster, PASSWORD, Tell, at, noise};
+use client::{ChangeKind, Client, ClientOptions, Put, PutOptions, PutReport, Source, Version, VersionNumber, WatchEvent};
+use model::account::Role;
 use model::{Error, Kind, Result};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
 
@@ -125,4 +127,82 @@ async fn what_was_removed_meanwhile_is_made_anew() {
     assert_eq!(one.read("/a").await.unwrap(), b"two");
     assert_eq!(one.restore_removed(&at("/a"), Some(&at("/b"))).await.unwrap(), at("/b"));
     assert_eq!(one.read("/b").await.unwrap(), b"one");
+}
+
+/// A folder of ann's, written by bea as well and read by cem: what was, and what happens, is theirs together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_a_shared_folder_share_its_past_and_its_conflicts() {
+    let (cluster, admin) = Cluster::start(4).await;
+    let mut users = Vec::new();
+    for name in ["ann", "bea", "cem"] {
+        let (invite, _) = admin.create_invite(name, false, None, Duration::from_secs(600)).await.unwrap();
+        users.push(Client::register(cluster.profile(name), &invite, PASSWORD, ClientOptions::default()).await.unwrap().0);
+    }
+    let [ann, bea, cem] = users.as_slice() else { unreachable!() };
+    ann.mkdir(&at("/Work/deep"), true).await.unwrap();
+    ann.put_bytes("/Work/plan", b"one".to_vec()).await.unwrap();
+    ann.share(&at("/Work"), &[("bea".into(), Role::Write), ("cem".into(), Role::Read)]).await.unwrap();
+    let hers = "/Shared/ann/Work/plan";
+    let mut watch = cem.watch(&at("/Shared/ann/Work"), None).await.unwrap();
+    let slow = Slow::begin(ann, "/Work/plan", PutOptions::default(), b"of ").await;
+    bea.put_bytes(hers, b"of bea's".to_vec()).await.unwrap();
+    let e = slow.end(b"ann's").await.unwrap_err();
+    assert_eq!(e.kind, Kind::Conflict);
+    assert!(e.message.contains("bea wrote version"), "{e}");
+    // All see both, and who wrote which.
+    for (client, path) in [(ann, "/Work/plan"), (bea, hers), (cem, hers)] {
+        let versions = client.versions(&at(path)).await.unwrap();
+        let told: Vec<_> = versions.iter().map(|v| (v.number.to_string(), v.author_name.clone(), v.current)).collect();
+        let last = told.len() - 2;
+        assert_eq!(told[last..], [("2".into(), "bea".into(), true), ("c1".into(), "ann".into(), false)], "{told:?}");
+        assert_eq!(content(client, path, VersionNumber::Conflict(1)).await, b"of ann's");
+    }
+    // Who may only read restores and empties nothing.
+    assert_eq!(cem.restore(&at(hers), Some(VersionNumber::Conflict(1))).await.unwrap_err().kind, Kind::Denied);
+    assert_eq!(bea.restore(&at(hers), Some(VersionNumber::Conflict(1))).await.unwrap(), VersionNumber::Conflict(1));
+    assert_eq!(ann.read("/Work/plan").await.unwrap(), b"of ann's");
+    bea.remove(&at("/Shared/ann/Work/deep"), true, false).await.unwrap();
+    let mut seen = Vec::new();
+    cem.trash(&at("/Shared/ann/Work"), |item| {
+        seen.push((item.path.unwrap().to_string(), item.by_name));
+        Ok(true)
+    })
+    .await
+    .unwrap();
+    assert_eq!(seen, [("/Shared/ann/Work/deep".to_string(), "bea".to_string())]);
+    assert_eq!(cem.restore(&at("/Shared/ann/Work/deep"), None).await.unwrap_err().kind, Kind::Denied);
+    assert_eq!(cem.empty_trash(&at("/Shared/ann/Work"), u64::MAX).await.unwrap_err().kind, Kind::Denied);
+    for client in [bea, cem] {
+        assert_eq!(client.set_retention(&at("/Shared/ann/Work"), Duration::ZERO).await.unwrap_err().kind, Kind::Denied);
+    }
+    ann.restore(&at("/Work/deep"), None).await.unwrap();
+    // And the one who watches was told all of it.
+    let mut told = Vec::new();
+    while told.len() < 5 {
+        let next = tokio::time::timeout(Duration::from_secs(20), watch.next()).await.expect("a change").unwrap();
+        let WatchEvent::Change(change) = next else { panic!("{next:?}") };
+        told.push((change.kind, change.path.to_string(), change.author_name));
+    }
+    use ChangeKind::*;
+    let expected = [
+        (Changed, hers, "bea"),
+        (Conflict, hers, "ann"),
+        (Changed, hers, "bea"),
+        (Removed, "/Shared/ann/Work/deep", "bea"),
+        (Restored, "/Shared/ann/Work/deep", "ann"),
+    ];
+    assert_eq!(told, expected.map(|(kind, path, who)| (kind, path.to_string(), who.to_string())));
+    // Whoever is taken out is told nothing more.
+    ann.unshare(&at("/Work"), "cem", false, Arc::new(())).await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(30), async {
+        loop {
+            match watch.next().await {
+                Ok(WatchEvent::Resync) => {}
+                Ok(other) => panic!("{other:?}"),
+                Err(e) => return e,
+            }
+        }
+    });
+    assert_eq!(end.await.expect("the watch ends").kind, Kind::Denied);
+    assert_eq!(cem.versions(&at(hers)).await.err().map(|e| e.kind == Kind::Denied || e.kind == Kind::NotFound), Some(true));
 }
