@@ -16,6 +16,8 @@ struct Model {
     past: BTreeMap<EntryId, u64>,
     /// Folders in the trash, and when they end.
     trash: Vec<(FolderId, EntryId, u64)>,
+    /// What is in the trash: the revision that removed it, what it led to, when it ends.
+    trashed: BTreeMap<EntryId, (u64, Option<FolderId>, u64)>,
     doomed: BTreeSet<FolderId>,
 }
 
@@ -52,6 +54,9 @@ impl Model {
     }
 
     fn change(&mut self, change: &Change, now: u64) -> Result<(), Kind> {
+        if let Expect::Removed { rev } = &change.expect {
+            return self.change_removed(change, *rev);
+        }
         let (row, new) = (&change.row, Known { folder: change.row.folder, tag: change.row.tag, rev: change.row.rev, child: change.child });
         if let Expect::At { folder, tag, rev } = &change.expect {
             let moves = *folder != row.folder;
@@ -83,6 +88,9 @@ impl Model {
         } else if old.is_some() {
             self.past.insert(row.entry, now + RETENTION_MS);
         }
+        if row.sealed.is_empty() && !change.purge {
+            self.trashed.insert(row.entry, (row.rev, change.child, now + RETENTION_MS));
+        }
         if !row.sealed.is_empty() {
             self.entries.insert(row.entry, new);
         } else if let Some(child) = change.child.filter(|_| !change.purge) {
@@ -91,7 +99,32 @@ impl Model {
         Ok(())
     }
 
+    /// Something comes back from the trash, or goes from there for good.
+    fn change_removed(&mut self, change: &Change, rev: u64) -> Result<(), Kind> {
+        let row = &change.row;
+        let (at, child, _) = self.trashed.get(&row.entry).copied().filter(|(at, _, _)| *at == rev).ok_or(Kind::Conflict)?;
+        if child != change.child {
+            return Err(Kind::Invalid);
+        }
+        if !change.purge {
+            self.live(row.folder, child)?;
+            if self.at(row.folder, row.tag).is_some() {
+                return Err(Kind::Exists);
+            }
+        }
+        self.trashed.remove(&row.entry);
+        self.trash.retain(|(folder, entry, _)| !(Some(*folder) == child && *entry == row.entry));
+        if change.purge {
+            self.past.remove(&row.entry);
+            self.doomed.extend(child);
+        } else {
+            self.entries.insert(row.entry, Known { folder: row.folder, tag: row.tag, rev: at + 1, child });
+        }
+        Ok(())
+    }
+
     fn tick(&mut self, now: u64) {
+        self.trashed.retain(|_, (_, _, at)| *at > now);
         let (ended, kept) = std::mem::take(&mut self.trash).into_iter().partition(|(_, _, at)| *at <= now);
         self.trash = kept;
         self.past.retain(|_, at| *at > now);
@@ -116,6 +149,7 @@ enum Op {
     Overwrite { entry: usize, size: usize },
     Move { entry: usize, folder: usize, name: u8 },
     Remove { entry: usize, purge: bool },
+    Restore { entry: usize, folder: usize, name: u8, purge: bool },
     Hostile { how: u8, entry: usize, other: usize },
 }
 
@@ -132,7 +166,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (n, name.clone()).prop_map(|(folder, name)| Op::Folder { folder, name }),
         1 => (n, n, name.clone()).prop_map(|(entry, folder, name)| Op::Copy { entry, folder, name }),
         2 => (n, 1usize..300).prop_map(|(entry, size)| Op::Overwrite { entry, size }),
-        4 => (n, n, name).prop_map(|(entry, folder, name)| Op::Move { entry, folder, name }),
+        4 => (n, n, name.clone()).prop_map(|(entry, folder, name)| Op::Move { entry, folder, name }),
+        2 => (n, n, name.clone(), any::<bool>()).prop_map(|(entry, folder, name, purge)| Op::Restore { entry, folder, name, purge }),
         3 => (n, any::<bool>()).prop_map(|(entry, purge)| Op::Remove { entry, purge }),
         2 => (0u8..7, n, n).prop_map(|(how, entry, other)| Op::Hostile { how, entry, other }),
     ]
@@ -191,6 +226,15 @@ impl Hands {
                 let change = if *purge { World::purge(user, &entry) } else { World::removal(user, &entry) };
                 (change, entry)
             }
+            Op::Restore { entry, folder, name, purge } => {
+                let removed = self.entry(*entry)?;
+                let rev = removed.rev + 1;
+                let back = Entry { folder: self.folder(*folder), name: word(*name), rev: rev + 1, ..removed };
+                let row = World::row(user, &back, if *purge { 0 } else { 90 });
+                let manifest = back.manifest.filter(|_| !*purge);
+                let expect = Expect::Removed { rev };
+                (Change { row, expect, child: back.child, manifest, new_manifest: None, purge: *purge }, back)
+            }
             Op::Hostile { how, entry, other } => {
                 let (entry, folder) = (self.entry(*entry)?, self.folder(*other));
                 let another = self.entry(*other)?;
@@ -236,13 +280,14 @@ fn compare(world: &World, user: &User, model: &Model, folders: &[FolderId]) {
     assert_eq!(world.totals().entries, model.entries.len() as u64);
 }
 
-/// A life; returns how many commits were applied, and why others were refused.
-fn live(steps: &[Step]) -> (usize, Vec<Kind>) {
+/// A life; returns how many commits were applied, in how many of them something came back or went from the
+/// trash, and why others were refused.
+fn live(steps: &[Step]) -> (usize, usize, Vec<Kind>) {
     let (mut world, user) = World::ready();
     let begun = world.kv.clone();
     let mut model = Model { root: Some(user.root), ..Model::default() };
     let mut hands = Hands { entries: vec![], folders: vec![user.root] };
-    let (mut history, mut applied, mut refused) = (Vec::new(), 0, Vec::new());
+    let (mut history, mut applied, mut restored, mut refused) = (Vec::new(), 0, 0, Vec::new());
     for step in steps {
         let (account, command, expected) = match step {
             Step::Wait(ms) => {
@@ -280,6 +325,8 @@ fn live(steps: &[Step]) -> (usize, Vec<Kind>) {
                 (Some(user.id), Command::Commit { record, changes, grants }, made)
             }
         };
+        let from_trash =
+            matches!(&command, Command::Commit { changes, .. } if changes.iter().any(|c| matches!(c.expect, Expect::Removed { .. })));
         let proposal = Proposal { request: world.request(), account, command, time_ms: world.now };
         let answer = world.apply(&proposal);
         assert_eq!(
@@ -290,6 +337,7 @@ fn live(steps: &[Step]) -> (usize, Vec<Kind>) {
         match expected {
             Ok(made) => {
                 applied += 1;
+                restored += usize::from(from_trash);
                 hands.folders.extend(made.iter().filter_map(|e| e.child));
                 hands.entries.extend(made);
             }
@@ -317,7 +365,7 @@ fn live(steps: &[Step]) -> (usize, Vec<Kind>) {
     // Of the tree only its log of changes, which is cut by length.
     let left = |table: &u8| *table == 0x3c || !(0x30..0x50).contains(table) && *table < 0x70;
     assert!(tables(&world.kv).iter().all(|(table, _)| left(table)), "{:?}", tables(&world.kv));
-    (applied, refused)
+    (applied, restored, refused)
 }
 
 fn purge_of(user: &User, id: EntryId, known: &Known) -> Change {
@@ -358,11 +406,11 @@ proptest! {
 fn random_lives_meet_every_kind_of_refusal() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::{Config, TestRunner};
-    let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(3), failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(15), failure_persistence: None, ..Config::default() });
     let steps = prop::collection::vec(step(), 300).new_tree(&mut runner).expect("steps").current();
-    let (applied, refused) = live(&steps);
+    let (applied, restored, refused) = live(&steps);
     for kind in [Kind::NotFound, Kind::Exists, Kind::Conflict, Kind::Invalid] {
         assert!(refused.iter().filter(|k| **k == kind).count() > 5, "{kind:?}: {refused:?}");
     }
-    assert!(applied > 60, "{applied} applied");
+    assert!(applied > 60 && restored > 2, "{applied} applied, {restored} of them from the trash");
 }

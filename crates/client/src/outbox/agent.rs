@@ -6,7 +6,7 @@
 
 use super::job::{Item, Job, Now, Stamp, State, Want, from_names, stamp, to_names};
 use super::spool::SpooledFile;
-use super::{Outbox, QueuedFile, failed};
+use super::{Outbox, QueuedFile, failed, files};
 use crate::path::RemotePath;
 use crate::profile::Profile;
 use crate::session::{Client, ClientOptions};
@@ -25,6 +25,8 @@ use std::time::Duration;
 
 /// How often the agent looks at the outbox.
 const LOOK: Duration = Duration::from_millis(300);
+/// How often the agent tries to take its place.
+const TRIES: u32 = 5;
 /// Files handed to one upload: what they need is in memory.
 const BATCH: usize = 512;
 /// The longest pause between two tries of a job, and the shortest.
@@ -78,7 +80,7 @@ impl Agent {
         let dir = dir_of(&self.profile);
         loop {
             self.env.disk.create_dir_all(&dir).map_err(|e| failed(&dir, &e))?;
-            let lock = self.lock()?;
+            let lock = self.lock_patiently().await?;
             self.work().await?;
             drop(lock);
             // A job that was added when it was too late to see it found the lock taken.
@@ -86,6 +88,17 @@ impl Agent {
                 return Ok(());
             }
         }
+    }
+
+    /// Others take the lock for a moment, to see whether somebody holds it.
+    async fn lock_patiently(&self) -> Result<Arc<dyn env::File>> {
+        for _ in 0..TRIES {
+            match self.lock() {
+                Err(e) if e.kind == Kind::Conflict => self.env.sleep(LOOK).await,
+                other => return other,
+            }
+        }
+        self.lock()
     }
 
     fn lock(&self) -> Result<Arc<dyn env::File>> {
@@ -96,6 +109,11 @@ impl Agent {
         })?;
         let pid = std::process::id().to_string();
         lock.set_len(0).and_then(|()| lock.write_all_at(pid.as_bytes(), 0)).map_err(|e| failed(&path, &e))?;
+        // How far an agent was that is no more says nothing.
+        let dir = dir_of(&self.profile);
+        for name in files(&self.env, &dir).iter().filter(|n| n.ends_with(".now")) {
+            self.env.disk.remove_file(&dir.join(name)).map_err(|e| failed(&dir, &e))?;
+        }
         Ok(lock)
     }
 
