@@ -19,6 +19,8 @@ use wire::coordinator::{Administration, ChangeRequest, HeartbeatRequest, StatusR
 
 /// Longest time between mending and everything whole at its place.
 const WHOLE_WITHIN: Duration = Duration::from_secs(15 * 60);
+/// Time for nodes to hear that they are to scrub, and to do it.
+const SCRUB: Duration = Duration::from_secs(60);
 /// Longest time in which what is dead must be gone.
 const CLEAR_WITHIN: Duration = Duration::from_secs(10 * 60);
 /// Nodes are sent away only while so many are there.
@@ -287,6 +289,12 @@ impl Operator {
     async fn mend(&mut self) {
         self.until_whole("after the last fault").await;
         if self.dice.one_in(3) {
+            // Nobody reads older versions: rot in them is found by a scrub only, and would be a third loss.
+            while self.administer(Administration::Scrub).await.is_err() {
+                self.scene.env.sleep(Duration::from_secs(1)).await;
+            }
+            self.scene.env.sleep(SCRUB).await;
+            self.until_whole("after a scrub").await;
             let Ok(status) = self.status().await else { return };
             let mut up: Vec<(usize, NodeId)> =
                 self.numbered(&status).iter().filter(|(_, n)| n.state == NodeState::Up).map(|(i, n)| (*i, n.id)).collect();
@@ -342,7 +350,9 @@ impl Operator {
             self.scene.tell(format!("balances: {text}"));
             return Err(format!("balanced: {text}"));
         }
-        let is_busy = |h: &HeartbeatRequest| h.repair.surplus > 0 || h.repair.shards > 0;
+        // Not only what the users see now: older versions, too.
+        let feed = status.totals.feed;
+        let is_busy = |h: &HeartbeatRequest| h.repair.surplus > 0 || h.repair.shards > 0 || h.repair.whole_to < feed;
         let heard = self.heard(status).into_iter();
         let busy: Vec<String> = heard.filter(|(_, h)| is_busy(h)).map(|(n, h)| format!("node {n}: {:?}", h.repair)).collect();
         self.look(status).await?;
