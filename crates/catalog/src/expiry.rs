@@ -164,6 +164,7 @@ impl Tx<'_> {
                 let row: EntryRow = self.must(&key)?;
                 self.delete(&key)?;
                 self.delete(&key::place(id, row.row.entry))?;
+                self.delete(&key::leads_to(id, row.row.entry))?;
                 self.counters.totals.entries = self.counters.totals.entries.saturating_sub(1);
                 self.release_row(id, &mut space, &row)?;
                 self.destroy_versions(id, &mut space, row.row.entry)?;

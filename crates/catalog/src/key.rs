@@ -24,6 +24,7 @@
 //! 0x23 account 16 space 16          spaces that an account is a member of, homes left out
 //! 0x24 account 16 space 16          spaces that an account owns, homes left out
 //! 0x25 object 16 space 16           references to an object from another space than its own
+//! 0x26 space 16 entry 16            space to which an entry is the door
 //! 0x30 space 16 folder 16 tag 16    entry
 //! 0x31 space 16 entry 16            where an entry lies
 //! 0x32 space 16 folder 16           entry that leads to a folder
@@ -181,6 +182,12 @@ pub(crate) fn guests(object: ObjectId) -> Key {
 }
 pub(crate) fn guest(object: ObjectId, space: SpaceId) -> Key {
     join(0x25, &[&object.0, &space.0])
+}
+pub(crate) fn leads_to_from(space: SpaceId) -> Key {
+    join(0x26, &[&space.0])
+}
+pub(crate) fn leads_to(space: SpaceId, entry: EntryId) -> Key {
+    join(0x26, &[&space.0, &entry.0])
 }
 pub(crate) fn entries(space: SpaceId, folder: FolderId) -> Key {
     join(0x30, &[&space.0, &folder.0])

@@ -179,6 +179,7 @@ impl Tx<'_> {
                     return Err(wrong("an entry comes twice"));
                 }
                 self.counters.totals.entries += 1;
+                self.follow_door(rekey.source, new.of, id, row.entry)?;
                 self.put(&key::place(id, row.entry), &here)?;
                 self.put(&key::entry(id, row.folder, row.tag), &fresh)?;
             }
@@ -198,6 +199,29 @@ impl Tx<'_> {
             }
         }
         self.hold_sealed(id, space, commit, row.sealed.len())
+    }
+
+    /// An entry that is the door to a space stands for another one.
+    fn follow_door(&mut self, from: SpaceId, old: EntryId, to: SpaceId, new: EntryId) -> Step<()> {
+        let behind: Option<SpaceId> = self.get(&key::leads_to(from, old))?;
+        behind.map_or(Ok(()), |behind| self.put(&key::leads_to(to, new), &behind))
+    }
+
+    /// The re-key has ended: spaces behind doors in it have them, and this space around them, from now on.
+    fn settle_doors(&mut self, id: SpaceId, rekey: &Rekeying) -> Step<()> {
+        let prefix = key::leads_to_from(id);
+        for at in self.keys(&prefix, &key::end_of(&prefix), usize::MAX)? {
+            let Some(entry) = at.get(17..).and_then(EntryId::from_slice) else { continue };
+            let behind: SpaceId = self.must(&at)?;
+            let Some(place) = self.get::<Place>(&key::place(id, entry))? else { continue };
+            let row: Option<EntryRow> = self.get(&key::entry(id, place.folder, place.tag))?;
+            if row.is_some_and(|r| r.row.epoch == rekey.epoch) {
+                let mut space: Space = self.must(&key::space(behind))?;
+                (space.parent, space.door) = (Some(id), Some(entry));
+                self.put(&key::space(behind), &space)?;
+            }
+        }
+        Ok(())
     }
 
     fn source(&self, space: SpaceId, entry: EntryId, rev: u64) -> Step<Option<Source>> {
@@ -236,6 +260,7 @@ impl Tx<'_> {
         let (by, mut target) = self.space_of(by, id, Role::Admin)?;
         let rekey = target.rekey.take().filter(|r| r.by == by && r.expires_ms > self.now && r.epoch == target.epoch).ok_or_else(ended)?;
         self.space_of(Some(by), rekey.source, Role::Admin)?;
+        self.settle_doors(id, &rekey)?;
         if rekey.source == id {
             if door.is_some() {
                 return Err(Error::invalid("the root of a space has no entry").into());
@@ -256,6 +281,7 @@ impl Tx<'_> {
         }
         target.stage = Stage::Live;
         target.door = Some(change.row.entry);
+        self.put(&key::leads_to(rekey.source, change.row.entry), &id)?;
         self.put(&key::space(id), &target)?;
         let mut source: Space = self.must(&key::space(rekey.source))?;
         source.locks.retain(|l| l.target != id);

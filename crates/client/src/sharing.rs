@@ -12,13 +12,14 @@ use crate::shared::Share;
 use crate::spaces::Space;
 use crate::tree::{Entry, EntryKind};
 use crate::upload::{Put, PutOptions, Source};
+use crate::ways::Ways;
 use crate::{Progress, PutReport};
 use model::account::{Identity, Member, Membership, Role, canonical_name};
-use model::command::{Command, Rekey};
+use model::command::{Command, Query, Rekey};
 use model::{AccountId, Error, Kind, Result, SpaceId};
 use seal::members::member;
 use seal::sharing::{Label, create_named};
-use seal::tree::Content;
+use seal::tree::{Content, RowVerifier};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ pub struct ShareMember {
 pub struct ShareInfo {
     /// The space.
     pub space: SpaceId,
-    /// Where it appears for this account, as far as that is known without looking through the whole tree.
+    /// Where it is in this account's tree; `None`: nowhere now.
     pub path: Option<RemotePath>,
     /// Account name of its owner.
     pub owner: String,
@@ -117,11 +118,14 @@ impl Client {
             self.invite(&identities, id, &called, &granted).await;
             return Ok(shared);
         }
-        let rekeyed = self.make_space(path, people).await?;
-        if let Ok(Content::Space(id)) = self.stat(path).await.map(|e| e.found.entry.content.share()) {
-            self.invite(&identities, id, &called, &granted).await;
+        let (id, rekeyed) = self.make_space(path, people.clone()).await?;
+        // Shared folders may have been in it before.
+        let below = self.spaces_below(id).await?;
+        for below in &below {
+            self.change_space(*below, &Step::Grant(&people, false)).await?;
         }
-        Ok(Shared { rekeyed, nested: 0 })
+        self.invite(&identities, id, &called, &granted).await;
+        Ok(Shared { rekeyed, nested: below.len() as u64 })
     }
 
     /// Takes a folder back from somebody: refused everything at once, and everything below it gets new keys. With
@@ -195,18 +199,19 @@ impl Client {
         let (shown, _) = self.shared().await?;
         let shown: BTreeMap<SpaceId, Share> = shown.into_iter().map(|s| (s.space.id(), s)).collect();
         let mut infos = Vec::new();
-        for m in all {
+        for m in &all {
             let opened = match self.space(m.space).await {
                 Ok(space) if space.seq() >= m.seq && space.info.owner == Some(m.owner) => Ok(space),
                 _ => self.space_anew(m.space).await,
             };
-            match opened.and_then(|space| self.share_info(&m, &space, shown.get(&m.space), account)) {
+            match opened.and_then(|space| self.share_info(m, &space, shown.get(&m.space), account)) {
                 Ok(info) => infos.push(info),
                 Err(e) => failed.push((m.space, e)),
             }
         }
+        let known = infos.iter().filter_map(|i| Some((i.space, i.path.clone()?))).collect();
         for info in infos.iter_mut().filter(|i| i.path.is_none()) {
-            info.path = self.door_of(info.space).await.unwrap_or_default();
+            info.path = self.path_of(info.space, &all, &known).await.unwrap_or_default();
         }
         infos.sort_by(|a, b| (!a.mine, &a.owner, &a.name).cmp(&(!b.mine, &b.owner, &b.name)));
         Ok((infos, failed))
@@ -307,7 +312,7 @@ impl Client {
     }
 
     /// A folder becomes a space.
-    async fn make_space(&self, path: &RemotePath, people: BTreeMap<AccountId, (Role, Identity)>) -> Result<Rekeyed> {
+    async fn make_space(&self, path: &RemotePath, people: BTreeMap<AccountId, (Role, Identity)>) -> Result<(SpaceId, Rekeyed)> {
         let (parent, name, entry) = self.resolve(path).await?;
         let entry = entry.ok_or_else(|| Error::not_found(format!("{path}: no such folder")))?;
         let folder = self.folder_of(&entry).await?;
@@ -340,7 +345,7 @@ impl Client {
         };
         let done = done.await;
         self.folders().forget(path);
-        self.end_rekey(id, done).await
+        Ok((id, self.end_rekey(id, done).await?))
     }
 
     /// Changes the members of a space, and seals everything in it anew where that takes a new key.
@@ -418,8 +423,33 @@ impl Client {
         self.space_anew(space.id()).await.map(|_| ())
     }
 
-    /// Where the folder that became a space lies in this account's own tree.
-    async fn door_of(&self, _space: SpaceId) -> Result<Option<RemotePath>> {
-        Ok(None)
+    /// Where a space lies in this account's tree: under `/Shared`, or behind a folder of a space of its own.
+    async fn path_of(&self, id: SpaceId, all: &[Membership], shown: &BTreeMap<SpaceId, RemotePath>) -> Result<Option<RemotePath>> {
+        // Up to a space whose path is known, then down again through the doors.
+        let (mut way, mut at) = (Vec::new(), id);
+        let mut path = loop {
+            if at == self.home().id() {
+                break RemotePath::root();
+            }
+            if let Some(path) = shown.get(&at) {
+                break path.clone();
+            }
+            let Some((m, door)) = all.iter().find(|m| m.space == at).and_then(|m| Some((m, m.door?))) else { return Ok(None) };
+            let Some(parent) = m.parent.filter(|_| way.len() < all.len()) else { return Ok(None) };
+            way.push((parent, door));
+            at = parent;
+        };
+        for (parent, (folder, tag)) in way.into_iter().rev() {
+            let space = self.space(parent).await?;
+            let mut ways = Ways::new(&space.at(path));
+            self.learn(&space, &mut ways, [folder]).await?;
+            let Some(at) = ways.get(folder).filter(|w| !w.removed) else { return Ok(None) };
+            let query = Query::Lookup { space: parent, folder, tags: vec![tag], manifests: false };
+            let (rows, space) = self.rows(&space, query).await?;
+            let verified = RowVerifier::new(&space).verify(&rows)?;
+            let Some(row) = verified.rows().next() else { return Ok(None) };
+            path = at.path.join(&row.open(&at.keys)?.entry.name);
+        }
+        Ok(Some(path))
     }
 }

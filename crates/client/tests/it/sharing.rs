@@ -7,7 +7,7 @@ use model::{Kind, Result};
 use std::sync::Arc;
 use std::time::Duration;
 
-async fn cluster_of(names: &[&str]) -> (Cluster, Client, Vec<Client>) {
+pub async fn cluster_of(names: &[&str]) -> (Cluster, Client, Vec<Client>) {
     let (cluster, admin) = Cluster::start(4).await;
     let mut users = Vec::new();
     for name in names {
@@ -17,16 +17,16 @@ async fn cluster_of(names: &[&str]) -> (Cluster, Client, Vec<Client>) {
     (cluster, admin, users)
 }
 
-fn with(people: &[(&str, Role)]) -> Vec<(String, Role)> {
+pub fn with(people: &[(&str, Role)]) -> Vec<(String, Role)> {
     people.iter().map(|(name, role)| (name.to_string(), *role)).collect()
 }
 
-async fn unshare(client: &Client, path: &str, name: &str) -> Result<()> {
+pub async fn unshare(client: &Client, path: &str, name: &str) -> Result<()> {
     client.unshare(&at(path), name, false, Arc::new(())).await.map(|_| ())
 }
 
 #[track_caller]
-fn kind<T>(result: Result<T>) -> Kind {
+pub fn kind<T>(result: Result<T>) -> Kind {
     match result {
         Ok(_) => panic!("this should have failed"),
         Err(e) => e.kind,
@@ -84,6 +84,7 @@ async fn a_folder_is_shared_read_write_and_admin_and_taken_back() {
     let (shares, failed) = ann.shares().await.unwrap();
     assert!(failed.is_empty());
     assert_eq!((shares.len(), shares[0].owner.as_str(), shares[0].name.as_str(), shares[0].mine), (1, "ann", "Work", true));
+    assert_eq!(shares[0].path, Some(at("/Work")));
     let members: Vec<_> = shares[0].members.iter().map(|m| (m.name.as_str(), m.role)).collect();
     assert_eq!(members, [("ann", Role::Admin), ("bea", Role::Write), ("cem", Role::Admin)]);
     assert!(shares[0].members.iter().all(|m| m.since_ms.is_some()));
@@ -163,6 +164,10 @@ async fn shares_nest_and_whoever_leaves_the_outer_one_leaves_the_inner_one() {
     assert_eq!(ann.read("/Out/In/bea").await.unwrap(), b"hers");
     assert_eq!(cem.read("/Shared/ann/In/bea").await.unwrap(), b"hers");
 
+    let (shares, _) = dora.shares().await.unwrap();
+    let paths: Vec<String> = shares.iter().map(|s| s.path.as_ref().unwrap().to_string()).collect();
+    assert_eq!(paths, ["/Shared/ann/Out/In", "/Shared/ann/Out"]);
+
     // Removed from the outer one, she is out of the inner one as well; he, who was named there, stays.
     unshare(ann, "/Out", "bea").await.unwrap();
     assert_eq!(kind(bea.read("/Shared/ann/Out/In/file").await), Kind::Denied);
@@ -172,6 +177,23 @@ async fn shares_nest_and_whoever_leaves_the_outer_one_leaves_the_inner_one() {
     // Back in the outer one, back in the inner one.
     ann.share(&at("/Out"), &with(&[("bea", Role::Read)])).await.unwrap();
     assert_eq!(bea.read("/Shared/ann/Out/In/file").await.unwrap(), b"inner");
+
+    // The inner one shared first, then the one around it.
+    ann.mkdir(&at("/Far/Near/x"), true).await.unwrap();
+    ann.share(&at("/Far/Near"), &with(&[("cem", Role::Read)])).await.unwrap();
+    assert_eq!(cem.names("/Shared/ann/Near").await, ["x"]);
+    ann.share(&at("/Far"), &with(&[("bea", Role::Read)])).await.unwrap();
+    assert_eq!(bea.names("/Shared/ann/Far/Near").await, ["x"]);
+    assert_eq!(ann.names("/Far/Near").await, ["x"]);
+    assert_eq!(cem.names("/Shared/ann/Near").await, ["x"]);
+    let (shares, _) = ann.shares().await.unwrap();
+    let paths: Vec<String> = shares.iter().map(|s| s.path.as_ref().unwrap().to_string()).collect();
+    assert_eq!(paths, ["/Far", "/Out/In", "/Far/Near", "/Out"]);
+    unshare(ann, "/Far", "bea").await.unwrap();
+    assert_eq!(kind(bea.list(&at("/Shared/ann/Far/Near")).await), Kind::Denied);
+    assert_eq!(ann.names("/Far/Near").await, ["x"]);
+    let (shares, _) = ann.shares().await.unwrap();
+    assert_eq!(shares[2].path, Some(at("/Far/Near")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@ mod brake;
 mod coordinators;
 mod heal;
 mod history;
+mod hostile;
 mod layouts;
 mod login;
 mod membership;

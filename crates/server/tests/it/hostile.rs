@@ -1,0 +1,214 @@
+//! Clients that keep to no rule call the wire protocol directly: what a space's outsiders, readers and former
+//! members are refused by the servers. (What they could not open if they were not: the tests of `seal`.)
+
+use crate::support::{Cluster, User, capability, shifted};
+use bytes::Bytes;
+use erasure::Coder;
+use model::account::{Identity, Role};
+use model::command::{Answer, Applied, Command, Query, Rekey};
+use model::tree::{Change, Expect};
+use model::{
+    AccountId, ChunkRef, EntryId, Error, FolderId, Kind, ManifestId, NameTag, ObjectId, Policy, RequestId, Result, ShardRef, SpaceId,
+};
+use seal::sharing::{Label, create_named};
+use seal::space::OpenSpace;
+use seal::tree::{Attributes, Content, Entry, Name, new_folder};
+use std::sync::atomic::Ordering;
+use wire::coordinator::{Propose, ProposeRequest, Upload, UploadRequest, UploadResponse};
+use wire::node::PutShardRequest;
+use wire::watch::{WatchRequest, WatchSpace};
+
+impl User {
+    async fn proposes(&self, command: Command) -> Applied {
+        let request = RequestId::new(self.env.now_ms(), self.env.random());
+        self.rpc::<Propose, _>(ProposeRequest { request, command }).await?
+    }
+
+    async fn space(&self, space: SpaceId) -> Result<OpenSpace> {
+        match self.ask(Query::Space { space, account: self.account.id }).await? {
+            Answer::Space(Some(info)) => OpenSpace::open(&info, &self.unlocked, None),
+            _ => Err(Error::denied("no member")),
+        }
+    }
+
+    async fn asks_to_upload(&self, space: SpaceId, renew: Option<&UploadResponse>) -> Result<UploadResponse> {
+        let renew = renew.map(|r| r.grant.clone());
+        let objects = if renew.is_some() { 0 } else { 1 };
+        self.rpc::<Upload, _>(UploadRequest { space, objects, holder: self.holder(), byte_limit: 1 << 30, renew }).await
+    }
+
+    /// Signs and proposes a file in a space's root, whatever the rules say.
+    async fn writes(&self, space: &OpenSpace, name: &str) -> Applied {
+        let mut rng = self.env.rand();
+        let content = Content::Inline(b"content".to_vec());
+        let entry = Entry { name: Name::new(name).unwrap(), attributes: Attributes::default(), size: 7, content };
+        let row = space.root()?.seal(EntryId(self.env.random()), 1, &entry, &mut rng)?;
+        let body = model::tree::CommitBody {
+            space: space.id(),
+            epoch: space.epoch(),
+            commit: model::CommitId(self.env.random()),
+            rows: vec![row.hash()],
+        };
+        let body = model::cbor::to_vec(&body);
+        let record = model::tree::CommitRecord { author: self.account.id, signature: self.signs("commit", &body), body: body.into() };
+        let change = Change { row, expect: Expect::Absent, child: None, manifest: None, new_manifest: None, purge: false };
+        self.proposes(Command::Commit { record, changes: vec![change], grants: vec![] }).await
+    }
+
+    /// Signs anything: the key is the account's own.
+    fn signs(&self, kind: &str, body: &[u8]) -> model::Signature {
+        let session = self.unlocked.export_session();
+        let mut d = minicbor::Decoder::new(&session);
+        d.array().unwrap();
+        for _ in 0..5 {
+            d.skip().unwrap();
+        }
+        let seed: minicbor::bytes::ByteArray<32> = d.decode().unwrap();
+        seal::keys::SigningKey::from_seed(&seed).sign(kind, body)
+    }
+
+    /// Makes an empty folder of the home, and shares it.
+    async fn shares(&self, with: &[(&User, Role)]) -> (SpaceId, FolderId) {
+        let mut rng = self.env.rand();
+        let home = self.space(self.account.home).await.unwrap();
+        let root = home.root().unwrap();
+        let (folder, key) = new_folder(&mut rng);
+        let id = EntryId(self.env.random());
+        let name = Name::new("Work").unwrap();
+        let entry = |content| Entry { name: name.clone(), attributes: Attributes::default(), size: 0, content };
+        let row = root.seal(id, 1, &entry(Content::Folder { id: folder, key, epoch: home.epoch() }), &mut rng).unwrap();
+        let (tag, change) = (row.tag, |row, expect, child| Change { row, expect, child, manifest: None, new_manifest: None, purge: false });
+        let (_, record) = home.sign_commit(&self.unlocked, [&row], &mut rng).unwrap();
+        let made = change(row, Expect::Absent, Some(folder));
+        self.proposes(Command::Commit { record, changes: vec![made], grants: vec![] }).await.unwrap();
+        let label = Label { name: name.clone(), direct: vec![] };
+        let (new, sealed) = create_named(&self.unlocked, &label, &mut rng).unwrap();
+        let space = new.id();
+        let rekey = Rekey { source: home.id(), folder, target: space, root: new.root, new: Some((new, sealed)) };
+        self.proposes(Command::BeginRekey(Box::new(rekey))).await.unwrap();
+        let row = root.seal(id, 2, &entry(Content::Space(space)), &mut rng).unwrap();
+        let (_, record) = home.sign_commit(&self.unlocked, [&row], &mut rng).unwrap();
+        let door = change(row, Expect::At { folder: root.folder, tag, rev: 1 }, None);
+        self.proposes(Command::SwapRekey { target: space, door: Some((record, Box::new(door))) }).await.unwrap();
+        self.lets_in(space, with).await;
+        (space, self.space(space).await.unwrap().root_id())
+    }
+
+    /// The next member set: these and the owner.
+    async fn lets_in(&self, space: SpaceId, with: &[(&User, Role)]) {
+        let open = self.space(space).await.unwrap();
+        let member =
+            |user: &User, role| model::account::Member { account: user.account.id, fingerprint: user.unlocked.fingerprint(), role };
+        let members = with.iter().map(|(user, role)| member(user, *role)).chain([member(self, Role::Admin)]).collect();
+        let identities: Vec<Identity> = with.iter().map(|(u, _)| u).chain([&self]).map(|u| u.unlocked.identity().clone()).collect();
+        let label = Label { name: Name::new("Work").unwrap(), direct: vec![] };
+        let next = open.next_set(&self.unlocked, members, &identities, &label, &mut self.env.rand()).unwrap();
+        let command = Command::ChangeMembers { space, members: next.members, grants: next.grants, label: Some(next.label) };
+        self.proposes(command).await.unwrap();
+    }
+}
+
+#[track_caller]
+fn denied<T>(what: &str, result: Result<T>) {
+    assert_eq!(result.map(|_| ()).expect_err(what).kind, Kind::Denied, "{what}");
+}
+
+/// Every question that names a space.
+fn questions(space: SpaceId, folder: FolderId, account: AccountId) -> Vec<Query> {
+    let (tag, entry) = (NameTag([1; 16]), EntryId([2; 16]));
+    vec![
+        Query::Lookup { space, folder, tags: vec![tag], manifests: true },
+        Query::List { space, folder, after: None, limit: 100, manifests: true },
+        Query::Walk { space, steps: vec![(folder, tag)], manifests: true },
+        Query::Manifests { space, ids: vec![ManifestId([3; 16])] },
+        Query::Versions { space, entry },
+        Query::Older { space, after: None, limit: 100 },
+        Query::History { space, entry, after: 0, limit: 100 },
+        Query::Trash { space, after: None, limit: 100 },
+        Query::Doors { space, folders: vec![folder] },
+        Query::Changes { space, after: 0 },
+        Query::Kept { space, after: None, limit: 100 },
+        // What nobody is told, member or not.
+        Query::Role { space, account },
+        Query::Used(account),
+        Query::Coding(space),
+        Query::Genesis,
+    ]
+}
+
+const ALWAYS_DENIED: usize = 4;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_28_outsiders_readers_and_former_members_are_refused_by_the_servers() {
+    let (env, shift) = shifted();
+    let (cluster, admin) = Cluster::whole_in(env).await;
+    let mut users = Vec::new();
+    for name in ["ann", "bea", "cem", "eve"] {
+        users.push(cluster.register(&admin.invite(name).await).await.unwrap());
+    }
+    let [ann, bea, cem, eve] = users.as_slice() else { unreachable!() };
+    let (space, root) = ann.shares(&[(bea, Role::Read), (cem, Role::Write)]).await;
+
+    // An outsider who knows every id, and an admin of the cluster who is no member.
+    for outsider in [eve, &admin] {
+        let shown = outsider.ask(Query::Space { space, account: outsider.account.id }).await.unwrap();
+        assert_eq!(shown, Answer::Space(None));
+        denied("another's view", outsider.ask(Query::Space { space, account: bea.account.id }).await);
+        denied("another's spaces", outsider.ask(Query::Spaces { account: ann.account.id }).await);
+        assert_eq!(outsider.ask(Query::Spaces { account: outsider.account.id }).await.unwrap(), Answer::Spaces(vec![]));
+        for query in questions(space, root, ann.account.id) {
+            denied(&format!("{query:?}"), outsider.ask(query).await);
+        }
+        denied("watch", outsider.rpc::<WatchSpace, _>(WatchRequest { space, after: 0, wait_ms: 10 }).await);
+        denied("upload", outsider.asks_to_upload(space, None).await);
+    }
+    // With the very bytes by which a member would open and write it.
+    let theirs = cem.space(space).await.unwrap();
+    denied("writing", eve.writes(&theirs, "x").await);
+    denied("leaving", eve.proposes(Command::LeaveSpace { space }).await);
+    denied("taking", eve.proposes(Command::TransferSpace { space, to: eve.account.id }).await);
+    denied("destroying", eve.proposes(Command::DeleteSpace { space }).await);
+    denied("abandoning", eve.proposes(Command::AbandonRekey { target: space }).await);
+    denied("swapping", eve.proposes(Command::SwapRekey { target: space, door: None }).await);
+    let rekey = Rekey { source: space, folder: root, target: space, root: FolderId([9; 16]), new: None };
+    for by in [eve, bea, cem] {
+        denied("re-keying", by.proposes(Command::BeginRekey(Box::new(rekey.clone()))).await);
+    }
+
+    // A reader reads, and no more.
+    for query in questions(space, root, bea.account.id).into_iter().rev().skip(ALWAYS_DENIED) {
+        bea.ask(query).await.unwrap();
+    }
+    denied("a reader's upload", bea.asks_to_upload(space, None).await);
+    denied("a reader's write", bea.writes(&bea.space(space).await.unwrap(), "x").await);
+    denied("a reader's set", bea.proposes(Command::DeleteSpace { space }).await);
+
+    // A writer writes, uploads, and is removed in the middle of it.
+    cem.writes(&theirs, "by-cem").await.unwrap();
+    let upload = cem.asks_to_upload(space, None).await.unwrap();
+    ann.lets_in(space, &[(bea, Role::Read)]).await;
+    for query in questions(space, root, ann.account.id) {
+        denied(&format!("{query:?}"), cem.ask(query).await);
+    }
+    assert_eq!(cem.ask(Query::Space { space, account: cem.account.id }).await.unwrap(), Answer::Space(None));
+    denied("a former writer's write", cem.writes(&theirs, "y").await);
+    denied("his next upload", cem.asks_to_upload(space, None).await);
+    denied("renewed capabilities", cem.asks_to_upload(space, Some(&upload)).await);
+    // What he holds is good at the nodes until it expires, ten minutes at most; nothing that it stores is ever
+    // committed.
+    let object: ObjectId = upload.objects[0];
+    let chunk = ChunkRef { object, number: 0 };
+    let coded = Coder::new(Policy::DEFAULT).unwrap().encode(chunk, 0, vec![7; 70_000]).unwrap();
+    let layout = ann.layout(4).await;
+    let place = layout.holder(&chunk, 0).unwrap();
+    let put = PutShardRequest {
+        capability: Some(capability(&upload.capabilities, place.node)),
+        shard: ShardRef { chunk, generation: 0, index: 0 },
+        descriptor: coded.descriptor.to_bytes().into(),
+        epoch: layout.epoch,
+        device: place.device,
+    };
+    cem.put_shard(&put, place.node, coded.shards[0].clone()).await.unwrap();
+    shift.fetch_add(11 * 60 * 1000, Ordering::Relaxed);
+    denied("an expired capability", cem.put_shard(&put, place.node, Bytes::from(coded.shards[0].to_vec())).await);
+}
