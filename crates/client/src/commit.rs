@@ -206,8 +206,12 @@ impl Client {
             let one =
                 if alone { self.commit(vec![copies(&item)]).await.map(|_| ()) } else { whole.as_ref().map(|_| ()).map_err(Clone::clone) };
             let one = match (one, &item.pending.rescue) {
-                (Err(e), Some(rescue)) if matches!(e.kind, Kind::Conflict | Kind::Exists) => {
-                    self.keep_conflict(rescue, &item.pending.change, &item.pending.grants, e).await
+                (Err(e), Some(rescue)) if matches!(e.kind, Kind::Conflict | Kind::Exists | Kind::NotFound) => {
+                    match self.under_new_keys(rescue, &item.pending.change, &item.pending.grants).await {
+                        Some(done) => done,
+                        None if e.kind == Kind::NotFound => Err(e),
+                        None => self.keep_conflict(rescue, &item.pending.change, &item.pending.grants, e).await,
+                    }
                 }
                 (one, _) => one,
             };

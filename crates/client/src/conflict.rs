@@ -63,7 +63,7 @@ impl Client {
     }
 
     /// What lies at the place now.
-    async fn look(&self, rescue: &Rescue) -> Result<Option<Found>> {
+    pub(crate) async fn look(&self, rescue: &Rescue) -> Result<Option<Found>> {
         let keys = &rescue.folder.keys;
         let space = &rescue.folder.space;
         let query = Query::Lookup { space: space.id(), folder: keys.folder, tags: vec![keys.tag(&rescue.name)], manifests: false };

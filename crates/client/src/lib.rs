@@ -21,6 +21,7 @@ mod pins;
 mod session;
 
 mod commit;
+mod again;
 mod edit;
 mod local;
 mod rekey;

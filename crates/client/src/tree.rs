@@ -144,7 +144,8 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    fn is(&self, other: &Folder) -> bool {
+    /// The same folder under the same keys.
+    pub fn is(&self, other: &Folder) -> bool {
         let of = |f: &Folder| (f.keys.space, f.keys.folder, f.keys.epoch);
         of(self) == of(other)
     }
