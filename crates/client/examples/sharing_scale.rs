@@ -38,14 +38,14 @@ async fn main() {
     let config = CoordinatorConfig { power: 6, ..CoordinatorConfig::new(dir.path().join("c"), "127.0.0.1:0") };
     let coordinator = Coordinator::start(env.clone(), config).await.unwrap();
     let profile = |name: &str| Profile::new(env.clone(), &dir.path().join("home"), name).unwrap();
-    let register = async |invite: String, name: String| {
-        Client::register(profile(&name), &invite, PASSWORD, ClientOptions::default()).await.unwrap().0
-    };
+    let register =
+        async |invite: String, name: String| Client::register(profile(&name), &invite, PASSWORD, ClientOptions::default()).await.unwrap().0;
     let admin = register(coordinator.invite.clone().unwrap(), "admin".into()).await;
     let mut nodes = Vec::new();
     for i in 0..4 {
         let (token, _) = admin.create_token(ServerRole::Node, Duration::from_secs(600), None).await.unwrap();
-        let config = NodeConfig { join: Some(token), capacity: Some(8 << 30), ..NodeConfig::new(dir.path().join(format!("n{i}")), "127.0.0.1:0") };
+        let config =
+            NodeConfig { join: Some(token), capacity: Some(8 << 30), ..NodeConfig::new(dir.path().join(format!("n{i}")), "127.0.0.1:0") };
         nodes.push(Node::start(env.clone(), config).await.unwrap());
     }
     let people = timed(&format!("registering {members} accounts"), async {
@@ -65,7 +65,8 @@ async fn main() {
     admin.mkdir(&at("/Big"), false).await.unwrap();
     timed(&format!("storing {entries} small files"), async {
         for some in (0..entries).collect::<Vec<_>>().chunks(10_000) {
-            let puts = some.iter().map(|i| Put { source: Source::Bytes(format!("file {i}").into_bytes()), remote: at(&format!("/Big/file-{i}")) });
+            let puts =
+                some.iter().map(|i| Put { source: Source::Bytes(format!("file {i}").into_bytes()), remote: at(&format!("/Big/file-{i}")) });
             let report = admin.put(puts.collect(), PutOptions::default(), Arc::new(())).await.unwrap();
             assert!(report.failed.is_empty());
         }

@@ -30,7 +30,13 @@ impl Client {
         Some(self.commit_moved(&moved, rescue.there, change, grants).await)
     }
 
-    async fn commit_moved(&self, moved: &Rescue, there: Option<(EntryId, u64)>, change: &Change, grants: &[Arc<UploadGrant>]) -> Result<()> {
+    async fn commit_moved(
+        &self,
+        moved: &Rescue,
+        there: Option<(EntryId, u64)>,
+        change: &Change,
+        grants: &[Arc<UploadGrant>],
+    ) -> Result<()> {
         let keys = &moved.folder.keys;
         let now = self.look(moved).await?;
         // New keys give an entry another id, and leave its revision.

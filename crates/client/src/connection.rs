@@ -42,11 +42,7 @@ pub struct Cluster {
     holder: Arc<Holder>,
     state: Mutex<State>,
     pub(crate) paces: Paces,
-    liar: Mutex<Option<Liar>>,
 }
-
-/// What becomes of an answer, in tests.
-type Liar = Arc<dyn Fn(&Query, Result<Answer>) -> Result<Answer> + Send + Sync>;
 
 struct State {
     view: Option<(Duration, Arc<ClusterView>)>,
@@ -104,7 +100,7 @@ impl Cluster {
         let coordinators = Coordinators::new(env.clone(), pool.clone(), coordinators);
         let (env, paces) = (env.clone(), Paces::new(env.clone()));
         let state = Mutex::new(State { view: None, layouts: BTreeMap::new(), reading: None });
-        Ok(Cluster { env, pool, coordinators, session, profile, holder, state, paces, liar: Mutex::default() })
+        Ok(Cluster { env, pool, coordinators, session, profile, holder, state, paces })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -155,21 +151,7 @@ impl Cluster {
 
     /// A question to the catalog.
     pub(crate) async fn ask(&self, query: Query) -> Result<Answer> {
-        let liar = self.liar.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match liar {
-            None => self.authed::<Ask, _>(query).await,
-            Some(liar) => {
-                let answer = self.authed::<Ask, _>(query.clone()).await;
-                liar(&query, answer)
-            }
-        }
-    }
-
-    /// From now on answers of the catalog come as `liar` changes them, before anything is checked: for tests, in
-    /// which the coordinators are malicious.
-    #[doc(hidden)]
-    pub fn lies(&self, liar: impl Fn(&Query, Result<Answer>) -> Result<Answer> + Send + Sync + 'static) {
-        *self.liar.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(liar));
+        self.authed::<Ask, _>(query).await
     }
 
     /// The cluster as of the last half minute, or right now with `fresh`.

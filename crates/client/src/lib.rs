@@ -20,8 +20,8 @@ mod part;
 mod pins;
 mod session;
 
-mod commit;
 mod again;
+mod commit;
 mod edit;
 mod local;
 mod rekey;

@@ -2,86 +2,65 @@
 //! former members. Nothing of it is shown.
 
 use crate::sharing::{cluster_of, kind, unshare, with};
-use crate::support::{Tell, at};
-use client::Client;
-use model::account::{MemberSet, MemberSetBody, Role};
+use crate::support::evil::Evil;
+use crate::support::{Cluster, PASSWORD, Tell, at};
+use client::{Client, ClientOptions};
+use model::account::{MemberSet, MemberSetBody, Role, SpaceInfo};
 use model::command::{Answer, Query, Rows};
-use model::{Error, Hash, Kind, Result, cbor};
+use model::{Hash, Kind, cbor};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A client of the same account, started anew: what it knows comes from its profile and the servers.
+/// Logs in through the coordinator that cheats.
+async fn login(cluster: &Cluster, evil: &Evil, admin: &Client, name: &str) -> Client {
+    let profile = cluster.profile(&format!("{name}-deceived"));
+    Client::login(profile, Some(name), evil.at(admin), PASSWORD, ClientOptions::default()).await.unwrap()
+}
+
+/// A client of the same account and machine, started anew: what it knows comes from its profile and the servers.
 async fn again(client: &Client) -> Client {
-    Client::open(client.profile().clone(), Default::default()).await.unwrap()
+    Client::open(client.profile().clone(), ClientOptions::default()).await.unwrap()
 }
 
-/// Answers to questions for a space are changed by `change`.
-fn space_answers(client: &Client, change: impl Fn(&mut model::account::SpaceInfo) + Send + Sync + 'static) {
-    client.cluster().lies(move |query, answer| match (query, answer) {
-        (Query::Space { .. }, Ok(Answer::Space(Some(mut info)))) => {
-            change(&mut info);
-            Ok(Answer::Space(Some(info)))
+/// What is said of spaces is changed by `change`.
+fn lie_about_spaces(evil: &Evil, change: impl Fn(&mut SpaceInfo) + Send + 'static) {
+    evil.lie_about(move |_, answer| {
+        if let Answer::Space(Some(info)) = answer {
+            change(info);
         }
-        (_, answer) => answer,
     });
 }
 
-/// Rows in answers are changed by `change`.
-fn row_answers(client: &Client, change: impl Fn(&Query, Rows) -> Rows + Send + Sync + 'static) {
-    client.cluster().lies(move |query, answer| match answer {
-        Ok(Answer::Rows(rows)) => Ok(Answer::Rows(change(query, rows))),
-        answer => answer,
+/// What is said of rows is changed by `change`.
+fn lie_about_rows(evil: &Evil, change: impl Fn(&Query, Rows) -> Rows + Send + 'static) {
+    evil.lie_about(move |query, answer| {
+        if let Answer::Rows(rows) = answer {
+            *rows = change(query, rows.clone());
+        }
     });
 }
 
-/// What a client's servers answer, kept.
-fn record(client: &Client) -> Arc<Mutex<Vec<(Query, Result<Answer>)>>> {
-    let kept: Arc<Mutex<Vec<(Query, Result<Answer>)>>> = Arc::default();
+type Kept = Arc<Mutex<Vec<(Query, Answer)>>>;
+
+/// What the servers answer is kept.
+fn record(evil: &Evil) -> Kept {
+    let kept = Kept::default();
     let all = kept.clone();
-    client.cluster().lies(move |query, answer| {
-        all.lock().unwrap().push((query.clone(), answer.clone()));
-        answer
-    });
+    evil.lie_about(move |query, answer| all.lock().unwrap().push((query.clone(), answer.clone())));
     kept
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn attack_04_another_key_is_shown_for_somebody() {
-    let (_cluster, _, users) = cluster_of(&["ann", "bea", "mallory"]).await;
-    let [ann, bea, _] = users.as_slice() else { unreachable!() };
-    ann.mkdir(&at("/Work"), false).await.unwrap();
-    ann.pinned("bea").await.unwrap();
-    // The servers hand out mallory's identity for bea's: under its own name, and with bea's account and name.
-    let session = Mutex::new(None::<model::account::Identity>);
-    let mallory = ann.pinned("mallory").await.unwrap();
-    *session.lock().unwrap() = Some(mallory.clone());
-    ann.cluster().lies(move |query, answer| match query {
-        Query::IdentityByName(_) => Ok(Answer::Identities(session.lock().unwrap().iter().cloned().collect())),
-        _ => answer,
-    });
-    assert_eq!(kind(ann.share(&at("/Work"), &with(&[("bea", Role::Read)])).await), Kind::Corrupt);
-    let key = seal::keys::SigningKey::from_seed(&[7; 32]);
-    let body = model::account::IdentityBody { signing: key.public(), ..bea.pinned("bea").await.unwrap().verify().unwrap() };
-    let body = cbor::to_vec(&body);
-    let forged = model::account::Identity { signature: key.sign("identity", &body), body: body.into() };
-    ann.cluster().lies(move |query, answer| match query {
-        Query::IdentityByName(_) => Ok(Answer::Identities(vec![forged.clone()])),
-        _ => answer,
-    });
-    let e = ann.share(&at("/Work"), &with(&[("bea", Role::Read)])).await.unwrap_err();
-    assert_eq!((e.kind, e.hint.as_deref()), (Kind::Denied, Some("shardkeep verify-user bea")), "a changed key is a hard stop");
-    assert_eq!(bea.names("/").await, Vec::<String>::new());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_05_06_07_19_spaces_that_servers_change_do_not_open() {
-    let (_cluster, _, users) = cluster_of(&["ann", "bea", "cem"]).await;
-    let [ann, bea, _] = users.as_slice() else { unreachable!() };
+    let (cluster, admin, users) = cluster_of(&["ann", "bea", "cem"]).await;
+    let ann = &users[0];
     ann.mkdir(&at("/Work/sub"), true).await.unwrap();
     ann.share(&at("/Work"), &with(&[("bea", Role::Read)])).await.unwrap();
-    let old = record(bea);
+    let evil = Evil::start(&cluster, &admin).await;
+    let bea = login(&cluster, &evil, &admin, "bea").await;
+    let old = record(&evil);
     assert_eq!(bea.names("/Shared/ann/Work").await, ["sub"]);
-    let lies: [fn(&mut model::account::SpaceInfo); 7] = [
+    let lies: [fn(&mut SpaceInfo); 7] = [
         // 5: a root, or grants, of their own.
         |info| info.root.0[3] ^= 1,
         |info| info.grants.clear(),
@@ -105,43 +84,54 @@ async fn attack_05_06_07_19_spaces_that_servers_change_do_not_open() {
         |info| info.label.as_mut().unwrap().body[70] ^= 1,
     ];
     for (i, lie) in lies.into_iter().enumerate() {
-        let bea = again(bea).await;
-        space_answers(&bea, lie);
+        evil.honest();
+        let bea = again(&bea).await;
+        // Her home is none of theirs to change here.
+        let home = bea.whoami().await.unwrap().id;
+        lie_about_spaces(&evil, move |info| {
+            if info.owner != Some(home) {
+                lie(info);
+            }
+        });
         assert_eq!(kind(bea.list(&at("/Shared/ann/Work")).await), Kind::Corrupt, "lie {i}");
         assert!(bea.names("/Shared").await.is_empty(), "lie {i}: what does not verify is not shown");
     }
     // 19: what she saw before, now that she has seen more. Her notes remember, on every machine.
     ann.share(&at("/Work"), &with(&[("cem", Role::Read)])).await.unwrap();
-    let bea = again(bea).await;
-    assert_eq!(bea.names("/Shared/ann/Work").await, ["sub"]);
+    evil.honest();
     let bea = again(&bea).await;
+    assert_eq!(bea.names("/Shared/ann/Work").await, ["sub"]);
     let old = old.lock().unwrap().clone();
-    bea.cluster().lies(move |query, answer| match query {
-        Query::Space { .. } => old.iter().find(|(q, _)| q == query).map_or(answer, |(_, old)| old.clone()),
-        _ => answer,
+    evil.lie_about(move |query, answer| {
+        if let (Query::Space { .. }, Some((_, before))) = (query, old.iter().find(|(q, _)| q == query)) {
+            *answer = before.clone();
+        }
     });
+    let bea = again(&bea).await;
     assert_eq!(kind(bea.list(&at("/Shared/ann/Work")).await), Kind::Corrupt);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_13_15_25_rows_of_other_places_and_hands_are_refused() {
-    let (_cluster, _, users) = cluster_of(&["ann", "bea"]).await;
-    let [ann, bea] = users.as_slice() else { unreachable!() };
+    let (cluster, admin, users) = cluster_of(&["ann", "bea"]).await;
+    let ann = &users[0];
+    let evil = Evil::start(&cluster, &admin).await;
+    let bea = &login(&cluster, &evil, &admin, "bea").await;
     ann.mkdir(&at("/Work/a"), true).await.unwrap();
     ann.mkdir(&at("/Work/b"), true).await.unwrap();
     ann.put_bytes("/Work/a/file", b"in a".to_vec()).await.unwrap();
     ann.put_bytes("/Work/b/file", b"in b".to_vec()).await.unwrap();
     ann.share(&at("/Work"), &with(&[("bea", Role::Read)])).await.unwrap();
     bea.put_bytes("/mine", b"hers".to_vec()).await.unwrap();
-    let kept = record(bea);
+    let kept = record(&evil);
     assert_eq!(bea.read("/Shared/ann/Work/a/file").await.unwrap(), b"in a");
     assert_eq!(bea.read("/Shared/ann/Work/b/file").await.unwrap(), b"in b");
     bea.list(&at("/Shared/ann/Work/a")).await.unwrap();
     bea.list(&at("/Shared/ann/Work/b")).await.unwrap();
     bea.list(&at("/")).await.unwrap();
-    let listed = |kept: &[(Query, Result<Answer>)]| -> Vec<Rows> {
+    let listed = |kept: &[(Query, Answer)]| -> Vec<Rows> {
         let lists = kept.iter().filter(|(q, _)| matches!(q, Query::List { .. }));
-        lists.filter_map(|(_, a)| if let Ok(Answer::Rows(rows)) = a { Some(rows.clone()) } else { None }).collect()
+        lists.filter_map(|(_, a)| if let Answer::Rows(rows) = a { Some(rows.clone()) } else { None }).collect()
     };
     let [a, b, home] = listed(&kept.lock().unwrap()).try_into().unwrap();
     // 13 and 25: the rows of another folder, of another space, or under the tag of another name.
@@ -159,14 +149,16 @@ async fn attack_13_15_25_rows_of_other_places_and_hands_are_refused() {
         }),
     ];
     for (i, lie) in shuffle.into_iter().enumerate() {
-        row_answers(bea, move |query, rows| if matches!(query, Query::List { .. }) { lie(rows) } else { rows });
+        lie_about_rows(&evil, move |query, rows| if matches!(query, Query::List { .. }) { lie(rows) } else { rows });
         assert_eq!(kind(bea.list(&at("/Shared/ann/Work/a")).await), Kind::Corrupt, "lie {i}");
     }
-    row_answers(bea, move |query, rows| match query {
+    let a = &a;
+    let (more, commits) = (a.rows.clone(), a.commits.clone());
+    lie_about_rows(&evil, move |query, rows| match query {
         Query::Walk { .. } => {
             let mut rows = rows;
-            rows.rows.extend(a.rows.clone());
-            rows.commits.extend(a.commits.clone());
+            rows.rows.extend(more.clone());
+            rows.commits.extend(commits.clone());
             rows
         }
         _ => rows,
@@ -176,30 +168,37 @@ async fn attack_13_15_25_rows_of_other_places_and_hands_are_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_20_a_former_reader_and_all_servers_open_nothing_new() {
-    let (_cluster, _, users) = cluster_of(&["ann", "bea", "cem"]).await;
-    let [ann, bea, cem] = users.as_slice() else { unreachable!() };
+    let (cluster, admin, users) = cluster_of(&["ann", "bea", "cem"]).await;
+    let ann = &users[0];
+    let evil = Evil::start(&cluster, &admin).await;
+    let (bea, cem) = (login(&cluster, &evil, &admin, "bea").await, login(&cluster, &evil, &admin, "cem").await);
     ann.mkdir(&at("/Work"), false).await.unwrap();
     ann.put_bytes("/Work/old", b"old".to_vec()).await.unwrap();
     ann.share(&at("/Work"), &with(&[("bea", Role::Write), ("cem", Role::Read)])).await.unwrap();
-    let hers = record(bea);
+    let hers = record(&evil);
     assert_eq!(bea.read("/Shared/ann/Work/old").await.unwrap(), b"old");
     unshare(ann, "/Work", "bea").await.unwrap();
     ann.put_bytes("/Work/new", b"new secret".to_vec()).await.unwrap();
-    let theirs = record(cem);
+    let theirs = record(&evil);
     assert_eq!(cem.read("/Shared/ann/Work/new").await.unwrap(), b"new secret");
     cem.list(&at("/Shared/ann/Work")).await.unwrap();
-    let (hers, theirs) = (hers.lock().unwrap().clone(), theirs.lock().unwrap().clone());
     // The servers show her everything that they show to cem, and all that they showed her before.
-    let bea = again(bea).await;
-    bea.cluster().lies(move |query, answer| {
-        let of = |kept: &[(Query, Result<Answer>)]| kept.iter().rev().find(|(q, a)| same(q, query) && a.is_ok()).map(|(_, a)| a.clone());
-        let spaces = matches!(query, Query::Space { .. } | Query::Spaces { .. });
-        if spaces { of(&hers) } else { of(&theirs).or_else(|| of(&hers)) }.unwrap_or(answer)
+    evil.honest();
+    let bea = again(&bea).await;
+    assert!(bea.names("/").await.is_empty());
+    let (hers, theirs) = (hers.lock().unwrap().clone(), theirs.lock().unwrap().clone());
+    let of = |kept: &[(Query, Answer)], query: &Query| kept.iter().rev().find(|(q, _)| same(q, query)).map(|(_, a)| a.clone());
+    let before = hers.clone();
+    evil.lie_about(move |query, answer| {
+        if let (Query::Space { .. } | Query::Spaces { .. }, Some(old)) = (query, of(&before, query)) {
+            *answer = old;
+        }
     });
+    evil.answer_instead(move |query| of(&theirs, query).or_else(|| of(&hers, query)));
     let opened = bea.read("/Shared/ann/Work/new").await;
-    assert!(opened.is_err(), "{opened:?}");
-    let listed: Result<Vec<_>, Error> = bea.list(&at("/Shared/ann/Work")).await;
-    assert!(listed.as_ref().map_or(true, |l| l.iter().all(|e| e.name() != "new")), "{:?}", listed.map(|l| l.len()));
+    assert_eq!(kind(opened), Kind::Corrupt, "she is shown its row, and it does not open");
+    let listed = bea.list(&at("/Shared/ann/Work")).await;
+    assert!(listed.is_err());
     // And cem is shown nothing that she signs, whatever the servers do: her key is good for older epochs only
     // (`seal`: attack_20).
 }

@@ -19,6 +19,8 @@ use wire::{Authed, Rpc, SessionToken};
 
 type Lie = Box<dyn FnMut(&str, &[u8], Vec<u8>) -> Vec<u8> + Send>;
 
+type Instead = Box<dyn FnMut(&Query) -> Option<Answer> + Send>;
+
 /// The coordinator that cheats.
 pub struct Evil {
     pub address: String,
@@ -30,6 +32,8 @@ struct Inner {
     real: String,
     pool: Pool,
     lie: Mutex<Lie>,
+    /// What it says where the real one refuses to answer.
+    instead: Mutex<Option<Instead>>,
     heard: Mutex<Vec<(String, Vec<u8>)>>,
 }
 
@@ -39,8 +43,11 @@ impl Service for Inner {
             let Request { path, head, body, .. } = request;
             self.heard.lock().unwrap().push((path.clone(), head.to_vec()));
             let target = Target::coordinator(self.real.clone());
-            let (answer, _) = self.pool.call(&target, &path, head.clone(), body, Duration::from_secs(15)).await?;
-            let answer = self.lead_here(&path, answer.to_vec());
+            let answer = match self.pool.call(&target, &path, head.clone(), body, Duration::from_secs(15)).await {
+                Ok((answer, _)) => answer.to_vec(),
+                Err(e) => return self.instead(&path, &head).map(|a| Response::new(a, transport::Pieces::default())).ok_or(e),
+            };
+            let answer = self.lead_here(&path, answer);
             let answer = (self.lie.lock().unwrap())(&path, &head, answer);
             Ok(Response::new(answer, transport::Pieces::default()))
         })
@@ -52,6 +59,12 @@ impl Service for Inner {
 }
 
 impl Inner {
+    fn instead(&self, path: &str, request: &[u8]) -> Option<Vec<u8>> {
+        let asked: Authed<Query> = if path == Ask::PATH { wire::decode(request).unwrap() } else { return None };
+        let answer = self.instead.lock().unwrap().as_mut()?(&asked.request)?;
+        Some(wire::encode(&answer))
+    }
+
     /// All coordinators are this one.
     fn lead_here(&self, path: &str, answer: Vec<u8>) -> Vec<u8> {
         if path == Hello::PATH {
@@ -109,6 +122,7 @@ impl Evil {
             real: cluster.address.clone(),
             pool,
             lie: Mutex::new(Box::new(|_, _, answer| answer)),
+            instead: Mutex::default(),
             heard: Mutex::default(),
         });
         let limits = Limits { max_body: 12 << 20, ..Limits::default() };
@@ -131,6 +145,11 @@ impl Evil {
             let asked: Authed<Query> = wire::decode(request).unwrap();
             rewrite::<Answer>(&answer, |answer| lie(&asked.request, answer))
         });
+    }
+
+    /// Answers questions to the catalog that the real coordinator refuses.
+    pub fn answer_instead(&self, instead: impl FnMut(&Query) -> Option<Answer> + Send + 'static) {
+        *self.inner.instead.lock().unwrap() = Some(Box::new(instead));
     }
 
     /// No lies any more.
