@@ -2,7 +2,6 @@
 
 #![allow(clippy::disallowed_methods)] // tests damage files themselves
 
-use super::Pace;
 use super::log::LogStore;
 use super::machine::Machine;
 use super::types::TypeConfig;
