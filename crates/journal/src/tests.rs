@@ -221,7 +221,7 @@ async fn a_segment_that_is_gone_is_missed_until_it_is_given_up() {
     drop(journal);
     let (middle, last) = (ids[1], ids[ids.len() - 1]);
     for id in [middle, last] {
-        std::fs::remove_file(dir.path().join(format!("{id:016x}.seg"))).unwrap();
+        env.disk.remove_file(&dir.path().join(format!("{id:016x}.seg"))).unwrap();
     }
     for _ in 0..2 {
         let (journal, report, _) = open(&env, dir.path(), 4096).await;
