@@ -122,7 +122,7 @@ mod tests {
                     woken.lock().unwrap().push(i);
                 }
             })
-            .map(tokio::spawn)
+            .map(|watcher| env::real::env().spawn(watcher))
             .collect();
         tokio::task::yield_now().await;
         sender.send(1).unwrap();
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(*receiver.borrow_watched(), 1);
         let last = sender.clone();
         drop(sender);
-        let waiting = tokio::spawn(async move { receiver.changed().await.is_err() });
+        let waiting = env::real::env().spawn(async move { receiver.changed().await.is_err() });
         tokio::task::yield_now().await;
         drop(last);
         assert!(waiting.await.unwrap());
