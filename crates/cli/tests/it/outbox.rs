@@ -189,3 +189,41 @@ fn a_source_that_changed_is_not_stored_unless_told() {
     assert_eq!(owner.jobs(), [Value::Null; 0]);
     owner.user.run(&["queue", "remove", "ffff"]).exits(3);
 }
+
+/// A job of one account is never done by another that logs in on the same profile, nor read by it; damage
+/// hides no other job.
+#[test]
+fn jobs_belong_to_whoever_queued_them() {
+    let cluster = Cluster::start(4);
+    let owner = Owner { user: &cluster.owner };
+    let invite = owner.user.json(&["cluster", "invite", "bea"])["invite"].as_str().unwrap().to_string();
+    let bea = cluster.user("bea");
+    bea.ok(&["register", &invite]);
+    let file = cluster.path("file");
+    std::fs::write(&file, b"the owner's").unwrap();
+    let mine = owner.user.json(&["put", "--background", text(&file), "/file"]);
+    owner.wait_until_empty(60);
+    owner.user.ok(&["rm", "/file"]);
+    // An agent that stays, and somebody else who takes the owner's seat.
+    let mut agent = owner.user.start(&["queue", "run"]);
+    until("the agent runs", 20, || owner.queue()["agent"].as_u64() == Some(agent.pid().into()));
+    owner.user.ok(&["queue", "pause"]);
+    let paused = owner.user.json(&["put", "--background", text(&file), "/file"]);
+    assert_ne!(mine["queued"], paused["queued"]);
+    owner.wait_until_empty(60);
+    let info = |user: &User| user.json(&["whoami"]);
+    let (address, fingerprint) = (cluster.address.clone(), cluster.fingerprint.clone());
+    owner.user.ok(&["login", "--user", "bea", "--coordinator", &address, "--fingerprint", &fingerprint]);
+    assert_eq!(info(owner.user)["account"], "bea");
+    owner.user.ok(&["put", "--background", text(&file), "/hers"]);
+    owner.wait_until_empty(60);
+    assert_eq!(bea.read("/hers"), b"the owner's", "into the tree of whoever is logged in");
+    // What is damaged is shown as such, and can be removed.
+    owner.user.ok(&["queue", "pause"]);
+    std::fs::write(owner.outbox().join("00000000.job"), b"nonsense").unwrap();
+    assert_eq!(owner.jobs()[0]["state"], "foreign");
+    owner.user.ok(&["queue", "remove", "00000000"]);
+    assert_eq!(owner.jobs().len(), 0);
+    terminate(agent.pid());
+    until("it has ended", 10, || agent.has_ended());
+}

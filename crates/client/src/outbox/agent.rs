@@ -90,9 +90,11 @@ impl Agent {
         }
     }
 
-    /// Others take the lock for a moment, to see whether somebody holds it.
+    /// Others take the lock for a moment, to see whether somebody holds it; and an agent that has just ended
+    /// its work lingers for some seconds, which one that is to stay waits for.
     async fn lock_patiently(&self) -> Result<Arc<dyn env::File>> {
-        for _ in 0..TRIES {
+        let tries = if self.options.until_idle.is_some() { TRIES } else { 8 * TRIES };
+        for _ in 0..tries {
             match self.lock() {
                 Err(e) if e.kind == Kind::Conflict => self.env.sleep(LOOK).await,
                 other => return other,
@@ -224,19 +226,24 @@ impl Agent {
         whole / 2 + whole / 2 * part / u64::from(u16::MAX)
     }
 
-    async fn client(&mut self) -> Result<Client> {
-        if let Some(client) = &self.client {
+    /// A client of whoever the outbox was opened for: somebody else may have logged in meanwhile.
+    async fn client(&mut self, outbox: &Outbox) -> Result<Client> {
+        let account = outbox.unlocked.account();
+        if let Some(client) = self.client.as_ref().filter(|c| c.unlocked().account() == account) {
             return Ok(client.clone());
         }
         let options = ClientOptions { memory: self.options.memory, ..Default::default() };
         let client = Client::open(self.profile.clone(), options).await?;
+        if client.unlocked().account() != account {
+            return Err(Error::unavailable("another account has logged in just now"));
+        }
         self.client = Some(client.clone());
         Ok(client)
     }
 
     async fn try_job(&mut self, outbox: &Outbox, id: &str, job: &Job, state: &mut State) -> Tried {
         // A session that has ended comes back with the next login: that is not the job's fault.
-        let client = match self.client().await {
+        let client = match self.client(outbox).await {
             Ok(client) => client,
             Err(e) => return Tried::Away(e),
         };

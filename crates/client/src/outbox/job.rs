@@ -348,7 +348,7 @@ impl JobInfo {
             bytes: (0, 0),
             tries: 0,
             next_ms: None,
-            reason: Some("it belongs to another account, or to a session that has ended".into()),
+            reason: Some("it belongs to another account, or is damaged".into()),
             spooled: false,
         }
     }

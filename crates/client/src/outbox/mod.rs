@@ -250,18 +250,20 @@ impl Outbox {
         let at_work = self.agent().is_some();
         let mut all = Vec::new();
         for id in self.ids() {
-            let Ok(Some(job)) = self.read::<Job>(&id, "job") else {
-                all.push(JobInfo::foreign(id));
-                continue;
-            };
-            let state: State = self.read(&id, "state")?.unwrap_or_default();
-            let want: Want = self.read(&id, "want")?.unwrap_or_default();
-            let now: Option<Now> = self.read(&id, "now").unwrap_or_default().filter(|_| at_work);
-            let done = self.done(&id)?;
-            all.push(JobInfo::of(id, &job, &state, &want, now, &done));
+            // One that cannot be read must not hide the others.
+            all.push(self.info(&id, at_work).unwrap_or_else(|_| JobInfo::foreign(id)));
         }
         all.sort_by(|a, b| (a.created_ms, &a.id).cmp(&(b.created_ms, &b.id)));
         Ok(all)
+    }
+
+    fn info(&self, id: &str, at_work: bool) -> Result<JobInfo> {
+        let gone = || Error::not_found(format!("there is no job {id} in the queue"));
+        let job: Job = self.read(id, "job")?.ok_or_else(gone)?;
+        let state: State = self.read(id, "state")?.unwrap_or_default();
+        let want: Want = self.read(id, "want")?.unwrap_or_default();
+        let now: Option<Now> = self.read(id, "now").unwrap_or_default().filter(|_| at_work);
+        Ok(JobInfo::of(id.to_string(), &job, &state, &want, now, &self.done(id)?))
     }
 
     /// Numbers of the items of a job that are stored.
