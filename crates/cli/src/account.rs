@@ -96,8 +96,29 @@ pub async fn register(cx: Context, args: Register) -> Result<Done, Failure> {
         for line in numbered(&words) {
             cx.out.line(&line);
         }
+        if cx.out.is_terminal() {
+            confirm(&cx, &words).await;
+        }
     }
     Ok(OK)
+}
+
+/// Asks for one of the words, so that they are written down before they are gone from the screen. The account
+/// is there in any case.
+async fn confirm(cx: &Context, words: &str) {
+    let [drawn] = cx.env.random::<1>();
+    let number = usize::from(drawn) % words.split_whitespace().count().max(1);
+    let word = words.split_whitespace().nth(number).unwrap_or_default();
+    for _ in 0..3 {
+        let question = format!("Written down? Then type word {}: ", number + 1);
+        let Ok(typed) = password::ask(cx, &question, "").await else { return };
+        if typed.trim().eq_ignore_ascii_case(word) {
+            cx.out.note("Good. Keep them where nobody else finds them: whoever has them has the account.");
+            return;
+        }
+        cx.out.error_line("that is another word: compare what you have written with the list above");
+    }
+    cx.out.error_line("The words were not confirmed. Without them a forgotten password means that all is lost.");
 }
 
 /// The words in lines of four, numbered.

@@ -50,6 +50,7 @@ fn main() -> ! {
     let cli = args::parse();
     let out = out::Out::new(&cli.global);
     logs::start(&cli);
+    leave_no_core_dump();
     let code = match tokio::runtime::Builder::new_multi_thread().max_blocking_threads(BLOCKING_THREADS).enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(async {
@@ -66,4 +67,12 @@ fn main() -> ! {
     };
     // Not by returning: a read from the terminal that is still under way must not hold the process.
     std::process::exit(code.into())
+}
+
+/// Keys lie in this process's memory: when it crashes, that must not lie on a disk afterwards.
+fn leave_no_core_dump() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if let Err(e) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!(error = %e, "core dumps of this process cannot be turned off");
+    }
 }

@@ -71,6 +71,11 @@ fn an_account_lives_on_many_machines_is_recovered_shut_out_and_let_in_again() {
     owner.ok(&["cluster", "users", "quota", "ann", "none"]);
     fresh.ok(&["put", text(&file), "/again"]);
     assert_eq!(owner.ok(&["ls"]).lines(), Vec::<&str>::new());
+    // What has keys in its memory leaves no picture of it on a disk.
+    let pid = cluster.coordinator.as_ref().unwrap().pid();
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits.lines().find(|l| l.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
 }
 
 #[test]

@@ -12,7 +12,9 @@ use seal::keys::{KemKey, SigningKey};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use wire::Rpc;
-use wire::coordinator::{LoginFinish, LoginFinishResponse, LoginStart, LoginStartRequest, RegisterStart, RegisterStartRequest};
+use wire::coordinator::{
+    LoginFinish, LoginFinishResponse, LoginStart, LoginStartRequest, RecoverStart, RecoverStartResponse, RegisterStart, RegisterStartRequest,
+};
 
 fn kind<T>(result: Result<T>) -> Kind {
     result.map(|_| ()).unwrap_err().kind
@@ -152,6 +154,42 @@ async fn attack_17_notes_rolled_back_are_noticed_where_newer_ones_were_seen() {
     assert_eq!(kind(Client::open(cluster.profile("ann2"), ClientOptions::default()).await), Kind::Corrupt);
     evil.honest();
     assert!(Client::open(cluster.profile("ann2"), ClientOptions::default()).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_23_recovery_is_neither_relayed_nor_made_with_another_record() {
+    let (cluster, admin) = Cluster::start(0).await;
+    let (invite, _) = admin.create_invite("ann", false, None, std::time::Duration::from_secs(600)).await.unwrap();
+    let registered = Client::register(cluster.profile("ann"), &invite, PASSWORD, ClientOptions::default()).await;
+    let (ann, words) = registered.unwrap();
+    let evil = Evil::start(&cluster, &admin).await;
+    let recover = |machine: &str| {
+        let (profile, at, words) = (cluster.profile(machine), evil.at(&admin), words.to_string());
+        async move { Client::recover(profile, "ann", at, &words, "another strong password", ClientOptions::default()).await }
+    };
+    // The proof holds on the connection on which it was made, and on no other.
+    assert_eq!(kind(recover("relayed").await), Kind::Denied);
+    let mut rng = env::real::env().rand();
+    let other = seal::recovery::RecoveryWords::generate(&mut rng).auth_key();
+    let tricks: Vec<(Kind, Box<dyn Fn(&mut model::account::Account) + Send>)> = vec![
+        (Kind::Corrupt, Box::new(|a| a.recovery.rec_wrap[50] ^= 1)),
+        (Kind::Corrupt, Box::new(|a| a.recovery.n += 1)),
+        (Kind::Corrupt, Box::new(|a| a.secrets[50] ^= 1)),
+        (Kind::Denied, Box::new(move |a| a.recovery.rec_auth = other)),
+    ];
+    for (expected, trick) in tricks {
+        evil.lie(move |path, _, answer| match path {
+            RecoverStart::PATH => rewrite::<RecoverStartResponse>(&answer, |r| trick(&mut r.account)),
+            _ => answer,
+        });
+        assert_eq!(kind(recover("tricked").await), expected);
+    }
+    // Nothing has changed: the session, the password, and the words, said to whom they concern.
+    assert!(ann.whoami().await.is_ok());
+    let honest = Some(client::Address { coordinator: cluster.address.clone(), ..evil.at(&admin).unwrap() });
+    let profile = cluster.profile("honest");
+    cluster.env.sleep(std::time::Duration::from_millis(1200)).await; // five were free
+    assert!(Client::recover(profile, "ann", honest, &words, "another strong password", ClientOptions::default()).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

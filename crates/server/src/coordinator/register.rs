@@ -96,7 +96,7 @@ impl State {
         let denied = || Error::denied("these are not the recovery words of this account");
         let RecoverFinishRequest { name, request, expect_n, login, proof_body, proof } = request;
         let name = name_of(&name)?;
-        self.count_attempt(&name, address)?;
+        // Not counted: `recover_start` was, and here nothing can be learnt of a password.
         let body: RecoverBody = cbor::from_canonical(&proof_body).map_err(|_| denied())?;
         let account = self.account_by_name(&name).await?.filter(|a| !a.disabled).ok_or_else(denied)?;
         signed::verify(&account.recovery.rec_auth, "recover", &proof_body, &proof).map_err(|_| denied())?;
@@ -110,7 +110,6 @@ impl State {
         self.propose(request, None, command).await?;
         {
             let mut memory = self.memory();
-            memory.backoff.refund(&name, address);
             memory.backoff.refund(&name, address); // the one of `recover_start`
             memory.sessions.forget_account(account.id);
         }
