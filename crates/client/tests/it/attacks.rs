@@ -13,7 +13,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use wire::Rpc;
 use wire::coordinator::{
-    LoginFinish, LoginFinishResponse, LoginStart, LoginStartRequest, RecoverStart, RecoverStartResponse, RegisterStart, RegisterStartRequest,
+    LoginFinish, LoginFinishResponse, LoginStart, LoginStartRequest, RecoverStart, RecoverStartResponse, RegisterStart,
+    RegisterStartRequest,
 };
 
 fn kind<T>(result: Result<T>) -> Kind {
