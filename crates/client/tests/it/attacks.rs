@@ -17,6 +17,9 @@ use wire::coordinator::{
     RegisterStartRequest,
 };
 
+/// A change of an account's row on its way to its owner.
+type Trick = Box<dyn Fn(&mut model::account::Account) + Send>;
+
 fn kind<T>(result: Result<T>) -> Kind {
     result.map(|_| ()).unwrap_err().kind
 }
@@ -53,7 +56,7 @@ async fn attack_01_and_03_key_blobs_flipped_swapped_and_replaced_at_login() {
     login(&cluster, &evil, &admin, "bea", "bea2").await.unwrap();
     let bea = taken.lock().unwrap().clone().unwrap();
     let own = forged(&users[0].own_identity());
-    let tricks: Vec<Box<dyn Fn(&mut model::account::Account) + Send>> = vec![
+    let tricks: Vec<Trick> = vec![
         Box::new(|a| a.login.pw_wrap[40] ^= 1),
         Box::new(|a| a.secrets[40] ^= 1),
         Box::new(|a| a.state.sealed[60] ^= 1),
@@ -172,7 +175,7 @@ async fn attack_23_recovery_is_neither_relayed_nor_made_with_another_record() {
     assert_eq!(kind(recover("relayed").await), Kind::Denied);
     let mut rng = env::real::env().rand();
     let other = seal::recovery::RecoveryWords::generate(&mut rng).auth_key();
-    let tricks: Vec<(Kind, Box<dyn Fn(&mut model::account::Account) + Send>)> = vec![
+    let tricks: Vec<(Kind, Trick)> = vec![
         (Kind::Corrupt, Box::new(|a| a.recovery.rec_wrap[50] ^= 1)),
         (Kind::Corrupt, Box::new(|a| a.recovery.n += 1)),
         (Kind::Corrupt, Box::new(|a| a.secrets[50] ^= 1)),
@@ -347,8 +350,7 @@ async fn attack_22_no_request_holds_the_secret_of_a_link_or_its_password() {
         if path != wire::link::OpenLink::PATH {
             return answer;
         }
-        let first = keep.lock().unwrap().get_or_insert_with(|| answer.clone()).clone();
-        first
+        keep.lock().unwrap().get_or_insert_with(|| answer.clone()).clone()
     });
     assert!(Client::open_link(cluster.profile("links"), &text, Some("open sesame"), ClientOptions::default()).await.is_ok());
     let other = other.text.unwrap();
