@@ -102,21 +102,24 @@ impl Plan<'_> {
         }
     }
 
-    /// Chains of moves, the shortest first, as long as there are any.
+    /// Chains of moves, as long as there are any: for each slot without a device, then for devices that hold
+    /// too much, the shortest from there.
     fn chains(&mut self) {
         // Each chain that is not cut short brings one device one slot nearer to its share.
         let bound = 64 + 4 * self.lacks.iter().filter(|l| **l > 0).sum::<i64>();
         let mut slots_of = vec![Vec::new(); self.lacks.len()];
         (0..self.slots.len()).filter_map(|s| Some((s, self.slots[s]?))).for_each(|(slot, d)| slots_of[d].push(slot));
+        let mut vacant: Vec<usize> = (0..self.slots.len()).filter(|s| self.slots[*s].is_none()).collect();
         for _ in 0..bound {
-            let Some(chain) = self.chain(&slots_of) else { return };
+            let Some(chain) = self.chain(&vacant, &slots_of) else { return };
             // From its end, so that each move goes to a device that lacks something.
             for (slot, device) in chain {
                 if !self.fits(slot, device) {
                     break;
                 }
-                if let Some(old) = self.slots[slot] {
-                    slots_of[old].retain(|s| *s != slot);
+                match self.slots[slot] {
+                    Some(old) => slots_of[old].retain(|s| *s != slot),
+                    None => vacant.retain(|s| *s != slot),
                 }
                 slots_of[device].push(slot);
                 self.set(slot, device);
@@ -124,30 +127,38 @@ impl Plan<'_> {
         }
     }
 
-    /// The shortest chain, its last move first: `(slot, device that takes it)`.
-    fn chain(&self, slots_of: &[Vec<usize>]) -> Option<Vec<(usize, usize)>> {
+    /// A chain, its last move first: `(slot, device that takes it)`. The search goes on from one beginning to
+    /// the next: what was reached in vain before leads nowhere.
+    fn chain(&self, vacant: &[usize], slots_of: &[Vec<usize>]) -> Option<Vec<(usize, usize)>> {
         if self.lacks.iter().all(|l| *l <= 0) {
             return None;
         }
         // By which slot each device was reached.
         let mut by: Vec<Option<usize>> = vec![None; self.lacks.len()];
         let mut unreached: Vec<usize> = (0..self.lacks.len()).filter(|d| self.lacks[*d] >= 0).collect();
-        let vacant: Vec<usize> = (0..self.slots.len()).filter(|s| self.slots[*s].is_none()).collect();
-        let mut queue: VecDeque<Option<usize>> = VecDeque::from([None]);
-        queue.extend((0..self.lacks.len()).filter(|d| self.lacks[*d] < 0).map(Some));
-        while let Some(from) = queue.pop_front() {
-            for slot in from.map_or(&vacant, |d| &slots_of[d]) {
-                let (reached, rest): (Vec<usize>, Vec<usize>) = unreached.into_iter().partition(|d| self.fits(*slot, *d));
-                unreached = rest;
-                for device in reached {
-                    by[device] = Some(*slot);
-                    if self.lacks[device] > 0 {
-                        return Some(self.trace(device, &by));
+        let over = (0..self.lacks.len()).filter(|d| self.lacks[*d] < 0);
+        let beginnings = vacant.iter().map(std::slice::from_ref).chain(over.map(|d| slots_of[d].as_slice()));
+        let mut queue: VecDeque<usize> = VecDeque::new();
+        for beginning in beginnings {
+            let mut slots = beginning;
+            loop {
+                for slot in slots {
+                    let (reached, rest): (Vec<usize>, Vec<usize>) = unreached.into_iter().partition(|d| self.fits(*slot, *d));
+                    unreached = rest;
+                    for device in reached {
+                        by[device] = Some(*slot);
+                        if self.lacks[device] > 0 {
+                            return Some(self.trace(device, &by));
+                        }
+                        queue.push_back(device);
                     }
-                    queue.push_back(Some(device));
+                    if unreached.is_empty() {
+                        break;
+                    }
                 }
-                if unreached.is_empty() {
-                    break;
+                match queue.pop_front() {
+                    Some(device) => slots = &slots_of[device],
+                    None => break,
                 }
             }
         }

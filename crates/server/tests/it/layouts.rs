@@ -47,7 +47,7 @@ async fn unsafe_placement_is_refused_with_the_reason() {
     let drain = ChangeRequest { drain: vec![NodeId(2)], ..ChangeRequest::default() };
     for refused in [admin.rpc::<PlanLayout, _>(drain.clone()).await, admin.rpc::<ApplyLayout, _>(drain).await] {
         let refused = refused.unwrap_err();
-        assert_eq!(refused.kind, Kind::Unavailable);
+        assert_eq!(refused.kind, Kind::Invalid);
         assert_eq!(refused.message, "policy 2+2 puts every shard of a chunk on a node of its own, 4 in all, and only 3 would remain");
         assert!(refused.hint.unwrap().contains("cluster token node"));
     }
@@ -136,7 +136,7 @@ async fn changes_end_when_every_node_is_settled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_removed_with_its_shards_counts_as_lost() {
     let (mut cluster, admin) = Cluster::whole().await;
-    assert_eq!(admin.rpc::<Administer, _>(Administration::RemoveNode(NodeId(2))).await.unwrap_err().kind, Kind::Unavailable);
+    assert_eq!(admin.rpc::<Administer, _>(Administration::RemoveNode(NodeId(2))).await.unwrap_err().kind, Kind::Invalid);
     let token = admin.token(None).await;
     let fifth = cluster.start_node(4, Some(token)).await.unwrap();
     admin.rpc::<ApplyLayout, _>(add(&[fifth], &[])).await.unwrap();
