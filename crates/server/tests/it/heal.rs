@@ -3,7 +3,7 @@
 use crate::support::*;
 use model::ChunkRef;
 use model::command::{Answer, Query};
-use wire::coordinator::UploadResponse;
+use wire::coordinator::{ReadCapabilities, UploadResponse};
 
 /// Stores and commits one file of some chunks, leaving out slots.
 async fn store(user: &User, chunks: u32, leave_out: &[u8]) -> (UploadResponse, Vec<Stored>) {
@@ -78,7 +78,8 @@ async fn an_emptied_node_is_replaced_and_rebuilt() {
     let layout = user.layout(4).await;
     assert!(layout.devices.iter().all(|d| d.node != old || new == old));
     // Capabilities name nodes: the new one needs its own.
-    let upload = user.upload(1).await;
+    let capabilities = user.rpc::<ReadCapabilities, _>(user.holder()).await.unwrap();
+    let upload = UploadResponse { capabilities, ..user.upload(1).await };
     let stored: Vec<Stored> = stored.into_iter().map(|s| Stored { layout: layout.clone(), ..s }).collect();
     eventually(&cluster.env, "all shards are there again", || is_whole(&user, &upload, &stored)).await;
 }
