@@ -15,6 +15,14 @@ use std::path::{Path, PathBuf};
 const MAGIC: &[u8; 8] = b"SKJINV1\0";
 const HEAD: usize = 32;
 
+/// What was found wrong at opening.
+pub(crate) struct Checked {
+    /// Segments that are listed and are not there.
+    pub missing: Vec<u64>,
+    /// The list itself is no good: any may be missing.
+    pub damaged: bool,
+}
+
 /// The list, and where it is kept.
 pub(crate) struct Inventory {
     env: Env,
@@ -24,23 +32,31 @@ pub(crate) struct Inventory {
 }
 
 impl Inventory {
-    /// Reads the list in a folder, beside the segments that were found there. Gives also which are missing.
-    /// `Foreign` when the file is damaged or another journal's.
-    pub fn open(env: &Env, dir: &Path, journal: JournalId, found: &[u64]) -> Result<(Self, Vec<u64>), Error> {
+    /// Reads the list in a folder, beside the segments that were found there. Nothing is written when
+    /// something is wrong: it is found wrong again until it is given up.
+    pub fn open(env: &Env, dir: &Path, journal: JournalId, found: &[u64]) -> Result<(Self, Checked), Error> {
         let path = dir.join("segments");
         let mut inventory = Inventory { env: env.clone(), path, journal, ids: found.iter().copied().collect() };
-        if !env.disk.exists(&inventory.path) {
-            inventory.rewrite()?;
-            return Ok((inventory, Vec::new()));
+        let listed = match env.disk.exists(&inventory.path) {
+            true => {
+                let bytes = env.disk.read(&inventory.path).map_err(|e| Error::io(&inventory.path, e))?;
+                match read(&bytes, &journal) {
+                    Some(listed) => listed,
+                    None => return Ok((inventory, Checked { missing: Vec::new(), damaged: true })),
+                }
+            }
+            false => BTreeSet::new(),
+        };
+        let missing: Vec<u64> = listed.difference(&inventory.ids).copied().collect();
+        inventory.ids.extend(&listed);
+        if inventory.ids != listed || !env.disk.exists(&inventory.path) {
+            match inventory.rewrite() {
+                // What is there can be read all the same; the next segment that is made is listed with all others.
+                Err(e @ Error::Full { .. }) => tracing::warn!(error = %e, "the list of segments cannot be written"),
+                other => other?,
+            }
         }
-        let bytes = env.disk.read(&inventory.path).map_err(|e| Error::io(&inventory.path, e))?;
-        let listed = read(&bytes, &journal).ok_or_else(|| Error::Foreign {
-            path: inventory.path.display().to_string(),
-            why: "a damaged list of segments, or another journal's",
-        })?;
-        let missing = listed.difference(&inventory.ids).copied().collect();
-        inventory.ids.extend(listed);
-        Ok((inventory, missing))
+        Ok((inventory, Checked { missing, damaged: false }))
     }
 
     /// A segment was made.
@@ -55,9 +71,8 @@ impl Inventory {
 
     /// Segments are about to go, or are given up as gone.
     pub fn strike(&mut self, ids: &[u64]) -> Result<(), Error> {
-        let before = self.ids.len();
         self.ids.retain(|id| !ids.contains(id));
-        if self.ids.len() < before { self.rewrite() } else { Ok(()) }
+        self.rewrite()
     }
 
     /// Writes the list as it is known.
@@ -90,8 +105,8 @@ mod tests {
     fn every_byte_of_the_list_is_checked() {
         let dir = tempfile::tempdir().unwrap();
         let env = env::real::env();
-        let (mut inventory, missing) = Inventory::open(&env, dir.path(), [7; 16], &[3, 4]).unwrap();
-        assert!(missing.is_empty());
+        let (mut inventory, found) = Inventory::open(&env, dir.path(), [7; 16], &[3, 4]).unwrap();
+        assert!(found.missing.is_empty() && !found.damaged);
         inventory.list(9).unwrap();
         inventory.strike(&[3]).unwrap();
         let bytes = env.disk.read(&dir.path().join("segments")).unwrap();
@@ -103,7 +118,19 @@ mod tests {
             assert_eq!(read(&bad, &[7; 16]), None, "byte {at}");
             assert_eq!(read(&bytes[..at], &[7; 16]), None, "cut at {at}");
         }
-        let (_, missing) = Inventory::open(&env, dir.path(), [7; 16], &[4]).unwrap();
-        assert_eq!(missing, [9]);
+        // One that was made and not listed yet is listed when it is found; one that is gone stays listed.
+        let (_, found) = Inventory::open(&env, dir.path(), [7; 16], &[4, 10]).unwrap();
+        assert_eq!(found.missing, [9]);
+        let (_, found) = Inventory::open(&env, dir.path(), [7; 16], &[4]).unwrap();
+        assert_eq!(found.missing, [9, 10]);
+        // A damaged list is told until somebody gives up what it may have listed.
+        env.disk.replace(&dir.path().join("segments"), &bytes[1..]).unwrap();
+        for _ in 0..2 {
+            assert!(Inventory::open(&env, dir.path(), [7; 16], &[4]).unwrap().1.damaged);
+        }
+        let (mut inventory, _) = Inventory::open(&env, dir.path(), [7; 16], &[4]).unwrap();
+        inventory.strike(&[]).unwrap();
+        let (_, found) = Inventory::open(&env, dir.path(), [7; 16], &[4]).unwrap();
+        assert!(found.missing.is_empty() && !found.damaged);
     }
 }

@@ -100,6 +100,8 @@ pub struct OpenReport {
     pub corrupt: Vec<Corrupt>,
     /// Segments that are gone as a whole. They are named at each opening until [`Journal::give_up_missing`].
     pub missing: Vec<u64>,
+    /// The list of segments is damaged: any may be gone. The same holds for how long that is said.
+    pub list_damaged: bool,
 }
 
 /// A segment, as listed.

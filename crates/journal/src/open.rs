@@ -30,11 +30,11 @@ pub(crate) fn open(env: &Env, config: &Config, mut visit: impl FnMut(Replayed<'_
     let journal = journal_id(env, dir)?;
     let mut ids: Vec<u64> = env.disk.read_dir(dir).map_err(io)?.iter().filter_map(|n| Segments::id_of(n)).collect();
     ids.sort_unstable();
-    let (inventory, missing) = Inventory::open(env, dir, journal, &ids)?;
+    let (inventory, checked) = Inventory::open(env, dir, journal, &ids)?;
     // Numbers are used once, also those of lost ones.
-    let newest = ids.last().copied().max(missing.last().copied());
+    let newest = ids.last().copied().max(checked.missing.last().copied());
     let segments = Segments::new(env.clone(), dir.clone(), journal, lock, inventory);
-    let mut report = OpenReport { segments: ids.len(), missing, ..OpenReport::default() };
+    let mut report = OpenReport { segments: ids.len(), missing: checked.missing, list_damaged: checked.damaged, ..OpenReport::default() };
     let mut sequence = 0;
     let mut tail = None;
     for (i, id) in ids.iter().enumerate() {

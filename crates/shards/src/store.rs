@@ -208,12 +208,17 @@ impl ShardStore {
     /// very end was no good. That is mostly a write that was never acknowledged, but the same is seen
     /// when the last shard written has rotted.
     pub fn is_suspect(&self) -> bool {
-        self.damaged_ranges() > 0 || self.cut_bytes() > 0 || self.missing_segments() > 0
+        self.damaged_ranges() > 0 || self.cut_bytes() > 0 || self.missing_segments() > 0 || self.is_list_damaged()
     }
 
     /// Segments of the log that were gone as a whole when it was opened.
     pub fn missing_segments(&self) -> usize {
         self.0.report.missing.len()
+    }
+
+    /// Whether the list of the log's segments was damaged, so that any of them may be gone.
+    pub fn is_list_damaged(&self) -> bool {
+        self.0.report.list_damaged
     }
 
     /// That segments are missing is noted elsewhere now, durably: later openings need not say so again.

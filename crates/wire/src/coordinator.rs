@@ -63,7 +63,10 @@ rpc!(
 );
 rpc!(
     /// Logged-in client: a change of the catalog. Allowed: `Commit`, `PutState`, `SetRetention`, `SendMessage`,
-    /// `ReadMessages`, `CreateLink`, `RevokeLink`.
+    /// `ReadMessages`, `CreateLink`, `RevokeLink`, and what changes spaces: `ChangeMembers`, `TransferSpace`,
+    /// `LeaveSpace`, `DeleteSpace`, `BeginRekey`, `RekeyRows`, `SwapRekey`, `AbandonRekey`. The answer is what the
+    /// catalog has decided. `Unavailable` *in place of* an answer leaves open whether the command is applied: it
+    /// may be proposed again under the same request id only.
     Propose, "/v1/propose", Authed<ProposeRequest> => Applied
 );
 rpc!(

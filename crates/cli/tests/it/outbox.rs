@@ -1,5 +1,6 @@
 //! The outbox with real processes: jobs that survive kill -9, clusters that are away, sources that change.
 
+use crate::support::files::noise;
 use crate::support::{Cluster, User, terminate, text, until};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -51,19 +52,6 @@ impl Owner<'_> {
 /// SIGKILL to a process that a test has made run.
 fn kill(pid: u64) {
     assert!(std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
-}
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut out = Vec::with_capacity(len + 8);
-    while out.len() < len {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        out.extend_from_slice(&x.to_le_bytes());
-    }
-    out.truncate(len);
-    out
 }
 
 /// Whether some file below a folder holds these bytes.

@@ -143,6 +143,9 @@ async fn what_is_shared_may_be_renamed_hidden_left_and_handed_on() {
     assert_eq!(kind(ann.transfer_share(&at("/Two"), "ann").await), Kind::Denied);
     unshare(bea, "/Shared/bea/Two", "ann").await.unwrap();
     assert_eq!(kind(ann.list(&at("/Two")).await), Kind::Denied);
+    // A door that leads nowhere any more can be cleared away, and takes nothing from whom the space is now.
+    ann.remove(&at("/Two"), true, false).await.unwrap();
+    assert!(!ann.names("/").await.contains(&"Two".to_string()));
     assert_eq!(bea.names("/Shared/bea/Two").await, ["in"]);
 }
 

@@ -159,6 +159,9 @@ impl LogStore {
         if let Some(c) = report.corrupt.first() {
             bad = Some(format!("segment {} is damaged at {:?}", c.segment, c.range));
         }
+        if report.list_damaged {
+            bad = Some("the list of its segments is not what was written".into());
+        }
         if let Some(id) = report.missing.first() {
             bad = Some(format!("segment {id} is gone"));
         }

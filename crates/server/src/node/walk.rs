@@ -251,6 +251,9 @@ fn found_wrong(device: &Device) -> Vec<(&'static str, String)> {
     if gone > 0 {
         found.push(("device-damaged", format!("{gone} segments of the log of device {id} are gone: what was there is rebuilt")));
     }
+    if device.store.is_list_damaged() {
+        found.push(("device-damaged", format!("the list of segments of device {id} was damaged: what is missing is rebuilt")));
+    }
     if cut > 0 {
         let detail = format!(
             "the last {cut} bytes in the log of device {id} were no whole record, and were cut off: a write that a crash interrupted, or damage"
