@@ -180,12 +180,15 @@ impl Client {
     /// What has to be before the entry of a shared folder goes: nobody else is in it. For good, the space goes
     /// with it.
     async fn end_share(&self, path: &RemotePath, entry: &Entry, recursive: bool, purge: bool) -> Result<()> {
-        let folder = match self.folder_of(entry).await {
+        let Content::Space(id) = entry.found.entry.content else { return Err(unexpected()) };
+        // As it is now: who is in it decides.
+        let space = match self.space_anew(id).await {
             // The space was destroyed and a crash left its door, or it is somebody else's by now. Nobody else sees
             // what lies at home.
             Err(e) if e.kind == Kind::Denied && entry.space.id() == self.home().id() => return Ok(()),
             other => other?,
         };
+        let folder = space.at(path.clone());
         let me = self.unlocked().account();
         let others = folder.space.members().newest().1.members.iter().any(|m| m.account != me);
         if others || folder.space.owner()? != me {
