@@ -147,7 +147,16 @@ impl Node {
             devices.push(open_device(&env, dir, config.capacity).await?);
         }
         let card_file = card::file(first);
-        let card = membership(&env, &config, &card_file, &devices).await?;
+        let card = match membership(&env, &config, &card_file, &devices).await {
+            Ok(card) => card,
+            Err(e) => {
+                // Closed now, not at some time: whoever corrects the mistake starts again at once.
+                for device in &devices {
+                    device.store.close().await?;
+                }
+                return Err(e);
+            }
+        };
 
         let key = ServerKey::load(&card.key)?;
         let identity = TlsIdentity::new(&env, &card.root, &card.certificate, &key)?;
