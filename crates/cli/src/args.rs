@@ -6,8 +6,8 @@ use crate::failure::{Done, Failure, usage_error};
 use crate::out::Out;
 use crate::stop::unless_told;
 use crate::{
-    account, bench, change, cluster, demo, link, listing, manual, message, people, queue, serve, share, transfer, trash, up, usage, verify,
-    versions, watch,
+    account, bench, change, cluster, demo, link, listing, manual, message, people, queue, s3, serve, share, transfer, trash, up, usage,
+    verify, versions, watch,
 };
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
@@ -135,6 +135,8 @@ pub enum Command {
     Unshare(share::Unshare),
     /// List what you share and what is shared with you; rename, hide, leave, hand on
     Shares(share::Shares),
+    /// Serve S3 on this machine, for tools that speak it; everything is encrypted before it leaves
+    S3(s3::S3),
     /// Check that every chunk is there, at full redundancy, and opens
     Verify(verify::Verify),
     /// Measure sealing, coding, hashing, and whole transfers, against this machine's limits
@@ -183,6 +185,7 @@ impl Cli {
             Command::Share(a) => unless_told(share::share(cx, a)).await,
             Command::Unshare(a) => share::unshare(cx, a).await,
             Command::Shares(a) => unless_told(share::shares(cx, a)).await,
+            Command::S3(a) => s3::run(cx, a).await,
             Command::Verify(a) => verify::run(cx, a).await,
             Command::Bench(a) => bench::run(cx, a).await,
             Command::Completions(a) => manual::completions(&cx, a),
@@ -192,7 +195,7 @@ impl Cli {
 
     /// Whether this process is a server, whose log is of interest.
     pub fn serves(&self) -> bool {
-        matches!(self.command, Command::Serve(_) | Command::Up(_))
+        matches!(&self.command, Command::Serve(_) | Command::Up(_) | Command::S3(s3::S3 { command: None, .. }))
     }
 }
 

@@ -8,7 +8,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Our own crates; the libraries below them are quiet unless something is wrong.
-const OURS: [&str; 7] = ["server", "client", "transport", "shards", "journal", "catalog", "shardkeep"];
+const OURS: [&str; 8] = ["server", "client", "s3", "transport", "shards", "journal", "catalog", "shardkeep"];
+/// What it logs of a request that is refused would help whoever signed it wrongly to sign it well.
+const SILENT: &str = "s3s";
 
 /// Starts logging.
 pub fn start(cli: &Cli) {
@@ -23,6 +25,7 @@ pub fn start(cli: &Cli) {
     let libraries = if cli.global.verbose > 2 { LevelFilter::DEBUG } else { LevelFilter::ERROR };
     let told = std::env::var("SHARDKEEP_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
     let targets = told.unwrap_or_else(|| Targets::new().with_default(libraries).with_targets(OURS.map(|name| (name, level))));
+    let targets = targets.with_target(SILENT, LevelFilter::OFF);
     let registry = tracing_subscriber::registry().with(targets);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     // A second subscriber cannot be there: this is the process's beginning.

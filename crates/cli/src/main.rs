@@ -27,6 +27,7 @@ mod manual;
 mod message;
 mod people;
 mod queue;
+mod s3;
 mod serve;
 mod share;
 mod transfer;

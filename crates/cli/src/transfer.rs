@@ -133,8 +133,13 @@ pub async fn put(cx: Context, args: PutArgs) -> Result<Done, Failure> {
     if let Some(warning) = args.policy.and_then(crate::cluster::policy::warning) {
         cx.out.error_line(&cx.out.red(&warning));
     }
-    let options =
-        PutOptions { policy: args.policy, if_absent: args.if_absent, if_version: args.if_version, allow_degraded: args.allow_degraded };
+    let options = PutOptions {
+        policy: args.policy,
+        if_absent: args.if_absent,
+        if_version: args.if_version,
+        allow_degraded: args.allow_degraded,
+        ..PutOptions::default()
+    };
     if args.background {
         return crate::queue::add(&cx, found, from_stream, &to, several, args.spool, options).await;
     }

@@ -12,7 +12,7 @@ use model::tree::{COMMIT_MAX, Change};
 use model::{Error, Kind, Result};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use wire::coordinator::{Propose, ProposeRequest};
 
@@ -75,6 +75,8 @@ struct Item {
     pending: Pending,
     label: String,
     file: bool,
+    /// Who waits for this one alone.
+    done: Option<oneshot::Sender<Result<()>>>,
 }
 
 /// Takes changes one by one and commits them in batches.
@@ -85,23 +87,35 @@ pub(crate) struct Committer {
 
 /// The sending half, for the tasks of an upload.
 #[derive(Clone)]
-pub(crate) struct CommitSender(mpsc::Sender<Item>);
+pub(crate) struct CommitSender {
+    sender: mpsc::Sender<Item>,
+    /// Each change is waited for by whoever hands it over.
+    waits: bool,
+}
 
 impl CommitSender {
-    /// Hands a file's change over. Its result is in [`Committer::finish`].
+    /// Hands a file's change over. Its result is in [`Committer::finish`], unless it is waited for here.
     pub async fn send_file(&self, pending: Pending, label: String) -> Result<()> {
-        self.0.send(Item { pending, label, file: true }).await.map_err(|_| stopped())
+        let (told, done) = oneshot::channel();
+        let item = Item { pending, label, file: true, done: self.waits.then_some(told) };
+        self.sender.send(item).await.map_err(|_| stopped())?;
+        if self.waits { done.await.map_err(|_| stopped())? } else { Ok(()) }
     }
 }
 
 impl Committer {
     /// Hands a change over, to be named by `label` if it fails.
     pub async fn send(&self, pending: Pending, label: String) -> Result<()> {
-        self.sender.send(Item { pending, label, file: false }).await.map_err(|_| stopped())
+        self.sender.send(Item { pending, label, file: false, done: None }).await.map_err(|_| stopped())
     }
 
     pub fn sender(&self) -> CommitSender {
-        CommitSender(self.sender.clone())
+        CommitSender { sender: self.sender.clone(), waits: false }
+    }
+
+    /// For a committer that outlives what is handed over: each change is waited for by itself.
+    pub fn waiting_sender(&self) -> CommitSender {
+        CommitSender { sender: self.sender.clone(), waits: true }
     }
 
     /// Waits until everything handed over is committed or has failed.
@@ -215,6 +229,11 @@ impl Client {
                 }
                 (one, _) => one,
             };
+            if let Some(told) = item.done {
+                // Whoever waited may be gone: then it is committed all the same.
+                let _ = told.send(one);
+                continue;
+            }
             match one {
                 Ok(()) => {
                     result.done += 1;

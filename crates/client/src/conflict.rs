@@ -7,6 +7,7 @@ use crate::edit::links;
 use crate::path::RemotePath;
 use crate::session::Client;
 use crate::tree::Folder;
+use crate::upload::OnConflict;
 use crate::versions::VersionNumber;
 use model::cluster::UploadGrant;
 use model::command::{Answer, Query};
@@ -29,6 +30,8 @@ pub(crate) struct Rescue {
     pub there: Option<(EntryId, u64)>,
     /// The writer wants this revision replaced, or nothing: no new file in the place of a removed one.
     pub strict: bool,
+    /// What to do when somebody else was first.
+    pub on_conflict: OnConflict,
 }
 
 impl Client {
@@ -52,6 +55,11 @@ impl Client {
         if there.entry.kind() == SealedKind::Folder {
             return Err(Error::exists(format!("{} has become a folder meanwhile", rescue.path)));
         }
+        match rescue.on_conflict {
+            OnConflict::Keep => {}
+            OnConflict::Refuse => return Err(refused),
+            OnConflict::Overwrite => return self.write_over(rescue, change, grants, there).await,
+        }
         let number = self.keep_beside(rescue, change, grants, there.id).await?;
         let names = self.names_of(&rescue.folder.space, [there.author])?;
         let who = names.get(&there.author).cloned().unwrap_or_else(|| there.author.to_string());
@@ -60,6 +68,26 @@ impl Client {
             rescue.path, there.rev
         ))
         .hint(format!("shardkeep versions {0}, then shardkeep restore {0}@{number}", rescue.path)))
+    }
+
+    /// Makes it the next revision of what is there, whoever wrote that.
+    async fn write_over(&self, rescue: &Rescue, change: &Change, grants: &[Arc<UploadGrant>], mut there: Found) -> Result<()> {
+        let mut tries = TRIES;
+        loop {
+            let keys = &rescue.folder.keys;
+            let row = keys.seal(there.id, there.rev + 1, &rescue.entry, &mut self.env().rand())?;
+            let expect = Expect::At { folder: keys.folder, tag: keys.tag(&rescue.name), rev: there.rev };
+            let again = Change { row, expect, ..change.clone() };
+            let refused = match self.commit(vec![Pending::with_content(&rescue.folder.space, again, grants.to_vec(), None)]).await {
+                Err(e) if matches!(e.kind, Kind::Conflict | Kind::Exists) && tries > 0 => e,
+                done => return done.map(|_| ()),
+            };
+            tries -= 1;
+            there = match self.look(rescue).await? {
+                Some(there) if there.entry.kind() != SealedKind::Folder => there,
+                _ => return Err(refused),
+            };
+        }
     }
 
     /// What lies at the place now.

@@ -52,7 +52,7 @@ pub struct GetReport {
 
 /// An open file for reading.
 pub struct Reader {
-    client: Client,
+    pub(crate) client: Client,
     content: Arc<Body>,
     /// Bytes.
     pub size: u64,
@@ -273,7 +273,7 @@ impl Reader {
 
     /// The bytes of a range (which lies in the file), in order, a part at a time; several chunks
     /// ahead are under way.
-    async fn parts(&self, range: Range<u64>) -> Result<futures::stream::BoxStream<'_, Result<Vec<u8>>>> {
+    pub(crate) async fn parts(&self, range: Range<u64>) -> Result<futures::stream::BoxStream<'_, Result<Vec<u8>>>> {
         if let Body::Inline(bytes) = &*self.content {
             let part = bytes.get(range.start as usize..range.end as usize).unwrap_or_default().to_vec();
             return Ok(futures::stream::once(async move { Ok(part) }).boxed());
@@ -374,7 +374,7 @@ impl Reader {
         Ok(())
     }
 
-    fn share(&self) -> Reader {
+    pub(crate) fn share(&self) -> Reader {
         Reader { client: self.client.clone(), content: self.content.clone(), size: self.size }
     }
 }

@@ -12,6 +12,8 @@ use wire::coordinator::{Upload, UploadRequest};
 
 /// Ids a batch: a capability names them all and travels with each shard.
 const BATCH: u32 = 32;
+/// For how long an id is given out after it was issued (milliseconds).
+const FRESH_MS: u64 = 3_600_000;
 /// Bytes that one batch may put on one node.
 const BYTE_LIMIT: u64 = 1 << 50;
 
@@ -77,6 +79,9 @@ impl Issuer {
     pub async fn next(&self, client: &Client, space: SpaceId) -> Result<(ObjectId, Arc<Issued>)> {
         let mut all = self.0.lock().await;
         let free = all.entry(space).or_default();
+        // What is not committed a day after it was issued has expired: long uploads need most of that.
+        let now = client.env().now_ms();
+        free.retain(|(id, _)| now < id.time_ms().saturating_add(FRESH_MS));
         if free.is_empty() {
             let ((ids, grant), good) = request(client, space, BATCH, None).await?;
             let issued = Arc::new(Issued { space, grant: Arc::new(grant), renewable: Mutex::new(good) });

@@ -4,6 +4,12 @@
 //! and coded on all cores, its shards on the wire, the next chunks already under way; when all are
 //! stored, its manifest and entry are committed together with whatever else is ready.
 
+mod places;
+mod writer;
+
+pub use writer::{Spot, Writer};
+
+use self::places::Places;
 use crate::Progress;
 use crate::commit::{CommitSender, Pending};
 use crate::conflict::Rescue;
@@ -13,6 +19,7 @@ use crate::issue::{Issued, Issuer};
 use crate::local::{self, LocalItem, LocalKind, LocalReader};
 use crate::outbox::{self, QueuedFile, SpooledFile};
 use crate::path::RemotePath;
+use crate::properties::Properties;
 use crate::session::Client;
 use crate::spaces::Space;
 use crate::store::{Stored, Target};
@@ -26,12 +33,11 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use model::chunk::{CHUNK_SIZE, INLINE_MAX};
 use model::cluster::UploadGrant;
-use model::command::Query;
 use model::tree::{Change, Expect, HINTS_MAX, ManifestRow, ObjectUse};
 use model::{EntryId, Epoch, Error, Hash, ManifestId, ObjectId, Policy, Result};
 use seal::content::{ChunkRecord, INDEX_FANOUT, Manifest, seal_index};
 use seal::keys::{ContentKey, ManifestKey};
-use seal::tree::{Attributes, Content, Entry as Sealed, Name, RowVerifier};
+use seal::tree::{Attributes, Content, Entry as Sealed, Name};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -58,6 +64,24 @@ pub enum Source {
     Queued(QueuedFile),
     /// A file in the outbox.
     Spooled(SpooledFile),
+    /// A stream that can be described at its end only.
+    Described(Box<dyn AsyncRead + Send + Unpin>, Describe),
+}
+
+/// Asked once all of a stream has been read, before anything is committed: what is kept with the file. With an
+/// error nothing is stored.
+pub type Describe = Box<dyn FnOnce() -> Result<Properties> + Send>;
+
+/// What to do when somebody else writes to the same name at the same time, and is first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Fail, and keep what was to be stored as a conflict version.
+    #[default]
+    Keep,
+    /// Fail, and keep nothing.
+    Refuse,
+    /// Write over what the other one wrote, which stays as an older version.
+    Overwrite,
 }
 
 /// What goes where. `remote` is the exact target path, not the folder to put it in.
@@ -79,6 +103,8 @@ pub struct PutOptions {
     pub if_version: Option<u64>,
     /// Settle for k shards where the write quorum does not answer.
     pub allow_degraded: bool,
+    /// What to do when somebody else is first.
+    pub on_conflict: OnConflict,
 }
 
 /// What came of it.
@@ -133,6 +159,7 @@ impl Place {
             entry,
             there: self.there.map(|t| (t.id, t.rev)),
             strict: upload.options.if_version.is_some(),
+            on_conflict: upload.options.on_conflict,
         };
         Ok((change, rescue))
     }
@@ -143,7 +170,7 @@ struct Upload {
     client: Client,
     options: PutOptions,
     progress: Arc<dyn Progress>,
-    issuer: Issuer,
+    issuer: Arc<Issuer>,
     commits: CommitSender,
 }
 
@@ -151,7 +178,7 @@ impl Client {
     /// Stores files, symlinks and whole folders. Goes on past those that fail and reports them.
     pub async fn put(&self, puts: Vec<Put>, options: PutOptions, progress: Arc<dyn Progress>) -> Result<PutReport> {
         let committer = self.committer_with(progress.clone());
-        let upload = Arc::new(Upload { client: self.clone(), options, progress, issuer: Issuer::default(), commits: committer.sender() });
+        let upload = Arc::new(Upload { client: self.clone(), options, progress, issuer: Arc::default(), commits: committer.sender() });
         let mut report = PutReport::default();
         let mut files = FuturesUnordered::new();
         let settle = |report: &mut PutReport, path: String, done: Result<Sent>| match done {
@@ -178,7 +205,8 @@ impl Client {
                     upload.progress.total(of_files().count() as u64, of_files().map(|i| i.size).sum());
                     found.into_iter().map(Work::Local).collect()
                 }
-                Source::Stream(stream) => vec![Work::Stream(stream, put.remote)],
+                Source::Stream(stream) => vec![Work::Stream(stream, None, put.remote)],
+                Source::Described(stream, describe) => vec![Work::Stream(stream, Some(describe), put.remote)],
                 Source::Queued(QueuedFile { path, stamp, attributes }) => {
                     upload.progress.total(1, stamp.size);
                     let expected = (stamp.size, stamp.mtime_ns, stamp.inode);
@@ -236,7 +264,7 @@ impl Client {
 /// One thing to store.
 enum Work {
     Local(LocalItem),
-    Stream(Box<dyn AsyncRead + Send + Unpin>, RemotePath),
+    Stream(Box<dyn AsyncRead + Send + Unpin>, Option<Describe>, RemotePath),
     Bytes(Vec<u8>, RemotePath),
     Entry(Box<Entry>, RemotePath),
     Spooled(SpooledFile, RemotePath),
@@ -246,7 +274,7 @@ impl Work {
     fn remote(&self) -> &RemotePath {
         match self {
             Work::Local(item) => &item.remote,
-            Work::Stream(_, path) | Work::Bytes(_, path) | Work::Entry(_, path) | Work::Spooled(_, path) => path,
+            Work::Stream(_, _, path) | Work::Bytes(_, path) | Work::Entry(_, path) | Work::Spooled(_, path) => path,
         }
     }
 
@@ -258,93 +286,16 @@ impl Work {
     }
 }
 
-/// Folders of an upload and what lies in them: those just made are empty, of the others the names
-/// needed are looked up in batches.
-struct Places {
-    folders: BTreeMap<RemotePath, Known>,
-    wanted: BTreeMap<RemotePath, Vec<Name>>,
-}
-
-enum Known {
-    Fresh(Folder),
-    Old(Folder, BTreeMap<Name, (There, EntryKind)>),
-}
-
-impl Places {
-    fn new(_: &Upload, items: &[Work]) -> Self {
-        let mut wanted: BTreeMap<RemotePath, Vec<Name>> = BTreeMap::new();
-        for path in items.iter().map(Work::remote) {
-            if let (Some(parent), Some(name)) = (path.parent(), path.name()) {
-                wanted.entry(parent).or_default().push(name.clone());
-            }
+/// Whether a file may take the place of what is there.
+fn check_there(path: &RemotePath, there: Option<(There, EntryKind)>, options: &PutOptions) -> Result<()> {
+    match there {
+        Some((_, EntryKind::Folder)) => Err(Error::exists(format!("{path} exists and is a folder"))),
+        Some(_) if options.if_absent => Err(Error::exists(format!("{path} exists already"))),
+        there if options.if_version.is_some_and(|v| there.is_none_or(|(t, _)| t.rev != v)) => {
+            let found = there.map_or_else(|| "nothing is there".into(), |(t, _)| format!("version {} is there", t.rev));
+            Err(Error::conflict(format!("{path}: {found}")).hint(format!("shardkeep versions {path}")))
         }
-        Places { folders: BTreeMap::new(), wanted }
-    }
-
-    /// The place of a file; for a folder it is made, unless it is there, and there is no place.
-    async fn of(
-        &mut self,
-        upload: &Upload,
-        path: &RemotePath,
-        folder: Option<Attributes>,
-        committer: &crate::commit::Committer,
-    ) -> Result<Option<Place>> {
-        let client = &upload.client;
-        let (Some(parent), Some(name)) = (path.parent(), path.name().cloned()) else {
-            return if folder.is_some() { Ok(None) } else { Err(Error::invalid("the root is a folder")) };
-        };
-        if !self.folders.contains_key(&parent) {
-            let entry = client.stat(&parent).await?;
-            let folder = client.folder_of(&entry).await?;
-            client.check_writable(&folder)?;
-            let known = self.look_up(client, folder).await?;
-            self.folders.insert(parent.clone(), known);
-        }
-        let (into, there) = match self.folders.get(&parent).ok_or_else(unexpected)? {
-            Known::Fresh(folder) => (folder.clone(), None),
-            Known::Old(folder, names) => (folder.clone(), names.get(&name).copied()),
-        };
-        match (folder, there) {
-            (Some(_), Some((_, EntryKind::Folder))) => {
-                let entry = client.stat(path).await?;
-                let folder = client.folder_of(&entry).await?;
-                client.check_writable(&folder)?;
-                let known = self.look_up(client, folder).await?;
-                self.folders.insert(path.clone(), known);
-                Ok(None)
-            }
-            (Some(_), Some(_)) => Err(Error::exists(format!("{path} exists and is no folder"))),
-            (Some(attributes), None) => {
-                let (change, made) = client.new_folder_change(&into, &name, attributes)?;
-                committer.send(change, path.to_string()).await?;
-                self.folders.insert(path.clone(), Known::Fresh(made));
-                Ok(None)
-            }
-            (None, Some((_, EntryKind::Folder))) => Err(Error::exists(format!("{path} exists and is a folder"))),
-            (None, Some(_)) if upload.options.if_absent => Err(Error::exists(format!("{path} exists already"))),
-            (None, there) if upload.options.if_version.is_some_and(|v| there.is_none_or(|(t, _)| t.rev != v)) => {
-                let found = there.map_or_else(|| "nothing is there".into(), |(t, _)| format!("version {} is there", t.rev));
-                Err(Error::conflict(format!("{path}: {found}")).hint(format!("shardkeep versions {path}")))
-            }
-            (None, there) => Ok(Some(Place { folder: into, name, there: there.map(|(t, _)| t), path: path.clone() })),
-        }
-    }
-
-    async fn look_up(&self, client: &Client, folder: Folder) -> Result<Known> {
-        let mut found = BTreeMap::new();
-        for names in self.wanted.get(&folder.path).map_or(&[][..], |n| n).chunks(256) {
-            let tags = names.iter().map(|n| folder.keys.tag(n)).collect();
-            let query = Query::Lookup { space: folder.space.id(), folder: folder.keys.folder, tags, manifests: false };
-            let (rows, space) = client.rows(&folder.space, query).await?;
-            let steps: Vec<_> = names.iter().map(|n| (&*folder.keys, n)).collect();
-            let opened = RowVerifier::new(&space).verify(&rows)?.lookup(&steps)?;
-            for (name, there) in names.iter().zip(opened) {
-                if let Some(f) = there {
-                    found.insert(name.clone(), (There { id: f.id, rev: f.rev }, f.entry.kind()));
-                }
-            }
-        }
-        Ok(Known::Old(folder, found))
+        _ => Ok(()),
     }
 }
 
@@ -378,7 +329,7 @@ impl Upload {
                 let (size, mtime_ns, _) = stamp;
                 let attributes = Attributes { mtime_ns, ..item.attributes };
                 let feed = Feed::File { reader: reader.clone(), size };
-                let sent = self.file(feed, Some(size), attributes, place, Some(&item.path), || {
+                let sent = self.file(feed, Some(size), attributes, place, Some(&item.path), |_| {
                     if reader.stamp()? == stamp {
                         Ok(())
                     } else {
@@ -387,7 +338,13 @@ impl Upload {
                 });
                 sent.await
             }
-            Work::Stream(stream, _) => self.file(Feed::Stream(stream), None, client.now(), place, None, || Ok(())).await,
+            Work::Stream(stream, describe, _) => {
+                let described = |attributes: &mut Attributes| {
+                    attributes.more = describe.map(|describe| describe()).transpose()?.unwrap_or_default().into_attributes();
+                    Ok(())
+                };
+                self.file(Feed::Stream(stream), None, client.now(), place, None, described).await
+            }
             Work::Entry(entry, _) => {
                 let attributes = entry.found.entry.attributes.clone();
                 if let Content::Symlink(target) = &entry.found.entry.content {
@@ -396,15 +353,15 @@ impl Upload {
                     return self.commit(pending, &place, Sent { bytes: 0, degraded: false }).await;
                 }
                 let feed = Feed::Entry(client.open_file(&entry).await?);
-                self.file(feed, Some(entry.size), attributes, place, None, || Ok(())).await
+                self.file(feed, Some(entry.size), attributes, place, None, |_| Ok(())).await
             }
             Work::Spooled(spooled, _) => {
                 let (size, attributes, path) = (spooled.size, spooled.attributes.clone(), spooled.path.clone());
-                self.file(Feed::Spooled(spooled), Some(size), attributes, place, Some(&path), || Ok(())).await
+                self.file(Feed::Spooled(spooled), Some(size), attributes, place, Some(&path), |_| Ok(())).await
             }
             Work::Bytes(bytes, _) => {
                 let size = bytes.len() as u64;
-                self.file(Feed::Bytes(bytes), Some(size), client.now(), place, None, || Ok(())).await
+                self.file(Feed::Bytes(bytes), Some(size), client.now(), place, None, |_| Ok(())).await
             }
         }
     }
@@ -414,21 +371,22 @@ impl Upload {
         Ok(sent)
     }
 
-    /// One file of known or unknown size. `unchanged` is asked before the commit.
+    /// One file of known or unknown size. `finish` has the last word on its attributes, and on whether it is
+    /// committed.
     async fn file(
         &self,
         mut feed: Feed,
         size: Option<u64>,
-        attributes: Attributes,
+        mut attributes: Attributes,
         place: Place,
         local: Option<&Path>,
-        unchanged: impl Fn() -> Result<()>,
+        finish: impl FnOnce(&mut Attributes) -> Result<()>,
     ) -> Result<Sent> {
         let client = &self.client;
         let first = feed.chunk(client, 0).await?;
         if first.len() <= INLINE_MAX {
             let size = first.len() as u64;
-            unchanged()?;
+            finish(&mut attributes)?;
             let (change, rescue) = place.change(self, Content::Inline(first), size, attributes, None)?;
             self.progress.bytes(size);
             return self
@@ -437,7 +395,7 @@ impl Upload {
         }
         let mut session = FileUpload::begin(self, size, attributes.mtime_ns, local, &place).await?;
         let total = session.send_all(self, &mut feed, first, size).await?;
-        unchanged()?;
+        finish(&mut attributes)?;
         let (manifest, uses, grants) = session.manifest(self, total, attributes.mtime_ns).await?;
         let id = ManifestId(client.env().random());
         let mut rng = client.env().rand();

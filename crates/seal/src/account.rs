@@ -6,6 +6,7 @@
 //! ```
 //! RK is random and never changes; a new password or new words wrap it again.
 
+use crate::gateway_key::GatewayKey;
 use crate::keys::{ContentKey, ExportKey, KemKey, RootKey, SealKey, SigningKey, fresh};
 use crate::login::Registered;
 use crate::recovery::RecoveryWords;
@@ -353,6 +354,9 @@ pub struct Notes {
     /// What others share, where this account calls it otherwise or hides it: sorted by space.
     #[n(5)]
     pub shares: Option<Vec<ShareNote>>,
+    /// Keys of this account's gateways, sorted by id; `None`: never any.
+    #[n(6)]
+    pub gateway_keys: Option<Vec<GatewayKey>>,
 }
 
 /// How far messages with one other account went, as far as this account has seen.
@@ -558,6 +562,7 @@ impl Notes {
     fn check(&self) -> Result<()> {
         let sorted = self.pins.is_sorted_by(|a, b| a.account < b.account)
             && self.spaces.is_sorted_by(|a, b| a.space < b.space)
+            && self.gateway_keys.iter().flatten().is_sorted_by(|a, b| a.id < b.id)
             && self.links.is_sorted_by(|a, b| a.id < b.id)
             && self.threads.as_ref().is_none_or(|t| !t.is_empty() && t.is_sorted_by(|a, b| a.account < b.account))
             && self.shares.as_ref().is_none_or(|s| s.is_sorted_by(|a, b| a.space < b.space));

@@ -26,6 +26,7 @@ pub mod sharing;
 pub mod space;
 
 pub mod content;
+pub mod gateway_key;
 pub mod link;
 pub mod message;
 pub mod tree;

@@ -11,7 +11,7 @@
 
 use crate::local::{self, LocalItem, LocalKind, LocalReader};
 use crate::path::RemotePath;
-use crate::upload::PutOptions;
+use crate::upload::{OnConflict, PutOptions};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use model::{Error, Kind, Policy, Result};
@@ -270,7 +270,8 @@ impl Job {
         several: bool,
         options: PutOptions,
     ) -> Self {
-        let PutOptions { policy, if_absent, if_version, allow_degraded } = options;
+        // What a job was first to write is never thrown away: conflicts are kept, as always there.
+        let PutOptions { policy, if_absent, if_version, allow_degraded, on_conflict: _ } = options;
         let options = Options { policy, if_absent, if_version, allow_degraded };
         Job { version: VERSION, created_ms, tops, items, destination: to_names(destination), slash, several, options }
     }
@@ -281,7 +282,7 @@ impl Job {
 
     pub fn options(&self) -> PutOptions {
         let Options { policy, if_absent, if_version, allow_degraded } = self.options.clone();
-        PutOptions { policy, if_absent, if_version, allow_degraded }
+        PutOptions { policy, if_absent, if_version, allow_degraded, on_conflict: OnConflict::Keep }
     }
 
     /// Of each source its name and whether it is a folder.

@@ -1,0 +1,109 @@
+//! Who may do what: access keys out of the account's sealed notes, and what each allows.
+
+use crate::errors::{error, from_client};
+use client::{Client, GatewayKey};
+use s3s::access::{S3Access, S3AccessContext};
+use s3s::auth::{Credentials, S3Auth, SecretKey};
+use s3s::{S3ErrorCode, S3Result};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// For how long keys read from the account count, milliseconds: a revoked one works no longer than that.
+const FRESH_MS: u64 = 10_000;
+/// A key that is not known is asked for no more often than that, milliseconds.
+const ASK_MS: u64 = 1_000;
+
+/// The keys of the account, as last read.
+#[derive(Clone)]
+pub struct AccessKeys {
+    client: Client,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    read_ms: Option<u64>,
+    keys: Vec<Arc<GatewayKey>>,
+}
+
+impl AccessKeys {
+    /// Of an account.
+    pub fn new(client: &Client) -> Self {
+        AccessKeys { client: client.clone(), known: Arc::default() }
+    }
+
+    /// A key. `InvalidAccessKeyId` when there is none.
+    async fn get(&self, id: &str) -> S3Result<Arc<GatewayKey>> {
+        let mut known = self.known.lock().await;
+        let now = self.client.now_ms();
+        let found = known.keys.iter().find(|k| k.id == id).cloned();
+        let good_for = if found.is_some() { FRESH_MS } else { ASK_MS };
+        if known.read_ms.is_none_or(|read| now.saturating_sub(read) >= good_for) {
+            // While no coordinator answers nothing can be read or written either.
+            let keys = self.client.gateway_keys().await.map_err(from_client)?;
+            known.keys = keys.into_iter().map(Arc::new).collect();
+            known.read_ms = Some(now);
+        } else if let Some(found) = found {
+            return Ok(found);
+        }
+        known.keys.iter().find(|k| k.id == id).cloned().ok_or_else(|| S3ErrorCode::InvalidAccessKeyId.into())
+    }
+
+    /// `AccessDenied` when a key does not allow this.
+    pub async fn check(&self, credentials: Option<&Credentials>, bucket: Option<&str>, writes: bool) -> S3Result<()> {
+        let denied = |why: &str| error(S3ErrorCode::AccessDenied, why.to_string());
+        let credentials = credentials.ok_or_else(|| denied("Access Denied: requests must be signed"))?;
+        let key = self.get(&credentials.access_key).await?;
+        if writes && key.read_only {
+            return Err(denied("Access Denied: this access key may only read"));
+        }
+        match (&key.buckets, bucket) {
+            (Some(buckets), Some(bucket)) if !buckets.iter().any(|b| b == bucket) => {
+                Err(denied("Access Denied: this access key is for other buckets"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a key may see a bucket.
+    pub async fn sees(&self, credentials: Option<&Credentials>, bucket: &str) -> bool {
+        self.check(credentials, Some(bucket), false).await.is_ok()
+    }
+}
+
+#[async_trait::async_trait]
+impl S3Auth for AccessKeys {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        Ok(SecretKey::from(self.get(access_key).await?.secret()))
+    }
+}
+
+#[async_trait::async_trait]
+impl S3Access for AccessKeys {
+    async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let bucket = cx.s3_path().get_bucket_name().map(str::to_string);
+        let writes = !reads_only(cx.s3_op().name());
+        AccessKeys::check(self, cx.credentials(), bucket.as_deref(), writes).await
+    }
+}
+
+/// Whether an operation changes nothing, by its name.
+fn reads_only(operation: &str) -> bool {
+    ["Get", "Head", "List", "Select"].iter().any(|prefix| operation.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reads_only;
+
+    #[test]
+    fn operations_that_change_something_are_told_by_their_names() {
+        for name in ["GetObject", "HeadBucket", "ListObjectsV2", "GetObjectTagging", "ListParts"] {
+            assert!(reads_only(name), "{name}");
+        }
+        for name in ["PutObject", "DeleteObjects", "CreateBucket", "UploadPartCopy", "CompleteMultipartUpload", "PostObject", "CopyObject"]
+        {
+            assert!(!reads_only(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The S3 gateway: runs at the user's side, speaks S3, and stores through the client core. A gateway, not a second
+//! store: objects are files, and everything else sees them as that.
+//!
+//! ```text
+//! http ─▶ rechunk ─▶ s3s: signatures, XML ─▶ ops ─▶ objects, listing, multipart, versions … ─▶ client
+//! ```
+//! Read [`keys`] and [`meta`] first: how keys become paths, and what is kept beside content.
+
+pub mod keys;
+pub mod meta;
+
+mod access;
+mod answers;
+mod asked;
+mod body;
+mod buckets;
+mod checksum;
+mod conditions;
+mod errors;
+mod tree;
+
+mod cursor;
+mod listing;
+mod views;
+
+mod copy;
+mod multipart;
+mod objects;
+mod tagging;
+mod versions;
+
+mod cors;
+mod lifecycle;
+mod ops;
+
+mod http;
+mod metrics;
+mod rechunk;
+mod tls;
+
+pub use buckets::is_bucket_name;
+pub use http::{Config, Running, serve};
+
+use access::AccessKeys;
+use buckets::Buckets;
+use client::{Client, RemotePath, Writer};
+use model::Result;
+use s3s::dto::Owner;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use views::Views;
+
+/// What all requests share.
+pub(crate) struct Gateway {
+    client: Client,
+    writer: Writer,
+    buckets: Buckets,
+    keys: AccessKeys,
+    views: Views,
+    owner: Owner,
+    region: String,
+}
+
+impl Gateway {
+    fn new(client: Client, account: &str, mapped: BTreeMap<String, RemotePath>, region: String) -> Result<Arc<Self>> {
+        let writer = client.writer();
+        let buckets = Buckets::new(&client, &writer, mapped)?;
+        let keys = AccessKeys::new(&client);
+        let owner = Owner { display_name: Some(account.into()), id: Some(account.into()) };
+        Ok(Arc::new(Gateway { views: Views::new(&client), client, writer, buckets, keys, owner, region }))
+    }
+}
+
+/// The task that lets expire what is due.
+pub(crate) fn lifecycle_task(gateway: Arc<Gateway>) -> impl Future<Output = ()> + Send {
+    gateway.expire()
+}
