@@ -242,7 +242,8 @@ fn still_shared(path: &RemotePath) -> Error {
     Error::invalid(format!("{path} is shared")).hint(format!("shardkeep unshare {path} USER, or shardkeep shares leave {path}"))
 }
 
-fn removal(folder: &Folder, name: &Name, entry: &Entry, purge: bool) -> Pending {
+/// The change by which an entry goes: to the trash or, with `purge`, for good.
+pub(crate) fn removal(folder: &Folder, name: &Name, entry: &Entry, purge: bool) -> Pending {
     let found = &entry.found;
     let row = folder.keys.removal(found.id, found.rev + 1, name);
     let expect = Expect::At { folder: folder.keys.folder, tag: folder.keys.tag(name), rev: found.rev };

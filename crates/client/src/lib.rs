@@ -22,6 +22,7 @@ mod session;
 
 mod again;
 mod commit;
+mod compose;
 mod edit;
 mod local;
 mod rekey;
@@ -36,6 +37,7 @@ mod fetch;
 mod issue;
 mod layouts;
 mod links;
+mod making;
 mod store;
 mod task;
 mod transfer;
@@ -52,6 +54,7 @@ mod ways;
 
 pub use audit::{Chain, Verified};
 pub use backup::{BackupInfo, BackupReader, BackupReport, BackupRows, check_passphrase, rows_of};
+pub use compose::{Compose, Composed};
 pub use connection::Cluster;
 pub use download::{Get, GetReport, Reader};
 pub use kept::Kept;
