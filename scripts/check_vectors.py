@@ -281,11 +281,16 @@ def check_entry(dk, v):
 
 def check_manifest(f, v):
     equal(H(v["sealed"]), v["hash"])
-    size, mtime, objects, level, records = whole(unseal(f["mk"], cbor(["manifest", v["id"]]), v["sealed"]))
+    size, mtime, objects, level, records, *parts = whole(unseal(f["mk"], cbor(["manifest", v["id"]]), v["sealed"]))
     equal((size, mtime, level, len(records)), (v["size"], 1_700_000_000_000_000_000, 0, v["chunks"]))
     equal(objects, [[f["object"], f["fk"]]])
+    equal(parts, [v["runs"]] if "runs" in v else [])
+    lengths = [length for count, length in (parts[0] if parts else [[1, size]]) for _ in range(count)]
+    equal(sum(lengths), size)
+    chunks = [min(length - at, 1 << 22) for length in lengths for at in range(0, length, 1 << 22)]
+    equal(len(chunks), len(records))
     for i, (obj, number, length, digest, header) in enumerate(records):
-        n = padme(min(size - (i << 22), 1 << 22))
+        n = padme(chunks[i])
         equal((obj, number, length, len(digest), len(header)), (0, i, n + 56 + 16 * (n // CELL + 1), 32, 56))
 
 
@@ -411,7 +416,7 @@ def main():
     f = load("entry.json")
     for i, v in enumerate(f["vectors"]):
         check(f"entry.json {i}", lambda: check_entry(f["dk"], v))
-    for name, run in (("manifest.json", check_manifest), ("chunk.json", check_chunk)):
+    for name, run in (("manifest.json", check_manifest), ("manifest_parts.json", check_manifest), ("chunk.json", check_chunk)):
         f = load(name)
         for i, v in enumerate(f["vectors"]):
             check(f"{name} {i}", lambda: run(f, v))

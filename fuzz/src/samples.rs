@@ -364,7 +364,8 @@ fn change() -> Change {
 }
 
 pub fn changes() -> Vec<Vec<u8>> {
-    all(&[change(), Change { expect: Expect::Absent, new_manifest: None, ..change() }])
+    let older = Change { expect: Expect::Older, manifest: None, new_manifest: None, purge: true, ..change() };
+    all(&[change(), Change { expect: Expect::Absent, new_manifest: None, ..change() }, older])
 }
 
 fn genesis() -> Genesis {

@@ -146,6 +146,7 @@ impl Tx<'_> {
         match change.expect {
             Expect::Removed { rev } => return self.change_removed(work, change, rev),
             Expect::Beside => return self.keep_beside(work, change),
+            Expect::Older => return self.drop_version(work, change),
             Expect::Absent | Expect::At { .. } => {}
         }
         self.check_folders(work, change)?;
@@ -236,7 +237,7 @@ impl Tx<'_> {
                 Ok(Some(old))
             }
             // Those do not come here.
-            Expect::Removed { .. } | Expect::Beside => Ok(None),
+            Expect::Removed { .. } | Expect::Beside | Expect::Older => Ok(None),
         }
     }
 

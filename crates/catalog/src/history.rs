@@ -5,13 +5,13 @@
 
 use crate::commit::Work;
 use crate::row::{InTrash, Keeping, Place, Space, Stage, Sweep, Version, VersionId};
-use crate::tx::{Step, Tx};
+use crate::tx::{Step, Stop, Tx};
 use crate::{RETENTION_MS, expiry, key};
 use model::account::{Account, Role};
 use model::command::Outcome;
 use model::history::{LOG_COMMITS, Note, Noted, RETENTION_MAX_MS, What};
 use model::tree::{CONFLICTS, Change, EntryRow, Expect};
-use model::{AccountId, EntryId, Error, SpaceId, cbor};
+use model::{AccountId, EntryId, Error, FolderId, Kind, SpaceId, cbor};
 
 impl Tx<'_> {
     /// For how long a space keeps what was, in milliseconds.
@@ -94,6 +94,42 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// One older version goes for good. The log of changes says nothing of it: what it tells of are entries, and
+    /// this one is as it was.
+    pub(crate) fn drop_version(&mut self, work: &mut Work, change: &Change) -> Step<()> {
+        let (id, row) = (work.id, &change.row);
+        let at = key::version(id, row.entry, row.rev);
+        let gone = || Error::not_found("there is no such older version (any more)");
+        let Version { row: old, ended_ms } = self.get(&at)?.ok_or_else(gone)?;
+        if old.child.is_some() || (old.row.folder, old.row.tag) != (row.folder, row.tag) {
+            return Err(Error::invalid("it is not the version of a file at this place").into());
+        }
+        if self.get::<InTrash>(&key::in_trash(id, row.entry))?.is_some_and(|t| t.rev == row.rev) {
+            return Err(Error::invalid("a removal goes with what it removed, or when that comes back").into());
+        }
+        self.check_kept_here(work, row.folder)?;
+        self.delete(&at)?;
+        // Its note, wherever a change of the retention that is under way has it.
+        let note = cbor::to_vec(&VersionId { space: id, entry: row.entry, rev: row.rev });
+        let before = self.get::<Sweep>(&key::sweep(id))?.map(|sweep| sweep.was_ms);
+        for retention in [Some(self.retention(id)?), before].into_iter().flatten() {
+            self.delete(&key::ends(ended_ms.saturating_add(retention), expiry::VERSION, &note))?;
+        }
+        self.release_row(id, &mut work.space, &old)
+    }
+
+    /// Versions in a folder are not being sealed anew: one that went meanwhile would come back. Of a folder that is
+    /// gone or in the trash it is not known what it lay in.
+    fn check_kept_here(&self, work: &mut Work, folder: FolderId) -> Step<()> {
+        match self.check_live(work, folder, None) {
+            Err(Stop::Refused(e)) if e.kind == Kind::NotFound => {
+                let locked: Vec<FolderId> = work.space.locks.iter().filter(|l| l.expires_ms > self.now).map(|l| l.folder).collect();
+                locked.into_iter().try_for_each(|folder| self.check_live(work, folder, None))
+            }
+            other => other,
+        }
+    }
+
     /// Adds a commit to the space's log of changes, and cuts that.
     pub(crate) fn log_changes(&mut self, id: SpaceId, revision: u64, author: AccountId, notes: Vec<Note>) -> Step<()> {
         self.put(&key::changed(id, revision), &Noted { revision, time_ms: self.now, author, notes })?;
@@ -169,6 +205,7 @@ pub(crate) fn check_shape(change: &Change) -> model::Result<()> {
         Expect::Removed { .. } if row.sealed.is_empty() != change.purge => wrong("what is in the trash is removed already"),
         Expect::Beside if row.rev <= CONFLICTS => wrong("a conflict version has a revision of its own kind"),
         Expect::Beside if row.sealed.is_empty() || change.child.is_some() => wrong("a conflict version is a file"),
+        Expect::Older if !row.sealed.is_empty() || !change.purge || change.child.is_some() => wrong("an older version only goes"),
         Expect::Absent | Expect::At { .. } | Expect::Removed { .. } if row.rev >= CONFLICTS => wrong("its revision"),
         _ => Ok(()),
     }

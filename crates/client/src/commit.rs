@@ -9,7 +9,7 @@ use crate::transfer::Transfer;
 use model::cluster::UploadGrant;
 use model::command::{Command, Outcome};
 use model::tree::{COMMIT_MAX, Change};
-use model::{Error, Kind, Result};
+use model::{CommitId, Error, Kind, Result};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -137,6 +137,11 @@ fn stopped() -> Error {
 impl Client {
     /// Commits changes of one space as one: all or none. Waits while a folder is being given new keys.
     pub(crate) async fn commit(&self, batch: Vec<Pending>) -> Result<Outcome> {
+        self.commit_named(batch).await.map(|(_, outcome)| outcome)
+    }
+
+    /// The same, with the commit's id.
+    pub(crate) async fn commit_named(&self, batch: Vec<Pending>) -> Result<(CommitId, Outcome)> {
         let Some(space) = batch.first().map(|p| p.space.clone()) else { return Err(Error::invalid("a commit without changes")) };
         if batch.iter().any(|p| p.space.id() != space.id()) {
             return Err(Error::invalid("a commit changes one space"));
@@ -145,7 +150,7 @@ impl Client {
         let mut grants: Vec<Arc<UploadGrant>> = batch.into_iter().flat_map(|p| p.grants).collect();
         grants.sort_by_key(|a| a.signature);
         grants.dedup();
-        let (_, record) = space.sign_commit(self.unlocked(), changes.iter().map(|c| &c.row), &mut self.env().rand())?;
+        let (id, record) = space.sign_commit(self.unlocked(), changes.iter().map(|c| &c.row), &mut self.env().rand())?;
         let grants = grants.iter().map(|g| (**g).clone()).collect();
         let command = Command::Commit { record, changes, grants };
         let start = self.env().clock.monotonic();
@@ -163,7 +168,7 @@ impl Client {
                     }
                     return Err(e);
                 }
-                done => return done,
+                done => return done.map(|outcome| (id, outcome)),
             }
         }
     }

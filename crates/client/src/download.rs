@@ -11,9 +11,8 @@ use crate::transfer::Transfer;
 use crate::tree::{Entry, EntryKind};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use model::chunk::CHUNK_SIZE;
 use model::{Error, Result};
-use seal::content::Manifest;
+use seal::content::{Cut, Manifest};
 use seal::tree::Content;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -271,6 +270,14 @@ impl Reader {
         }
     }
 
+    /// How the file is cut into chunks; one that lies in its entry is one.
+    pub(crate) fn cut(&self) -> Cut {
+        match &*self.content {
+            Body::Chunks(content) => content.manifest.cut.clone(),
+            Body::Inline(_) => Cut::whole(self.size),
+        }
+    }
+
     /// The bytes of a range (which lies in the file), in order, a part at a time; several chunks
     /// ahead are under way.
     pub(crate) async fn parts(&self, range: Range<u64>) -> Result<futures::stream::BoxStream<'_, Result<Vec<u8>>>> {
@@ -278,14 +285,14 @@ impl Reader {
             let part = bytes.get(range.start as usize..range.end as usize).unwrap_or_default().to_vec();
             return Ok(futures::stream::once(async move { Ok(part) }).boxed());
         }
-        let size = CHUNK_SIZE as u64;
-        let chunks = range.start / size..range.end.div_ceil(size).max(range.start / size);
+        let cut = &self.chunks()?.manifest.cut;
+        let chunks = cut.covering(&range);
         let records = self.chunks()?.records(&self.client, chunks.clone()).await?;
         let work = chunks.zip(records).map(move |(index, record)| {
-            let start = index * size;
-            let within = range.start.saturating_sub(start)..(range.end - start).min(size);
+            let chunk = cut.chunk(index);
+            let len = (chunk.end - chunk.start) as usize;
+            let within = range.start.saturating_sub(chunk.start)..range.end.min(chunk.end) - chunk.start;
             async move {
-                let len = Manifest::chunk_len(self.size, index);
                 let _room = self.room(len).await?;
                 self.chunks()?.range(&self.client, &record, len, within).await
             }
@@ -313,9 +320,10 @@ impl Reader {
 
     /// Writes all chunks that an earlier try has not written, in any order.
     async fn write_to(&self, writer: &Arc<LocalWriter>, journal: Option<&Transfer>, progress: &dyn Progress) -> Result<()> {
-        let count = Manifest::chunk_count(self.size);
+        let cut = &self.chunks()?.manifest.cut;
+        let count = cut.chunks();
         let have: BTreeSet<u64> = journal.map(|j| j.records::<Vec<u64>>(0).into_iter().flatten().collect()).unwrap_or_default();
-        progress.bytes(have.iter().map(|i| Manifest::chunk_len(self.size, *i) as u64).sum());
+        progress.bytes(have.iter().map(|i| cut.chunk_len(*i) as u64).sum());
         let env = self.client.env();
         let mut under_way = FuturesUnordered::new();
         let mut unmarked = Vec::new();
@@ -333,12 +341,13 @@ impl Reader {
                 while under_way.len() >= CHUNKS {
                     self.mark(under_way.next().await, &mut unmarked, writer, journal, progress).await?;
                 }
-                let len = Manifest::chunk_len(self.size, index);
+                let chunk = cut.chunk(index);
+                let len = (chunk.end - chunk.start) as usize;
                 let room = self.room(len).await?;
                 let (reader, writer, owned) = (self.share(), writer.clone(), env.clone());
                 let task = env.spawn(async move {
                     let plain = reader.chunks()?.plain(&reader.client, &record, len).await?;
-                    let done = owned.blocking(move || writer.write(index * CHUNK_SIZE as u64, &plain)).await;
+                    let done = owned.blocking(move || writer.write(chunk.start, &plain)).await;
                     drop(room);
                     done.map(|()| (index, len as u64))
                 });

@@ -242,6 +242,7 @@ fn still_shared(path: &RemotePath) -> Error {
     Error::invalid(format!("{path} is shared")).hint(format!("shardkeep unshare {path} USER, or shardkeep shares leave {path}"))
 }
 
+/// The change by which an entry goes: to the trash or, with `purge`, for good.
 pub(crate) fn removal(folder: &Folder, name: &Name, entry: &Entry, purge: bool) -> Pending {
     let found = &entry.found;
     let row = folder.keys.removal(found.id, found.rev + 1, name);

@@ -11,6 +11,7 @@ use crate::spaces::{Space, moved};
 use model::command::{Answer, Query};
 use model::tree::ManifestRow;
 use model::{AccountId, EntryId, Error, Kind, ManifestId, Policy, Result, SpaceId};
+use seal::content::Manifest;
 use seal::tree::{Attributes, Content, Entry as Sealed, FolderKeys, Found, Kind as SealedKind, Listing, Name, RowVerifier};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -129,9 +130,12 @@ impl Entry {
         objects.map(|o| o.bytes.div_ceil(u64::from(o.policy.k.max(1))) * u64::from(o.policy.width())).sum()
     }
 
-    /// Number of its chunks.
+    /// Number of its chunks, where its manifest came along. That says how the file is cut, and is opened for it;
+    /// of one that does not open, what a file of this size has mostly.
     pub fn chunks(&self) -> u64 {
-        if self.manifest.is_some() { seal::content::Manifest::chunk_count(self.size) } else { 0 }
+        let (Some(row), Content::Manifest { id, key, hash }) = (&self.manifest, &self.found.entry.content) else { return 0 };
+        let opened = Manifest::open(*id, key, hash, self.size, &row.sealed);
+        opened.map_or_else(|_| Manifest::chunk_count(self.size), |manifest| manifest.cut.chunks())
     }
 }
 

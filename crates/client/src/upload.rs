@@ -17,6 +17,7 @@ use crate::connection::unexpected;
 use crate::feed::Feed;
 use crate::issue::{Issued, Issuer};
 use crate::local::{self, LocalItem, LocalKind, LocalReader};
+use crate::making::{Fresh, Making, Used};
 use crate::outbox::{self, QueuedFile, SpooledFile};
 use crate::path::RemotePath;
 use crate::properties::Properties;
@@ -26,21 +27,19 @@ use crate::store::{Stored, Target};
 use crate::task::Task;
 use crate::transfer::Transfer;
 use crate::tree::{Entry, EntryKind, Folder};
-use erasure::Coder;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use model::chunk::{CHUNK_SIZE, INLINE_MAX};
 use model::cluster::UploadGrant;
-use model::tree::{Change, Expect, HINTS_MAX, ManifestRow, ObjectUse};
-use model::{EntryId, Epoch, Error, Hash, ManifestId, ObjectId, Policy, Result};
-use seal::content::{ChunkRecord, INDEX_FANOUT, Manifest, seal_index};
-use seal::keys::{ContentKey, ManifestKey};
+use model::tree::{Change, Expect, ManifestRow};
+use model::{EntryId, Epoch, Error, ObjectId, Policy, Result};
+use seal::content::{ChunkRecord, Cut, Manifest};
 use seal::tree::{Attributes, Content, Entry as Sealed, Name};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio::io::AsyncRead;
 
 /// Files of at least this many bytes keep a journal, to be resumed after an interruption.
@@ -306,6 +305,12 @@ struct Sent {
 }
 
 impl Upload {
+    /// Where fresh objects of a file come from.
+    fn fresh<'a>(&'a self, space: &'a Space) -> Fresh<'a> {
+        let PutOptions { policy, allow_degraded, .. } = self.options;
+        Fresh { client: &self.client, issuer: &self.issuer, space, policy, allow_degraded }
+    }
+
     async fn one(&self, work: Work, place: Place) -> Result<Sent> {
         let client = &self.client;
         match work {
@@ -396,17 +401,16 @@ impl Upload {
         let mut session = FileUpload::begin(self, size, attributes.mtime_ns, local, &place).await?;
         let total = session.send_all(self, &mut feed, first, size).await?;
         finish(&mut attributes)?;
-        let (manifest, uses, grants) = session.manifest(self, total, attributes.mtime_ns).await?;
-        let id = ManifestId(client.env().random());
-        let mut rng = client.env().rand();
-        let key = ManifestKey::generate(&mut rng);
-        let sealed = manifest.seal(id, &key, &mut rng)?;
-        let content = Content::Manifest { key, hash: Hash::of(&sealed), id };
-        let degraded = session.degraded;
-        let row = ManifestRow { id, sealed: sealed.into(), objects: uses };
-        let (change, rescue) = place.change(self, content, total, attributes, Some(row))?;
+        let FileUpload { mut making, done, journal, degraded, .. } = session;
+        let mut chunks: Vec<Stored> = done.into_values().collect();
+        // Not before all are stored: the journal counts every object that was ever begun.
+        making.drop_unused(&mut chunks);
+        let fresh = self.fresh(&place.folder.space);
+        let made = making.finish(&fresh, Cut::whole(total), attributes.mtime_ns, chunks).await?;
+        let degraded = degraded || made.degraded;
+        let (change, rescue) = place.change(self, made.content, total, attributes, Some(made.row))?;
         self.commit(
-            Pending::with_content(&place.folder.space, change, grants, session.journal).or_kept(rescue),
+            Pending::with_content(&place.folder.space, change, made.grants, journal).or_kept(rescue),
             &place,
             Sent { bytes: total, degraded },
         )
@@ -452,27 +456,13 @@ enum Step {
     Chunk(#[n(0)] ChunkRecord, #[n(1)] bool),
 }
 
-/// An object that an upload uses.
-struct Used {
-    object: ObjectId,
-    key: ContentKey,
-    grant: Arc<UploadGrant>,
-    policy: Policy,
-    layout: Epoch,
-}
-
 /// One file under way.
 struct FileUpload {
     space: Arc<Space>,
-    used: Vec<Used>,
+    making: Making,
     /// Stored chunks of the file by index.
     done: BTreeMap<u64, Stored>,
-    target: Option<Arc<Target>>,
-    /// The place of `target` among `used`.
-    index: u32,
     journal: Option<Transfer>,
-    /// Next free chunk number of the current object.
-    next: u32,
     /// Some chunk has not all its shards yet.
     degraded: bool,
 }
@@ -481,15 +471,14 @@ impl FileUpload {
     async fn begin(upload: &Upload, size: Option<u64>, mtime_ns: i64, local: Option<&Path>, place: &Place) -> Result<Self> {
         let client = &upload.client;
         let (space, remote) = (place.folder.space.clone(), &place.path);
-        let mut file =
-            FileUpload { space, used: Vec::new(), done: BTreeMap::new(), target: None, index: 0, journal: None, next: 0, degraded: false };
+        let mut file = FileUpload { space, making: Making::default(), done: BTreeMap::new(), journal: None, degraded: false };
         if let (Some(local), Some(size)) = (local, size.filter(|s| *s >= JOURNAL_MIN)) {
             let id = model::signed::hash_parts(&[local.as_os_str().as_encoded_bytes(), &[0], remote.to_string().as_bytes()]);
             let mut journal = Transfer::open(client.env(), &client.profile().transfers()?, &id)?;
             let begun = journal.records::<Begun>(0).into_iter().next();
             let same = begun.is_some_and(|b| b.size == size && b.mtime_ns == mtime_ns && b.counts_all);
             if !(same && file.resume(upload, &journal).await) {
-                file.used.clear();
+                file.making.clear();
                 file.done.clear();
                 journal.restart()?;
                 journal.append(&Begun { size, mtime_ns, counts_all: true })?;
@@ -505,16 +494,17 @@ impl FileUpload {
         for step in journal.records::<Step>(1) {
             match step {
                 Step::Object(b) => {
-                    let Ok(wanted) = self.policy(upload).await else { return false };
+                    let Ok(wanted) = upload.fresh(&self.space).policy().await else { return false };
                     // An hour of margin: objects that were never committed expire after 24 h.
                     let young = b.object.time_ms() + 23 * 3_600_000 > client.env().now_ms();
                     let renewed = Issued::renewed(client, self.space.id(), b.grant.clone()).await;
                     let key = client.unlocked().open_content_key(b.object, &b.key);
                     let (true, true, Ok(_), Ok(key)) = (young, wanted == b.policy, renewed, key) else { return false };
-                    self.used.push(Used { object: b.object, key, grant: Arc::new(b.grant), policy: b.policy, layout: b.layout });
+                    let grant = Some(Arc::new(b.grant));
+                    self.making.known(Used { object: b.object, key, grant, policy: b.policy, layout: b.layout, generation: 0 });
                 }
                 Step::Chunk(record, partial) => {
-                    if record.object as usize >= self.used.len() {
+                    if record.object as usize >= self.making.objects() {
                         return false;
                     }
                     self.degraded |= partial;
@@ -525,60 +515,19 @@ impl FileUpload {
         true
     }
 
-    async fn policy(&self, upload: &Upload) -> Result<Policy> {
-        match upload.options.policy {
-            Some(policy) => Ok(policy),
-            None => upload.client.policy_in(&self.space).await,
-        }
-    }
-
-    /// Leaves out objects of which no chunk was stored. Not before all are: the journal counts every
-    /// object that was ever begun.
-    fn drop_unused(&mut self) {
-        let used = std::mem::take(&mut self.used);
-        let mut new_index = BTreeMap::new();
-        for (old, object) in (0u32..).zip(used) {
-            if self.done.values().any(|s| s.record.object == old) {
-                new_index.insert(old, self.used.len() as u32);
-                self.used.push(object);
-            }
-        }
-        for stored in self.done.values_mut() {
-            if let Some(index) = new_index.get(&stored.record.object) {
-                stored.record.object = *index;
-            }
-        }
-        match new_index.get(&self.index) {
-            Some(index) => self.index = *index,
-            None => self.target = None,
-        }
-    }
-
     /// A fresh object for what is to be sent. Chunks of an interrupted try are never sealed twice
     /// under the same id: what is left goes to a fresh one.
-    async fn target(&mut self, upload: &Upload) -> Result<Arc<Target>> {
-        if let Some(target) = &self.target {
-            return Ok(target.clone());
+    async fn target(&mut self, upload: &Upload) -> Result<(u32, Arc<Target>)> {
+        if let Some(target) = self.making.target() {
+            return Ok(target);
         }
-        let client = &upload.client;
-        let policy = self.policy(upload).await?;
-        let layout = client.cluster().layouts(policy.width()).await?.current.clone();
-        let (object, issued) = upload.issuer.next(client, self.space.id()).await?;
-        let mut rng = client.env().rand();
-        let key = ContentKey::generate(&mut rng);
-        let sealed = client.unlocked().seal_content_key(object, &key, &mut rng);
-        let kept = client.unlocked().open_content_key(object, &sealed)?;
-        if let Some(journal) = &self.journal {
-            let begun = BegunObject { object, key: sealed.into(), grant: (*issued.grant).clone(), policy, layout: layout.epoch };
-            journal.append(&Step::Object(begun))?;
+        let begun = self.making.begin(&upload.fresh(&self.space)).await?;
+        if let (Some(journal), Some(Used { object, key, grant: Some(grant), policy, layout, .. })) = (&self.journal, self.making.last()) {
+            let sealed = upload.client.unlocked().seal_content_key(*object, key, &mut upload.client.env().rand());
+            let (grant, policy, layout) = ((**grant).clone(), *policy, *layout);
+            journal.append(&Step::Object(BegunObject { object: *object, key: sealed.into(), grant, policy, layout }))?;
         }
-        // The first epoch by which any of its shards are placed.
-        self.used.push(Used { object, key: kept, grant: issued.grant.clone(), policy, layout: layout.epoch });
-        self.index = (self.used.len() - 1) as u32;
-        let allow_degraded = upload.options.allow_degraded;
-        let target = Arc::new(Target { object, key, issued, coder: Coder::new(policy)?, layout: Mutex::new(layout), allow_degraded });
-        self.target = Some(target.clone());
-        Ok(target)
+        Ok(begun)
     }
 
     /// Sends all chunks that are not stored yet; returns the size of the file.
@@ -599,7 +548,7 @@ impl FileUpload {
                 first = None;
                 continue;
             }
-            let target = self.target(upload).await?;
+            let (place, target) = self.target(upload).await?;
             // Room first, then read: plaintext, sealed chunk and parity are in memory at once.
             let cost = CHUNK_SIZE as u64 * (1 + target.policy().width() as u64).div_ceil(u64::from(target.policy().k)).max(2);
             let cost = (cost.min(client.memory_budget()) >> 10) as u32;
@@ -629,7 +578,7 @@ impl FileUpload {
             let len = plain.len();
             total += len as u64;
             let number = u32::try_from(index).map_err(|_| Error::invalid("the file has too many chunks"))?;
-            let (place, owned) = (self.index, client.clone());
+            let owned = client.clone();
             let task = Task(client.env().spawn(async move {
                 let (record, encoded) = target.encode(&owned, number, plain, place).await?;
                 target.store(&owned, record, encoded, Some(permit)).await
@@ -638,7 +587,7 @@ impl FileUpload {
                 let stored = task.await.unwrap_or_else(|e| Err(Error::unavailable(format!("a chunk's task ended: {e}"))));
                 (index, len, stored)
             });
-            self.next = self.next.max(number + 1);
+            self.making.taken(number);
             index += 1;
             if len < CHUNK_SIZE && size.is_none() {
                 break;
@@ -661,79 +610,4 @@ impl FileUpload {
         upload.progress.bytes(len as u64);
         Ok(())
     }
-
-    /// The manifest, with index chunks stored where it is long, and what the catalog must know of
-    /// the objects in it.
-    async fn manifest(&mut self, upload: &Upload, size: u64, mtime_ns: i64) -> Result<(Manifest, Vec<ObjectUse>, Vec<Arc<UploadGrant>>)> {
-        self.drop_unused();
-        let done = std::mem::take(&mut self.done);
-        let mut partial: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        let mut stored: Vec<(u32, u32, u32)> = Vec::new();
-        let mut records = Vec::with_capacity(done.len());
-        for s in done.into_values() {
-            if s.partial {
-                partial.entry(s.record.object).or_default().push(s.record.number);
-            }
-            stored.push((s.record.object, s.record.number, s.record.sealed_len));
-            records.push(s.record);
-        }
-        let keys = self.used.iter().map(|u| (u.object, u.key.share())).collect();
-        let mut manifest = Manifest { size, mtime_ns, objects: keys, level: 0, records };
-        while !manifest.fits() {
-            let target = self.target(upload).await?;
-            if manifest.objects.len() < self.used.len() {
-                manifest.objects = self.used.iter().map(|u| (u.object, u.key.share())).collect();
-            }
-            let mut above = Vec::new();
-            for part in manifest.records.chunks(INDEX_FANOUT) {
-                let number = self.next;
-                self.next += 1;
-                let sealed = seal_index(&target.key, target.object, number, part, &mut upload.client.env().rand())?;
-                let (record, encoded) = target.code(number, sealed, self.index)?;
-                let s = target.store(&upload.client, record, encoded, None).await?;
-                self.degraded |= s.degraded;
-                if s.partial {
-                    partial.entry(self.index).or_default().push(number);
-                }
-                stored.push((self.index, number, s.record.sealed_len));
-                above.push(s.record);
-            }
-            manifest.records = above;
-            manifest.level += 1;
-        }
-        let uses = (0u32..).zip(&self.used).map(|(i, used)| {
-            let mine = stored.iter().filter(|s| s.0 == i);
-            ObjectUse {
-                object: used.object,
-                policy: used.policy,
-                chunks: ranges(mine.clone().map(|s| s.1).collect()),
-                layout: used.layout,
-                bytes: mine.map(|s| u64::from(s.2)).sum(),
-                partial: partial.remove(&i).map(hints).unwrap_or_default(),
-                generation: 0,
-            }
-        });
-        let grants = self.used.iter().map(|u| u.grant.clone()).collect();
-        Ok((manifest, uses.collect(), grants))
-    }
-}
-
-/// Chunk numbers as hints for repair: sorted, and no more than the catalog takes.
-fn hints(mut numbers: Vec<u32>) -> Vec<u32> {
-    numbers.sort_unstable();
-    numbers.truncate(HINTS_MAX);
-    numbers
-}
-
-/// Sorted, disjoint ranges `[from, to)` of some numbers.
-fn ranges(mut numbers: Vec<u32>) -> Vec<(u32, u32)> {
-    numbers.sort_unstable();
-    let mut out: Vec<(u32, u32)> = Vec::new();
-    for n in numbers {
-        match out.last_mut() {
-            Some((_, to)) if *to == n => *to = n + 1,
-            _ => out.push((n, n + 1)),
-        }
-    }
-    out
 }

@@ -4,11 +4,9 @@ use crate::Progress;
 use crate::path::RemotePath;
 use crate::session::Client;
 use crate::tree::{Entry, EntryKind};
-use model::chunk::CHUNK_SIZE;
 use model::cluster::ClusterView;
 use model::layout::Layouts;
 use model::{ChunkRef, DescriptorId, DeviceId, Kind, NodeId, Partition, Policy, Result, ShardRef};
-use seal::content::Manifest;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wire::node::ShardState;
@@ -242,10 +240,9 @@ impl Client {
                 return Ok(());
             }
         };
-        for index in 0..Manifest::chunk_count(entry.size).max(1) {
-            let start = index * CHUNK_SIZE as u64;
-            let end = (start + CHUNK_SIZE as u64).min(entry.size);
-            match reader.read(start..end).await {
+        let cut = reader.cut();
+        for index in 0..cut.chunks().max(1) {
+            match reader.read(cut.chunk(index)).await {
                 Ok(bytes) => progress.bytes(bytes.len() as u64),
                 Err(e) => {
                     if e.kind == Kind::Corrupt {

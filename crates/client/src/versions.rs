@@ -12,7 +12,7 @@ use crate::spaces::Space;
 use crate::tree::{Entry, EntryKind, Folder};
 use model::command::{Answer, Query};
 use model::history::History;
-use model::tree::{CONFLICTS, Change, Expect};
+use model::tree::{CONFLICTS, Change, Expect, Row};
 use model::{AccountId, EntryId, Error, Kind, Result};
 use seal::tree::{Content, Entry as Sealed, Found, Name, RowVerifier};
 use std::collections::BTreeSet;
@@ -33,6 +33,14 @@ impl VersionNumber {
     /// Of a row's revision.
     pub(crate) fn of(rev: u64) -> Self {
         if rev >= CONFLICTS { VersionNumber::Conflict(rev - CONFLICTS) } else { VersionNumber::Revision(rev) }
+    }
+
+    /// The revision of its row.
+    fn rev(self) -> u64 {
+        match self {
+            VersionNumber::Revision(rev) => rev,
+            VersionNumber::Conflict(number) => CONFLICTS.saturating_add(number),
+        }
     }
 }
 
@@ -214,6 +222,25 @@ impl Client {
         let expect = Expect::At { folder: folder.keys.folder, tag: folder.keys.tag(&name), rev: entry.found.rev };
         self.commit_restored(&folder, &name, entry.id, entry.found.rev + 1, expect, content).await?;
         Ok(number)
+    }
+
+    /// Destroys one older version of a file, or a conflict version, for good; the entry is as it was. The file
+    /// may be given by any of its versions. `NotFound` for the current version, and for one that is gone
+    /// already; `Invalid` for the removal of what is in the trash. Watches do not tell of it.
+    pub async fn drop_version(&self, entry: &Entry, number: VersionNumber) -> Result<()> {
+        let missing = || Error::not_found(format!("{} has no older version {number} (any more)", entry.path));
+        let rev = number.rev();
+        let query = Query::History { space: entry.space.id(), entry: entry.id, after: rev.saturating_sub(1), limit: 1 };
+        let Answer::History(page) = self.cluster().ask(query).await? else { return Err(unexpected()) };
+        let (rows, space) = self.rows_of(&entry.space, page.rows).await?;
+        let verified = RowVerifier::new(&space).verify(&rows)?;
+        let old = verified.rows().map(|row| &row.row().row).find(|row| (row.entry, row.rev) == (entry.id, rev)).ok_or_else(missing)?;
+        let row = Row { sealed: Vec::new().into(), ..old.clone() };
+        let change = Change { row, expect: Expect::Older, child: None, manifest: None, new_manifest: None, purge: true };
+        match self.commit(vec![Pending::new(&space, change)]).await {
+            Err(e) if e.kind == Kind::NotFound => Err(missing()),
+            done => done.map(|_| ()),
+        }
     }
 
     /// Commits old content as a fresh revision at a place.

@@ -156,6 +156,10 @@ pub enum Expect {
     /// from 1 that is free.
     #[n(3)]
     Beside,
+    /// An older version of a file, of the row's own revision, or a conflict version: with an empty row and
+    /// `purge` it goes for good, and nothing else of its entry.
+    #[n(4)]
+    Older,
 }
 
 /// One change of the tree.
@@ -177,7 +181,8 @@ pub struct Change {
     /// Manifests that come with this change (`manifest` names one of them, or an older one).
     #[n(4)]
     pub new_manifest: Option<ManifestRow>,
-    /// With a removal: destroy for real instead of keeping a version in the trash.
+    /// With a removal: destroy for real instead of keeping a version in the trash. Of [`Expect::Older`]: the
+    /// version alone.
     #[n(5)]
     pub purge: bool,
 }

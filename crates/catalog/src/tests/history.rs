@@ -56,6 +56,18 @@ fn beside(user: &User, entry: &Entry, number: u64) -> Change {
     Change { row, expect: Expect::Beside, child: None, manifest: None, new_manifest: None, purge: false }
 }
 
+/// One older version goes for good.
+fn dropped(user: &User, version: &Entry) -> Change {
+    let row = World::row(user, version, 0);
+    Change { row, expect: Expect::Older, child: None, manifest: None, new_manifest: None, purge: true }
+}
+
+/// Notes of ends of versions, which are as many as there are versions.
+fn endings(world: &World) -> usize {
+    let all: Vec<_> = rows_of(&world.kv).into_keys().filter(|k| k[0] == 0x70).collect();
+    all.iter().filter(|k| crate::key::read_ends(k).is_some_and(|(kind, _)| kind == crate::expiry::VERSION)).count()
+}
+
 #[test]
 fn a_removed_file_comes_back_under_its_id_with_its_versions() {
     let (mut world, user) = World::ready();
@@ -184,6 +196,135 @@ fn a_conflict_version_stands_beside_and_disturbs_nothing() {
 }
 
 #[test]
+fn one_older_version_goes_for_good_and_the_others_stay() {
+    let (mut world, user) = World::ready();
+    let (first, _) = world.put_large(&user, user.root, "file");
+    let (change, second) = World::overwrite(&user, &first, 100);
+    assert!(world.commit(&user, vec![change]).is_ok());
+    let folder = world.mkdir(&user, user.root, "folder");
+    let (change, third) = World::moved(&user, &second, folder.inside(), "moved", 110);
+    assert!(world.commit(&user, vec![Change { manifest: None, ..change }]).is_ok());
+    let (used, revision) = (world.used(&user), changes(&world, &user, u64::MAX).upto);
+    // The content of the second is that of the first.
+    assert!(world.commit(&user, vec![dropped(&user, &first)]).is_ok());
+    assert_eq!((revisions(&world, &user, &third), endings(&world)), (vec![2], 1));
+    assert_eq!(used - world.used(&user), 128);
+    // It is gone already; the current one is none of them; nor does it lie where the entry is now.
+    assert_eq!(kind(&world.commit(&user, vec![dropped(&user, &first)])), Kind::NotFound);
+    assert_eq!(kind(&world.commit(&user, vec![dropped(&user, &third)])), Kind::NotFound);
+    let elsewhere = Entry { rev: 2, ..third.clone() };
+    assert_eq!(kind(&world.commit(&user, vec![dropped(&user, &elsewhere)])), Kind::Invalid);
+    // All or none, as of any commit.
+    assert_eq!(kind(&world.commit(&user, vec![dropped(&user, &second), dropped(&user, &second)])), Kind::NotFound);
+    assert!(world.commit(&user, vec![dropped(&user, &second)]).is_ok());
+    assert_eq!((revisions(&world, &user, &third), endings(&world), world.totals().objects), (vec![], 0, 0));
+    assert_eq!((world.used(&user), world.list(&user, folder.inside())), (110 + 128, World::names(&[("moved", 3)])));
+    // What watches tell of are entries: nothing was done to this one.
+    let told = changes(&world, &user, revision);
+    assert_eq!((told.upto, told.commits.iter().map(|c| c.notes.len()).collect::<Vec<_>>()), (revision + 2, vec![0, 0]));
+    world.pass(31 * DAY);
+    assert_eq!(world.used(&user), 110 + 128);
+}
+
+#[test]
+fn versions_of_what_is_in_the_trash_go_one_by_one_but_the_removal_does_not() {
+    let (mut world, user) = World::ready();
+    let (first, _) = world.put_large(&user, user.root, "file");
+    let (change, second) = World::overwrite(&user, &first, 100);
+    assert!(world.commit(&user, vec![change]).is_ok());
+    assert!(world.commit(&user, vec![World::removal(&user, &second)]).is_ok());
+    let removal = Entry { rev: 3, ..second.clone() };
+    assert_eq!(kind(&world.commit(&user, vec![dropped(&user, &removal)])), Kind::Invalid);
+    assert!(world.commit(&user, vec![dropped(&user, &first)]).is_ok());
+    let (change, back) = restored(&user, &second, user.root, "file");
+    assert!(world.commit(&user, vec![change]).is_ok());
+    // It came back: that it was away is a version like any other now.
+    assert!(world.commit(&user, vec![dropped(&user, &removal)]).is_ok());
+    assert_eq!((revisions(&world, &user, &back), endings(&world)), (vec![2], 1));
+    // Removed again, with nothing left of it but that: it lies in the trash until it is emptied or ends.
+    assert!(world.commit(&user, vec![World::removal(&user, &back)]).is_ok());
+    assert!(world.commit(&user, vec![dropped(&user, &second), dropped(&user, &back)]).is_ok());
+    assert_eq!((in_trash(&world, &user), revisions(&world, &user, &back), endings(&world)), (vec![back.id], vec![5], 1));
+    assert_eq!(trash(&world, &user).rows.rows.len(), 1);
+    assert!(world.commit(&user, vec![emptied(&user, &back)]).is_ok());
+    assert_eq!((in_trash(&world, &user), world.used(&user)), (vec![], 0));
+}
+
+#[test]
+fn only_versions_of_files_go_alone_and_nothing_else_is_asked_of_them() {
+    let (mut world, user) = World::ready();
+    let file = world.put(&user, user.root, "file", 50);
+    // A conflict version's number is free again; the next one of that number ends in its own time.
+    let conflict = Entry { rev: CONFLICTS + 1, ..file.clone() };
+    assert!(world.commit(&user, vec![beside(&user, &file, 1)]).is_ok());
+    assert!(world.commit(&user, vec![dropped(&user, &conflict)]).is_ok());
+    assert_eq!((revisions(&world, &user, &file), endings(&world)), (vec![], 0));
+    world.pass(10 * DAY);
+    assert!(world.commit(&user, vec![beside(&user, &file, 1)]).is_ok());
+    assert_eq!(endings(&world), 1);
+    world.pass(25 * DAY);
+    assert_eq!(revisions(&world, &user, &file), [CONFLICTS + 1]);
+    world.pass(5 * DAY);
+    assert_eq!((revisions(&world, &user, &file), endings(&world)), (vec![], 0));
+
+    let folder = world.mkdir(&user, user.root, "folder");
+    let (change, _) = World::moved(&user, &folder, user.root, "renamed", 128);
+    assert!(world.commit(&user, vec![change]).is_ok());
+    assert_eq!(kind(&world.commit(&user, vec![dropped(&user, &folder)])), Kind::Invalid);
+    let (change, _) = World::overwrite(&user, &file, 60);
+    assert!(world.commit(&user, vec![change]).is_ok());
+    let good = dropped(&user, &file);
+    for bad in [
+        Change { purge: false, ..good.clone() },
+        Change { row: World::row(&user, &file, 10), purge: false, ..good.clone() },
+        Change { row: World::row(&user, &file, 10), ..good.clone() },
+        Change { child: folder.child, ..good.clone() },
+        Change { manifest: Some(ManifestId(world.fresh())), ..good.clone() },
+    ] {
+        assert_eq!(kind(&world.commit(&user, vec![bad])), Kind::Invalid);
+    }
+    assert!(world.commit(&user, vec![good]).is_ok());
+}
+
+/// Its note is found wherever a change of the retention has it.
+#[test]
+fn a_version_that_goes_while_the_retention_changes_leaves_no_note() {
+    let (mut world, user) = World::ready();
+    let set = |days: u64| Command::SetRetention { space: user.space, retention_ms: Some(days * DAY) };
+    for swept in [false, true] {
+        let file = world.put(&user, user.root, &format!("file {swept}"), 50);
+        let (change, _) = World::overwrite(&user, &file, 60);
+        assert!(world.commit(&user, vec![change]).is_ok());
+        world.done(Some(user.id), set(if swept { 7 } else { 60 }));
+        if swept {
+            world.pass(0);
+        }
+        assert!(world.commit(&user, vec![dropped(&user, &file)]).is_ok());
+        world.pass(0);
+        assert_eq!((revisions(&world, &user, &file), endings(&world)), (vec![], 0), "{swept}");
+    }
+}
+
+/// What is being sealed anew would come back with the new keys.
+#[test]
+fn versions_do_not_go_while_their_folder_is_being_given_new_keys() {
+    let (mut world, user) = World::ready();
+    let folder = world.mkdir(&user, user.root, "folder");
+    let inner = world.mkdir(&user, folder.inside(), "inner");
+    let (inside, outside) = (world.put(&user, inner.inside(), "file", 50), world.put(&user, user.root, "file", 50));
+    for file in [&inside, &outside] {
+        let (change, _) = World::overwrite(&user, file, 60);
+        assert!(world.commit(&user, vec![change]).is_ok());
+    }
+    assert!(world.commit(&user, vec![World::removal(&user, &inner)]).is_ok());
+    world.done(Some(user.id), sharing::begin(&user, user.space, folder.inside(), 1).1);
+    assert_eq!(kind(&world.commit(&user, vec![dropped(&user, &inside)])), Kind::Unavailable, "in the trash: who knows where");
+    assert!(world.commit(&user, vec![dropped(&user, &outside)]).is_ok());
+    world.pass(DAY);
+    assert!(world.commit(&user, vec![dropped(&user, &inside)]).is_ok());
+}
+
+#[test]
 fn another_retention_holds_for_what_is_kept_already() {
     let (mut world, user) = World::ready();
     let a = world.put(&user, user.root, "a", 100);
@@ -297,6 +438,7 @@ fn attack_28_knowing_ids_of_what_was_gives_no_right_to_it() {
         beside(&user, &live, 1),
         World::purge(&user, &live),
         World::removal(&user, &live),
+        dropped(&user, &file),
     ];
     for change in attempts {
         // As herself in the owner's space; with the owner's name on it; in her own space with the owner's rows.

@@ -8,7 +8,7 @@ use model::tree::Resealed;
 
 /// A shared folder as its admins' clients know it.
 #[derive(Clone)]
-struct Shared {
+pub(super) struct Shared {
     id: SpaceId,
     root: FolderId,
     seq: u64,
@@ -65,7 +65,7 @@ fn next_set(by: &User, shared: &Shared, members: &[Member]) -> (Shared, Command)
 }
 
 /// The new space and the command that begins to make it of a folder.
-fn begin(by: &User, source: SpaceId, folder: FolderId, nonce: u8) -> (Shared, Command) {
+pub(super) fn begin(by: &User, source: SpaceId, folder: FolderId, nonce: u8) -> (Shared, Command) {
     let genesis = cbor::to_vec(&(fingerprint(by), minicbor::bytes::ByteArray::from([nonce; 16])));
     let mut new = account_of(by).1;
     new.genesis = genesis.into();

@@ -9,6 +9,7 @@ mod hostile;
 mod layouts;
 mod links;
 mod messages;
+mod parts;
 mod people;
 mod recode;
 mod sharing;

@@ -63,6 +63,38 @@ async fn every_overwrite_is_kept_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_version_is_destroyed_and_the_others_stay() {
+    let (_cluster, owner) = Cluster::start(4).await;
+    owner.mkdir(&at("/docs"), false).await.unwrap();
+    let large = noise(1, CHUNK + 100);
+    for bytes in [b"one".to_vec(), large.clone(), b"three".to_vec()] {
+        owner.put_bytes("/docs/a", bytes).await.unwrap();
+    }
+    owner.rename(&at("/docs/a"), &at("/b")).await.unwrap();
+    let entry = owner.stat(&at("/b")).await.unwrap();
+    let old = owner.versions(&at("/b")).await.unwrap()[1].entry().unwrap();
+    owner.drop_version(&entry, VersionNumber::Revision(2)).await.unwrap();
+    assert_eq!(numbers(&owner.versions(&at("/b")).await.unwrap()), ["1", "3", "4"]);
+    assert!(owner.open_file(&old).await.is_err(), "its content is gone with it");
+    // Once only; never the current one; nothing that never was.
+    for number in ["2", "4", "5", "c1"] {
+        let e = owner.drop_version(&old, number.parse().unwrap()).await.unwrap_err();
+        assert_eq!((e.kind, e.message.contains(&format!("no older version {number}"))), (Kind::NotFound, true), "{e}");
+    }
+    assert_eq!(owner.read("/b").await.unwrap(), b"three");
+    assert_eq!(owner.stat(&at("/b")).await.unwrap().version, 4);
+    // What is in the trash has versions too; that it was removed is none of them.
+    owner.remove(&at("/b"), false, false).await.unwrap();
+    assert_eq!(owner.drop_version(&entry, VersionNumber::Revision(5)).await.unwrap_err().kind, Kind::Invalid);
+    owner.drop_version(&entry, VersionNumber::Revision(3)).await.unwrap();
+    assert_eq!(numbers(&owner.versions(&at("/b")).await.unwrap()), ["1", "4", "5"]);
+    assert_eq!(trash_paths(&owner, "/").await, ["/b"]);
+    owner.restore(&at("/b"), None).await.unwrap();
+    owner.drop_version(&entry, VersionNumber::Revision(1)).await.unwrap();
+    assert_eq!(numbers(&owner.versions(&at("/b")).await.unwrap()), ["4", "5", "6"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_removed_lies_in_the_trash_and_comes_back_as_it_was() {
     let (_cluster, owner) = Cluster::start(4).await;
     owner.mkdir(&at("/a/b/c"), true).await.unwrap();

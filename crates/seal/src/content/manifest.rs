@@ -1,14 +1,17 @@
 //! The manifest of one version of a file: which chunks, of which objects, under which keys.
 //!
 //! ```text
-//! manifest = Seal(MK, ["manifest", id], CBOR [size, mtime_ns, [[object, FK]…], level, [record…]])
+//! manifest = Seal(MK, ["manifest", id], CBOR [size, mtime_ns, [[object, FK]…], level, [record…], ?[[count, length]…]])
 //! record   = [object index, number, sealed length, H(sealed chunk), header 56]
 //! ```
 //! Level 0: the records are the file's chunks, of 4 MiB each, the last one shorter. Level 1: the
 //! records are *index chunks*, each holding the next 4,096 records of level 0 as a CBOR array; level
-//! 2 likewise above that. So a manifest never grows beyond what the catalog takes, and a range read
-//! of a large file fetches one index chunk a level.
+//! 2 likewise above that. So a range read of a large file fetches one index chunk a level.
+//!
+//! A file of several parts (see [`Cut`]) ends with their runs: at least two parts, no length 0, neighbours of
+//! different length, `size` together. One that is a single part ends with its records.
 
+use crate::content::cut::{Cut, RUNS_MAX, part_chunk_len, part_chunks};
 use crate::content::{open_chunk, seal_chunk};
 use crate::keys::{ContentKey, ManifestKey};
 use crate::pad::{check_zeros, padme};
@@ -25,8 +28,11 @@ use zeroize::Zeroizing;
 
 /// Records of a full index chunk; the last one of a level may have fewer.
 pub const INDEX_FANOUT: usize = 4096;
-/// A manifest whose sealed form is longer than this becomes a tree (bytes).
+/// A manifest whose sealed form is longer than this becomes a tree (bytes), as long as that makes it shorter.
 pub const DIRECT_MAX: usize = 16 << 10;
+/// Encoded bytes of an object with its key, and most that a record takes.
+const OBJECT_LEN: usize = 52;
+const RECORD_MAX: usize = 112;
 /// Most levels of index chunks: enough for 2^63 bytes.
 const LEVEL_MAX: u8 = 3;
 
@@ -67,8 +73,8 @@ impl ChunkRecord {
 
 /// One version of a file.
 pub struct Manifest {
-    /// Bytes of the file.
-    pub size: u64,
+    /// How the file is cut, and so its size.
+    pub cut: Cut,
     /// When the content was modified, nanoseconds since 1970.
     pub mtime_ns: i64,
     /// Objects that its chunks (and index chunks) lie in, with their keys; none twice.
@@ -80,26 +86,28 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Chunks of a file of `size` bytes.
+    /// Chunks of a file of `size` bytes that is one part.
     pub fn chunk_count(size: u64) -> u64 {
-        size.div_ceil(CHUNK_SIZE as u64)
+        part_chunks(size)
     }
 
-    /// Real bytes of chunk `index` of a file of `size` bytes; 0 beyond its end.
+    /// Real bytes of chunk `index` of such a file; 0 beyond its end.
     pub fn chunk_len(size: u64, index: u64) -> usize {
-        let start = index.saturating_mul(CHUNK_SIZE as u64);
-        size.saturating_sub(start).min(CHUNK_SIZE as u64) as usize
+        part_chunk_len(size, index)
     }
 
-    /// Records that a manifest of this file has at `level`.
-    pub fn record_count(size: u64, level: u8) -> u64 {
-        (0..level).fold(Self::chunk_count(size), |n, _| n.div_ceil(INDEX_FANOUT as u64))
-    }
-
-    /// Whether its sealed form fits the catalog; otherwise put the records into index chunks
-    /// ([`seal_index`], [`INDEX_FANOUT`] at a time), raise `level` by one, and ask again.
+    /// Whether its sealed form fits the catalog. Otherwise put the records into index chunks ([`seal_index`],
+    /// [`INDEX_FANOUT`] at a time), raise `level` by one, and ask again: that ends where [`Manifest::can_fit`].
     pub fn fits(&self) -> bool {
-        sealed_len(self.encoded().len()) <= DIRECT_MAX
+        let len = sealed_len(self.encoded(&self.records).len());
+        // Where one record is left, it is the objects and parts that are many, and those stay.
+        len <= DIRECT_MAX || self.records.len() <= 1 && len <= SEALED_MANIFEST_MAX
+    }
+
+    /// Whether it fits or index chunks make it fit, in an object that is not among its own yet. About 460
+    /// objects do, where the parts are a few runs; the records do not matter.
+    pub fn can_fit(&self) -> bool {
+        self.fits() || sealed_len(self.encoded(&[]).len() + OBJECT_LEN + RECORD_MAX) <= SEALED_MANIFEST_MAX
     }
 
     /// The object that a record names, with its key.
@@ -112,10 +120,10 @@ impl Manifest {
     /// [`Manifest::fits`]) or its parts do not fit each other.
     pub fn seal(&self, id: ManifestId, key: &ManifestKey, rng: &mut impl CryptoRng) -> Result<Vec<u8>> {
         self.check().map_err(|e| Error::invalid(e.message))?;
-        let plain = self.encoded();
-        if sealed_len(plain.len()) > DIRECT_MAX {
+        if !self.fits() {
             return Err(Error::invalid("a manifest is too long: its records go into index chunks"));
         }
+        let plain = self.encoded(&self.records);
         Ok(primitive::seal(&key.as_seal(), &context(id), &plain, rng))
     }
 
@@ -128,11 +136,11 @@ impl Manifest {
         let plain = primitive::open(&key.as_seal(), &context(id), sealed)?;
         let mut d = Decoder::new(&plain);
         let manifest = Self::decode(&mut d).map_err(|_| Error::corrupt("a manifest is not decodable"))?;
-        if manifest.encoded().as_slice() != plain.as_slice() {
+        if manifest.encoded(&manifest.records).as_slice() != plain.as_slice() {
             return Err(Error::corrupt("a manifest is not in canonical form"));
         }
         manifest.check()?;
-        if manifest.size != size {
+        if manifest.cut.size() != size {
             return Err(Error::corrupt("a manifest is of another size than its entry"));
         }
         Ok(manifest)
@@ -141,35 +149,45 @@ impl Manifest {
     /// Parts that fit each other: sizes, counts, lengths of chunks, objects named.
     fn check(&self) -> Result<()> {
         let bad = |why: &str| Err(Error::corrupt(why));
-        if self.level > LEVEL_MAX || self.records.len() as u64 != Self::record_count(self.size, self.level) {
+        if self.level > LEVEL_MAX || self.records.len() as u64 != record_count(&self.cut, self.level) {
             return bad("a manifest has not as many chunks as its file");
         }
         let mut ids = BTreeSet::new();
         if !self.objects.iter().all(|(id, _)| ids.insert(*id)) {
             return bad("a manifest names an object twice");
         }
-        check_records(&self.records, self.objects.len(), self.size, self.level, 0)
+        check_records(&self.records, self.objects.len(), &self.cut, self.level, 0)
     }
 
-    fn encoded(&self) -> Zeroizing<Vec<u8>> {
+    fn encoded(&self, records: &[ChunkRecord]) -> Zeroizing<Vec<u8>> {
         // Reserved wholly, so that growing leaves no copies of keys behind.
-        let mut plain = Zeroizing::new(Vec::with_capacity(64 + self.objects.len() * 56 + self.records.len() * 112));
-        self.encode(&mut Encoder::new(&mut *plain)).expect("encoding into memory");
+        let room = 64 + self.objects.len() * OBJECT_LEN + records.len() * RECORD_MAX + self.cut.runs().len() * 19;
+        let mut plain = Zeroizing::new(Vec::with_capacity(room));
+        self.encode(records, &mut Encoder::new(&mut *plain)).expect("encoding into memory");
         plain
     }
 
-    fn encode(&self, e: &mut Encoder<&mut Vec<u8>>) -> Result<(), encode::Error<Infallible>> {
-        e.array(5)?.u64(self.size)?.i64(self.mtime_ns)?.array(self.objects.len() as u64)?;
+    fn encode(&self, records: &[ChunkRecord], e: &mut Encoder<&mut Vec<u8>>) -> Result<(), encode::Error<Infallible>> {
+        let in_parts = self.cut.parts() > 1;
+        e.array(if in_parts { 6 } else { 5 })?.u64(self.cut.size())?.i64(self.mtime_ns)?.array(self.objects.len() as u64)?;
         for (id, key) in &self.objects {
             e.array(2)?.encode(id)?.bytes(key.bytes())?;
         }
-        e.u8(self.level)?.encode(&self.records)?.ok()
+        e.u8(self.level)?.encode(records)?;
+        if in_parts {
+            e.array(self.cut.runs().len() as u64)?;
+            for run in self.cut.runs() {
+                e.encode(run)?;
+            }
+        }
+        Ok(())
     }
 
     fn decode(d: &mut Decoder) -> Result<Self, decode::Error> {
         let bad = || decode::Error::message("not a manifest");
         let array = |d: &mut Decoder| d.array()?.ok_or_else(bad);
-        if array(d)? != 5 {
+        let fields = array(d)?;
+        if !(5..=6).contains(&fields) {
             return Err(bad());
         }
         let (size, mtime_ns) = (d.u64()?, d.i64()?);
@@ -180,16 +198,33 @@ impl Manifest {
             }
             objects.push((d.decode()?, ContentKey::from_slice(d.bytes()?).ok_or_else(bad)?));
         }
-        Ok(Manifest { size, mtime_ns, objects, level: d.u8()?, records: d.decode()? })
+        let (level, records) = (d.u8()?, d.decode()?);
+        let cut = if fields == 5 {
+            Cut::whole(size)
+        } else {
+            let runs = array(d)?;
+            if runs > RUNS_MAX as u64 {
+                return Err(bad());
+            }
+            // In another form than that of its cut it is refused by whoever encodes it again.
+            let runs: Vec<(u64, u64)> = (0..runs).map(|_| d.decode()).collect::<Result<_, _>>()?;
+            Cut::of_runs(runs).filter(|cut| cut.size() == size).ok_or_else(bad)?
+        };
+        Ok(Manifest { cut, mtime_ns, objects, level, records })
     }
 }
 
+/// Records that a file has at `level`.
+fn record_count(cut: &Cut, level: u8) -> u64 {
+    (0..level).fold(cut.chunks(), |n, _| n.div_ceil(INDEX_FANOUT as u64))
+}
+
 /// Checks consecutive records of a level that begin with number `first` among all of that level.
-fn check_records(records: &[ChunkRecord], objects: usize, size: u64, level: u8, first: u64) -> Result<()> {
+fn check_records(records: &[ChunkRecord], objects: usize, cut: &Cut, level: u8, first: u64) -> Result<()> {
     for (i, record) in (first..).zip(records) {
         let plain = primitive::plain_len(record.sealed_len as usize)?;
-        // A file chunk's length follows from the file's size; an index chunk's is checked when it opens.
-        let possible = if level == 0 { plain == padme(Manifest::chunk_len(size, i)) } else { plain <= CHUNK_SIZE };
+        // A file chunk's length follows from how the file is cut; an index chunk's is checked when it opens.
+        let possible = if level == 0 { plain == padme(cut.chunk_len(i)) } else { plain <= CHUNK_SIZE };
         if !possible || record.object as usize >= objects {
             return Err(Error::corrupt("a manifest holds an impossible chunk"));
         }
@@ -213,7 +248,7 @@ pub fn open_index(manifest: &Manifest, level: u8, index: u64, record: &ChunkReco
     let (object, key) = manifest.object(record)?;
     let below = level.checked_sub(1).filter(|_| level <= manifest.level).ok_or_else(bad)?;
     let first = index.checked_mul(INDEX_FANOUT as u64).ok_or_else(bad)?;
-    let expected = Manifest::record_count(manifest.size, below).saturating_sub(first).min(INDEX_FANOUT as u64);
+    let expected = record_count(&manifest.cut, below).saturating_sub(first).min(INDEX_FANOUT as u64);
     let mut plain = Zeroizing::new(Vec::new());
     open_chunk(&mut plain, key, object, record, primitive::plain_len(sealed.len())?, sealed)?;
     let mut d = Decoder::new(&plain);
@@ -223,7 +258,7 @@ pub fn open_index(manifest: &Manifest, level: u8, index: u64, record: &ChunkReco
         return Err(bad());
     }
     check_zeros(padding)?;
-    check_records(&records, manifest.objects.len(), manifest.size, below, first)?;
+    check_records(&records, manifest.objects.len(), &manifest.cut, below, first)?;
     Ok(records)
 }
 

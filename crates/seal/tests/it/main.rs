@@ -4,6 +4,7 @@
 mod account;
 mod backup;
 mod content;
+mod cut;
 mod link;
 mod login;
 mod message;

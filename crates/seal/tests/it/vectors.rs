@@ -10,7 +10,7 @@ use model::{
     AccountId, ChunkRef, Descriptor, EntryId, FolderId, Hash, KeyEpoch, ManifestId, NodeId, ObjectId, Policy, PublicKey, Signature,
     SpaceId, cbor, signed,
 };
-use seal::content::{ChunkRecord, Manifest, open_chunk, seal_chunk};
+use seal::content::{ChunkRecord, Cut, Manifest, open_chunk, seal_chunk};
 use seal::keys::{ContentKey, FolderKey, ManifestKey, SealKey, SigningKey, derive};
 use seal::tree::{Attributes, Content, Entry, FolderKeys, Name};
 use serde_json::{Value, json};
@@ -48,6 +48,7 @@ pub fn make() -> Vec<(&'static str, Value)> {
         ("name_tag.json", make_name_tag()),
         ("entry.json", make_entry()),
         ("manifest.json", make_manifest()),
+        ("manifest_parts.json", make_manifest_of_parts()),
         ("chunk.json", make_chunk()),
         ("commit.json", make_commit()),
         ("identity.json", make_identity(&anna)),
@@ -133,30 +134,38 @@ fn content_bytes(content: &Content) -> Vec<u8> {
 
 fn make_manifest() -> Value {
     let mut rng = Stream::new("manifest vectors");
-    let key = ManifestKey::from_bytes(&[0x61; 32]);
-    let vectors: Vec<Value> = [0u64, 5000, (4 << 20) + 5000]
-        .into_iter()
-        .map(|size| {
-            let records = (0..Manifest::chunk_count(size))
-                .map(|i| {
-                    let sealed_len = seal::primitive::sealed_len(seal::pad::padme(Manifest::chunk_len(size, i))) as u32;
-                    let header: [u8; 56] = rng.bytes(56).try_into().unwrap();
-                    ChunkRecord { object: 0, number: i as u32, sealed_len, hash: Hash([i as u8; 32]), header: header.into() }
-                })
-                .collect();
-            let m = Manifest {
-                size,
-                mtime_ns: 1_700_000_000_000_000_000,
-                objects: vec![(ObjectId([0x62; 16]), ContentKey::from_bytes(&[0x63; 32]))],
-                level: 0,
-                records,
-            };
-            let id = ManifestId([size as u8; 16]);
-            let sealed = m.seal(id, &key, &mut rng).unwrap();
-            json!({ "id": hex(id.0), "size": size, "chunks": m.records.len(), "hash": hex(Hash::of(&sealed).0), "sealed": hex(sealed) })
+    let vectors: Vec<Value> = [0u64, 5000, (4 << 20) + 5000].into_iter().map(|size| sealed_manifest(Cut::whole(size), &mut rng)).collect();
+    json!({ "what": "sealed manifests of one object", "mk": hex([0x61; 32]), "object": hex([0x62; 16]), "fk": hex([0x63; 32]), "vectors": vectors })
+}
+
+fn make_manifest_of_parts() -> Value {
+    let mut rng = Stream::new("vectors of manifests of parts");
+    let cuts: [&[(u64, u64)]; 3] = [&[(2, 1)], &[(3, 5 << 20), (1, 77)], &[(1, 4 << 20), (1, 3000), (2, 4 << 20)]];
+    let vectors = cuts.into_iter().map(|runs| {
+        let cut = Cut::of_runs(runs.iter().copied()).unwrap();
+        let mut vector = sealed_manifest(cut, &mut rng);
+        vector["runs"] = json!(runs);
+        vector
+    });
+    let vectors: Vec<Value> = vectors.collect();
+    json!({ "what": "sealed manifests of files of several parts; runs: how many parts of how many bytes", "mk": hex([0x61; 32]),
+            "object": hex([0x62; 16]), "fk": hex([0x63; 32]), "vectors": vectors })
+}
+
+fn sealed_manifest(cut: Cut, rng: &mut Stream) -> Value {
+    let records = (0..cut.chunks())
+        .map(|i| {
+            let sealed_len = seal::primitive::sealed_len(seal::pad::padme(cut.chunk_len(i))) as u32;
+            let header: [u8; 56] = rng.bytes(56).try_into().unwrap();
+            ChunkRecord { object: 0, number: i as u32, sealed_len, hash: Hash([i as u8; 32]), header: header.into() }
         })
         .collect();
-    json!({ "what": "sealed manifests of one object", "mk": hex([0x61; 32]), "object": hex([0x62; 16]), "fk": hex([0x63; 32]), "vectors": vectors })
+    let size = cut.size();
+    let objects = vec![(ObjectId([0x62; 16]), ContentKey::from_bytes(&[0x63; 32]))];
+    let m = Manifest { cut, mtime_ns: 1_700_000_000_000_000_000, objects, level: 0, records };
+    let id = ManifestId([size as u8; 16]);
+    let sealed = m.seal(id, &ManifestKey::from_bytes(&[0x61; 32]), rng).unwrap();
+    json!({ "id": hex(id.0), "size": size, "chunks": m.records.len(), "hash": hex(Hash::of(&sealed).0), "sealed": hex(sealed) })
 }
 
 fn make_chunk() -> Value {
@@ -297,12 +306,16 @@ fn frozen_files_open() {
     for v in each(&frozen("name_tag.json")) {
         assert_eq!(hex(folder_keys().tag(&Name::from_bytes(&unhex(&v["name"])).unwrap()).0), v["tag"]);
     }
-    let v = frozen("manifest.json");
-    let mk = ManifestKey::from_bytes(&fixed(&v["mk"]));
-    for v in each(&v) {
-        let (id, hash, size) = (ManifestId(fixed(&v["id"])), Hash(fixed(&v["hash"])), v["size"].as_u64().unwrap());
-        let m = Manifest::open(id, &mk, &hash, size, &unhex(&v["sealed"])).unwrap();
-        assert_eq!((m.records.len() as u64, m.objects.len()), (v["chunks"].as_u64().unwrap(), 1));
+    for v in [frozen("manifest.json"), frozen("manifest_parts.json")] {
+        let mk = ManifestKey::from_bytes(&fixed(&v["mk"]));
+        for v in each(&v) {
+            let (id, hash, size) = (ManifestId(fixed(&v["id"])), Hash(fixed(&v["hash"])), v["size"].as_u64().unwrap());
+            let m = Manifest::open(id, &mk, &hash, size, &unhex(&v["sealed"])).unwrap();
+            assert_eq!((m.records.len() as u64, m.objects.len()), (v["chunks"].as_u64().unwrap(), 1));
+            if let Some(runs) = v["runs"].as_array() {
+                assert_eq!(json!(m.cut.runs().collect::<Vec<_>>()), json!(runs));
+            }
+        }
     }
     let v = frozen("chunk.json");
     let (fk, object) = (ContentKey::from_bytes(&fixed(&v["fk"])), ObjectId(fixed(&v["object"])));
