@@ -40,8 +40,8 @@ pub struct Compose {
     pub mtime_ns: Option<i64>,
     /// Further attributes of the new entry, by key, in any order.
     pub more: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Entries of the same space that are gone for good with the same commit, folders with all below them: at
-    /// most 255.
+    /// Entries of the same space that are gone for good with the same commit: at most 255. Folders go with all
+    /// below them, unseen: none may hold a folder that is shared.
     pub also_purge: Vec<Entry>,
     /// Settle for k shards of what is stored anew, where the write quorum does not answer.
     pub allow_degraded: bool,
@@ -51,7 +51,7 @@ pub struct Compose {
 pub enum Composed {
     /// The file, as committed.
     Made(Box<Entry>),
-    /// Nothing was done: the sources lie in more objects than one manifest names (about 460), or are cut into
+    /// Nothing was committed: the sources lie in more objects than one manifest names (about 460), or are cut into
     /// more runs of equal parts (1,024). Their bytes can be stored anew as one file.
     TooMany,
 }
