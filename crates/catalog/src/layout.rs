@@ -9,8 +9,10 @@
 //! left, so no partition gets two devices of it, one that has R is always drawn, and at the end each
 //! device has exactly its share. The order is drawn anew for each partition: so each node shares
 //! partitions with all others, and all of them help when it must be rebuilt. A later layout starts
-//! from the old one and moves as little as it can ([`change`]).
+//! from the old one ([`change`]) and moves the least that any could that gives each device its share
+//! ([`chains`]).
 
+mod chains;
 mod change;
 mod describe;
 mod shares;
@@ -42,10 +44,9 @@ pub fn plan(old: Option<&Layout>, epoch: Epoch, power: u8, width: u8, devices: &
         return Err(Error::invalid("too many devices for one layout"));
     }
     let map = Map::new(1 << power, width as usize, &devices);
-    let share = shares::of_devices(&map, &devices);
     let slots = match old.filter(|o| o.power == power && o.width == width) {
-        Some(old) => change::change(&map, share, old, &devices),
-        None => draw(&map, share),
+        Some(old) => change::change(&map, old, &devices),
+        None => draw(&map, shares::of_devices(&map, &devices, &vec![0; devices.len()])),
     };
     Layout::new(epoch, power, width, devices, &slots)
 }
@@ -59,6 +60,19 @@ pub fn holders(layout: &Layout) -> BTreeSet<NodeId> {
 /// Nodes over which a layout was planned, with or without a slot.
 pub fn members(layout: &Layout) -> BTreeSet<NodeId> {
     layout.devices.iter().map(|d| d.node).collect()
+}
+
+/// How many slots of a layout each of some devices has.
+fn held(layout: &Layout, devices: &[DeviceInfo]) -> Vec<u64> {
+    let place: BTreeMap<_, _> = devices.iter().enumerate().map(|(i, d)| (d.device, i)).collect();
+    let places: Vec<Option<usize>> = layout.devices.iter().map(|d| place.get(&d.device).copied()).collect();
+    let mut held = vec![0; devices.len()];
+    for slot in layout.slot_indexes() {
+        if let Some(device) = places.get(slot as usize).copied().flatten() {
+            held[device] += 1;
+        }
+    }
+    held
 }
 
 /// The devices by their nodes and zones. Devices, nodes and zones are named by their places in lists.

@@ -1,7 +1,7 @@
 //! What a change of a layout moves, beside what any such change must move, and how well the new layout
 //! is balanced. This is what an operator is shown before saying yes.
 
-use super::{Map, shares};
+use super::{Map, held, shares};
 use model::layout::DeviceInfo;
 use model::{DeviceId, Layout, NodeId};
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ pub struct Gain {
 /// any one of them says, since all hold at once.)
 pub fn describe(old: &Layout, new: &Layout) -> Description {
     let map = Map::new(1 << new.power, new.width as usize, &new.devices);
-    let share = shares::of_devices(&map, &new.devices);
+    let share = shares::of_devices(&map, &new.devices, &held(old, &new.devices));
     let mut gains: BTreeMap<(NodeId, DeviceId), (Gain, u64)> = BTreeMap::new();
     for d in old.devices.iter().chain(&new.devices) {
         let gain = Gain { device: d.device, node: d.node, before: 0, gains: 0, gives: 0 };

@@ -4,11 +4,11 @@ use crate::layout::{describe, plan};
 use model::layout::DeviceInfo;
 use model::{DeviceId, Epoch, Kind, Layout, NodeId, Partition};
 use proptest::prelude::*;
-use proptest::test_runner::{RngSeed, TestCaseError};
+use proptest::test_runner::RngSeed;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Devices in order: `(node, zone, capacity)`.
-fn devices(of: &[(u64, &str, u64)]) -> Vec<DeviceInfo> {
+pub(super) fn devices(of: &[(u64, &str, u64)]) -> Vec<DeviceInfo> {
     let id = |i: usize| DeviceId(super::id16(&format!("disk {i}")));
     let info = |(i, (node, zone, capacity)): (usize, &(u64, &str, u64))| DeviceInfo {
         device: id(i),
@@ -24,12 +24,12 @@ fn alike(nodes: u64) -> Vec<DeviceInfo> {
     devices(&(1..=nodes).map(|n| (n, "", 1000)).collect::<Vec<_>>())
 }
 
-fn made(power: u8, width: u8, devices: &[DeviceInfo]) -> Layout {
+pub(super) fn made(power: u8, width: u8, devices: &[DeviceInfo]) -> Layout {
     plan(None, Epoch(1), power, width, devices).expect("planned")
 }
 
 /// Slots of each device.
-fn counts(layout: &Layout) -> BTreeMap<DeviceId, u64> {
+pub(super) fn counts(layout: &Layout) -> BTreeMap<DeviceId, u64> {
     let mut counts: BTreeMap<DeviceId, u64> = layout.devices.iter().map(|d| (d.device, 0)).collect();
     for slot in layout.slot_indexes() {
         *counts.get_mut(&layout.devices[slot as usize].device).expect("a device") += 1;
@@ -38,7 +38,7 @@ fn counts(layout: &Layout) -> BTreeMap<DeviceId, u64> {
 }
 
 /// Slots whose device is another now.
-fn moves(before: &Layout, after: &Layout) -> u64 {
+pub(super) fn moves(before: &Layout, after: &Layout) -> u64 {
     let device = |l: &Layout, s: u16| l.devices[s as usize].device;
     before.slot_indexes().into_iter().zip(after.slot_indexes()).filter(|(b, a)| device(before, *b) != device(after, *a)).count() as u64
 }
@@ -50,7 +50,7 @@ fn fewest(before: &Layout, after: &Layout) -> u64 {
 }
 
 /// Every slot has a device, and no partition two of one node.
-fn whole(layout: &Layout) {
+pub(super) fn whole(layout: &Layout) {
     layout.check().expect("a layout that can be");
     for partition in 0..layout.partitions() {
         let nodes: Option<BTreeSet<NodeId>> =
@@ -60,7 +60,7 @@ fn whole(layout: &Layout) {
 }
 
 /// Most shards that a partition has in one zone.
-fn most_in_a_zone(layout: &Layout) -> usize {
+pub(super) fn most_in_a_zone(layout: &Layout) -> usize {
     let zone = |d: &DeviceInfo| if d.zone.is_empty() { format!("node {}", d.node) } else { d.zone.clone() };
     let in_zones = |partition| {
         let mut zones = BTreeMap::new();
@@ -108,7 +108,7 @@ fn ideal(layout: &Layout, cap: usize) -> BTreeMap<DeviceId, f64> {
 }
 
 /// Each device holds its share: to 1 %, or to so many slots.
-fn balanced(layout: &Layout, cap: usize, slots: f64) {
+pub(super) fn balanced(layout: &Layout, cap: usize, slots: f64) {
     let ideal = ideal(layout, cap);
     for (device, held) in counts(layout) {
         let off = (held as f64 - ideal[&device]).abs();
@@ -200,6 +200,15 @@ fn a_small_zone_that_must_hold_a_shard_of_each_partition_does() {
     assert_eq!(small, 1024);
 }
 
+/// First layouts are planned by each replica for itself, as it applies the command: they must come out the same
+/// from every version of this software.
+#[test]
+fn a_first_layout_is_the_same_in_every_version() {
+    let odd = devices(&[(1, "a", 10), (2, "a", 33), (3, "b", 17), (4, "b", 90), (5, "c", 20), (6, "d", 11)]);
+    let hash = model::Hash::of(&made(8, 4, &odd).slots);
+    assert_eq!(hash.to_string(), "c7d06b7e0f6dd99d33a89158e60bf60fcc032a49431903cfa73507d9ac6f3904");
+}
+
 #[test]
 fn every_node_shares_partitions_with_all_others() {
     // Else few could help when one of them is to be rebuilt.
@@ -271,7 +280,7 @@ fn cluster(nodes: std::ops::Range<usize>) -> impl Strategy<Value = Vec<DeviceInf
 }
 
 /// As few shards of a partition in one zone as the zones allow.
-fn least_cap(layout: &Layout) -> usize {
+pub(super) fn least_cap(layout: &Layout) -> usize {
     let mut zones: BTreeMap<String, BTreeSet<NodeId>> = BTreeMap::new();
     for d in &layout.devices {
         let zone = if d.zone.is_empty() { format!("node {}", d.node) } else { d.zone.clone() };
@@ -321,7 +330,7 @@ proptest! {
     }
 
     /// Devices come, go and change: no partition twice on a node, no vacant slot, the zones' spread
-    /// where the old layout allows it, balance, and few moves.
+    /// where the old layout allows it, balance, and the fewest moves.
     #[test]
     fn next_layouts_keep_theirs(
         devices in cluster(12..30), gone in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
@@ -340,11 +349,7 @@ proptest! {
         prop_assert_eq!(&plan(Some(&before), Epoch(2), 9, width, &next).expect("planned"), &after);
         balanced(&after, least_cap(&after), 3.0);
         prop_assert!(most_in_a_zone(&after) <= least_cap(&after));
-        let (moved, fewest) = (moves(&before, &after), fewest(&before, &after));
-        // Few zones may leave no way but a longer one.
-        if next.iter().all(|d| d.zone.is_empty()) {
-            prop_assert!(moved <= fewest + fewest / 4 + 20, "{} moved, {} had to", moved, fewest);
-        }
+        prop_assert!(super::movement::is_least(&before, &after), "an exchange would save a move");
     }
 }
 
@@ -354,107 +359,6 @@ proptest! {
     #[test]
     fn hundreds_of_devices_too(devices in cluster(100..200), width in 1u8..33) {
         check_first(&devices, 10, width);
-    }
-}
-
-/// Everything that a change promises: no shard twice on a node, balance within 1 % of ideal where there are
-/// slots enough for that, and no more than 2 % moved beyond the least possible.
-fn check_change(before: &Layout, next: &[DeviceInfo], becomes: &Becomes) -> Result<(), TestCaseError> {
-    let Ok(after) = plan(Some(before), Epoch(before.epoch.0 + 1), before.power, before.width, next) else { return Ok(()) };
-    whole(&after);
-    let cap = least_cap(&after);
-    prop_assert!(most_in_a_zone(&after) <= cap);
-    balanced(&after, cap, 2.0);
-    let about = describe(before, &after);
-    prop_assert_eq!(about.moved, moves(before, &after));
-    // One in fifty more; in small layouts that is less than a slot. With few zones the bound is not sharp: what
-    // goes out of a zone depends on what else does, and a slot may only come by a chain of moves.
-    let zones: BTreeSet<&str> = next.iter().map(|d| d.zone.as_str()).collect();
-    let few_zones = zones.len() > 1 && next.len() < 200;
-    let more = if few_zones || matches!(becomes, Becomes::Rezoned(..)) { about.minimum } else { about.minimum / 50 };
-    prop_assert!(about.moved <= about.minimum + more.max(2), "{} moved, {} had to", about.moved, about.minimum);
-    Ok(())
-}
-
-/// What may become of a cluster.
-#[derive(Debug, Clone)]
-enum Becomes {
-    More(usize),
-    Fewer(Vec<prop::sample::Index>),
-    Resized(prop::sample::Index, u64),
-    Rezoned(prop::sample::Index, u8),
-}
-
-fn becomes() -> impl Strategy<Value = Becomes> {
-    prop_oneof![
-        (1usize..5).prop_map(Becomes::More),
-        prop::collection::vec(any::<prop::sample::Index>(), 1..4).prop_map(Becomes::Fewer),
-        (any::<prop::sample::Index>(), 1u64..9000).prop_map(|(at, capacity)| Becomes::Resized(at, capacity)),
-        (any::<prop::sample::Index>(), 0u8..8).prop_map(|(at, zone)| Becomes::Rezoned(at, zone)),
-    ]
-}
-
-/// A whole cluster of so many nodes of 1 to 3 devices, unequal up to eightfold, in no zones or in as many.
-fn unequal(nodes: std::ops::Range<usize>, zones: std::ops::Range<u8>) -> impl Strategy<Value = (Vec<DeviceInfo>, u8)> {
-    let node = prop::collection::vec(1000u64..8000, 1..4);
-    (prop::collection::vec(node, nodes), zones).prop_map(|(nodes, zones)| {
-        let zone = |n: u64| if zones == 0 { String::new() } else { format!("zone {}", n % u64::from(zones)) };
-        let mut of = Vec::new();
-        for (n, capacities) in (1u64..).zip(&nodes) {
-            of.extend(capacities.iter().map(|c| (n, zone(n), *c)));
-        }
-        (devices(&of.iter().map(|(n, z, c)| (*n, z.as_str(), *c)).collect::<Vec<_>>()), zones)
-    })
-}
-
-fn change_of(all: &[DeviceInfo], becomes: &Becomes) -> (Vec<DeviceInfo>, Vec<DeviceInfo>) {
-    let (mut now, mut next) = (all.to_vec(), all.to_vec());
-    match becomes {
-        Becomes::More(late) => now.truncate(all.len().saturating_sub(*late).max(1)),
-        // Whole nodes go.
-        Becomes::Fewer(gone) => {
-            let gone: BTreeSet<NodeId> = gone.iter().map(|i| all[i.index(all.len())].node).collect();
-            next.retain(|d| !gone.contains(&d.node));
-        }
-        Becomes::Resized(at, capacity) => next[at.index(all.len())].capacity = *capacity,
-        Becomes::Rezoned(at, zone) => {
-            let node = all[at.index(all.len())].node;
-            next.iter_mut().filter(|d| d.node == node).for_each(|d| d.zone = format!("zone {zone}"));
-        }
-    }
-    (now, next)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, rng_seed: RngSeed::Fixed(3), failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Without zones: drains, removals, additions, new capacities.
-    #[test]
-    fn changes_move_hardly_more_than_they_must((all, _) in unequal(8..40, 0..1), becomes in becomes(), power in 7u8..11, width in 1u8..7) {
-        let (now, next) = change_of(&all, &becomes);
-        let Ok(before) = plan(None, Epoch(1), power, width, &now) else { return Ok(()) };
-        check_change(&before, &next, &becomes)?;
-    }
-
-    /// In zones, more of them than shards.
-    #[test]
-    fn so_do_changes_in_zones((all, _) in unequal(20..60, 6..9), becomes in becomes(), power in 8u8..11, width in 1u8..5) {
-        let (now, next) = change_of(&all, &becomes);
-        let Ok(before) = plan(None, Epoch(1), power, width, &now) else { return Ok(()) };
-        check_change(&before, &next, &becomes)?;
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 3, rng_seed: RngSeed::Fixed(4), failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// A thousand devices, and as many slots as a balance within 1 % takes.
-    #[test]
-    fn so_do_changes_of_a_thousand_devices((all, _) in unequal(450..500, 8..12), becomes in becomes(), width in 3u8..7) {
-        let (now, next) = change_of(&all, &becomes);
-        let before = plan(None, Epoch(1), 14, width, &now).expect("planned");
-        balanced(&before, least_cap(&before), 2.0);
-        check_change(&before, &next, &becomes)?;
     }
 }
 

@@ -16,6 +16,7 @@ mod layout;
 mod life;
 mod links;
 mod messages;
+mod movement;
 mod objects;
 mod properties;
 mod recode;
