@@ -39,6 +39,11 @@ impl Properties {
         self
     }
 
+    /// By key, sorted.
+    pub fn into_pairs(self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.0.into_iter().collect()
+    }
+
     /// Sorted, as an entry keeps them.
     pub(crate) fn into_attributes(self) -> Vec<(ByteVec, ByteVec)> {
         self.0.into_iter().map(|(key, value)| (key.into(), value.into())).collect()

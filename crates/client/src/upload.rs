@@ -31,7 +31,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
-use model::chunk::{CHUNK_SIZE, INLINE_MAX};
+use model::chunk::CHUNK_SIZE;
 use model::cluster::UploadGrant;
 use model::tree::{Change, Expect, ManifestRow};
 use model::{EntryId, Epoch, Error, ObjectId, Policy, Result};
@@ -348,7 +348,7 @@ impl Upload {
                     attributes.more = describe.map(|describe| describe()).transpose()?.unwrap_or_default().into_attributes();
                     Ok(())
                 };
-                self.file(Feed::Stream(stream), None, client.now(), place, None, described).await
+                self.file(Feed::stream(stream), None, client.now(), place, None, described).await
             }
             Work::Entry(entry, _) => {
                 let attributes = entry.found.entry.attributes.clone();
@@ -388,18 +388,17 @@ impl Upload {
         finish: impl FnOnce(&mut Attributes) -> Result<()>,
     ) -> Result<Sent> {
         let client = &self.client;
-        let first = feed.chunk(client, 0).await?;
-        if first.len() <= INLINE_MAX {
-            let size = first.len() as u64;
+        if let Some(inline) = feed.inline(client).await? {
+            let size = inline.len() as u64;
             finish(&mut attributes)?;
-            let (change, rescue) = place.change(self, Content::Inline(first), size, attributes, None)?;
+            let (change, rescue) = place.change(self, Content::Inline(inline), size, attributes, None)?;
             self.progress.bytes(size);
             return self
                 .commit(Pending::new(&place.folder.space, change).or_kept(rescue), &place, Sent { bytes: size, degraded: false })
                 .await;
         }
         let mut session = FileUpload::begin(self, size, attributes.mtime_ns, local, &place).await?;
-        let total = session.send_all(self, &mut feed, first, size).await?;
+        let total = session.send_all(self, &mut feed, size).await?;
         finish(&mut attributes)?;
         let FileUpload { mut making, done, journal, degraded, .. } = session;
         let mut chunks: Vec<Stored> = done.into_values().collect();
@@ -531,10 +530,9 @@ impl FileUpload {
     }
 
     /// Sends all chunks that are not stored yet; returns the size of the file.
-    async fn send_all(&mut self, upload: &Upload, feed: &mut Feed, first: Vec<u8>, size: Option<u64>) -> Result<u64> {
+    async fn send_all(&mut self, upload: &Upload, feed: &mut Feed, size: Option<u64>) -> Result<u64> {
         let client = &upload.client;
         let mut under_way = FuturesUnordered::new();
-        let mut first = Some(first);
         let (mut index, mut total) = (0u64, 0u64);
         loop {
             if size.is_some_and(|s| index >= Manifest::chunk_count(s)) {
@@ -545,7 +543,6 @@ impl FileUpload {
                 upload.progress.bytes(len);
                 total += len;
                 index += 1;
-                first = None;
                 continue;
             }
             let (place, target) = self.target(upload).await?;
@@ -568,10 +565,7 @@ impl FileUpload {
                     permit = room => break permit.map_err(|_| unexpected())?,
                 }
             };
-            let plain = match first.take() {
-                Some(first) => first,
-                None => feed.chunk(client, index).await?,
-            };
+            let plain = feed.chunk(client, index).await?;
             if plain.is_empty() {
                 break;
             }

@@ -3,8 +3,8 @@
 //! A folder's keys all begin with its own and a slash, so folders sorted as if their names ended with it, and
 //! walked in depth, give the order of the keys.
 
-use crate::views::{Brief, Item, View, Views};
-use client::RemotePath;
+use crate::views::{Brief, Item, Look, View, Views};
+use client::{Entry, RemotePath};
 use model::{Kind, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use std::sync::Arc;
 /// A place among the objects of a bucket.
 pub struct Cursor<'a> {
     views: &'a Views,
-    root: RemotePath,
+    root: Entry,
+    look: Look,
     /// Folders looked at, so that one listing sees each of them once.
     seen: BTreeMap<RemotePath, Arc<View>>,
     stack: Vec<Level>,
@@ -30,33 +31,33 @@ struct Level {
 const SEEN_MAX: usize = 64;
 
 impl<'a> Cursor<'a> {
-    /// At the beginning of a bucket.
-    pub fn new(views: &'a Views, root: &RemotePath) -> Self {
-        Cursor { views, root: root.clone(), seen: BTreeMap::new(), stack: Vec::new() }
+    /// Nowhere yet in a bucket, given as its folder.
+    pub fn new(views: &'a Views, root: Entry) -> Self {
+        Cursor { views, root, look: Look::default(), seen: BTreeMap::new(), stack: Vec::new() }
     }
 
-    async fn view(&mut self, path: &RemotePath) -> Result<Arc<View>> {
-        if let Some(view) = self.seen.get(path) {
+    async fn view(&mut self, folder: &Entry) -> Result<Arc<View>> {
+        if let Some(view) = self.seen.get(&folder.path) {
             return Ok(view.clone());
         }
-        let view = match self.views.load(path).await {
+        let view = match self.views.load(folder, &mut self.look).await {
             // Removed, or made a file, since its folder was looked at.
-            Err(e) if matches!(e.kind, Kind::NotFound | Kind::Invalid) && *path != self.root => Arc::default(),
+            Err(e) if matches!(e.kind, Kind::NotFound | Kind::Invalid) && folder.path != self.root.path => Arc::default(),
             view => view?,
         };
         if self.seen.len() >= SEEN_MAX {
             self.seen.clear();
         }
-        self.seen.insert(path.clone(), view.clone());
+        self.seen.insert(folder.path.clone(), view.clone());
         Ok(view)
     }
 
     /// Goes to the first object whose key is `from` or after it.
     pub async fn seek(&mut self, from: &str) -> Result<()> {
         self.stack.clear();
-        let (mut path, mut key) = (self.root.clone(), String::new());
+        let (mut folder, mut key) = (Arc::new(self.root.clone()), String::new());
         loop {
-            let view = self.view(&path).await?;
+            let view = self.view(&folder).await?;
             let at = first(&view, &key, from);
             let next = view.items.get(at).cloned();
             self.stack.push(Level { view, at, key: key.clone() });
@@ -66,7 +67,7 @@ impl<'a> Cursor<'a> {
                         level.at += 1;
                     }
                     key += &part;
-                    path = below;
+                    folder = below;
                 }
                 _ => return Ok(()),
             }
@@ -85,9 +86,9 @@ impl<'a> Cursor<'a> {
             let key = format!("{}{part}", level.key);
             match item {
                 Item::Object(brief) => return Ok(Some((key, brief.clone()))),
-                Item::Folder(path) => {
-                    let path = path.clone();
-                    let view = self.view(&path).await?;
+                Item::Folder(folder) => {
+                    let folder = folder.clone();
+                    let view = self.view(&folder).await?;
                     self.stack.push(Level { view, at: 0, key });
                 }
             }

@@ -144,7 +144,8 @@ impl Gateway {
                 self.abort(&upload).await?;
             }
         }
-        let mut cursor = Cursor::new(&self.views, &bucket.path);
+        let folder = self.client.stat(&bucket.path).await.map_err(from_client)?;
+        let mut cursor = Cursor::new(&self.views, folder);
         cursor.seek("").await.map_err(from_client)?;
         while let Some((key, brief)) = cursor.next().await.map_err(from_client)? {
             self.expire_object(&bucket, &rules, &key, &brief, now_ms).await?;

@@ -45,9 +45,11 @@ pub struct Page {
 impl Gateway {
     /// A page of the objects of a bucket.
     pub(crate) async fn list(&self, bucket: &Bucket, wanted: &Wanted) -> S3Result<Page> {
-        let mut cursor = Cursor::new(&self.views, &bucket.path);
-        let listed = page(&mut cursor, wanted).await;
-        listed.map_err(|e| {
+        let listed = async {
+            let mut cursor = Cursor::new(&self.views, self.client.stat(&bucket.path).await?);
+            page(&mut cursor, wanted).await
+        };
+        listed.await.map_err(|e| {
             self.buckets.forget(&bucket.name);
             of_bucket(e)
         })

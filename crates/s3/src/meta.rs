@@ -3,7 +3,7 @@
 //! ```text
 //! property s3 = CBOR map { 0: version 1, 1: MD5, 2: [[parts, bytes]…] of a multipart upload, 3: headers,
 //!                          4: user metadata, 5: tags, 6: checksum, 7: version id, 8: mark of deletion,
-//!                          9: last modified, ms }
+//!                          9: last modified, ms, 10: multipart upload }
 //! ```
 //! A file that came by another way has none of it: its ETag is made of its id and revision, in the form of a
 //! multipart one, so that no tool takes it for an MD5.
@@ -61,6 +61,9 @@ pub struct Meta {
     /// When it was stored, milliseconds since 1970. Changes of tags leave it.
     #[n(9)]
     pub modified_ms: Option<u64>,
+    /// The multipart upload that it came by: whoever completes that again hears that it is done.
+    #[n(10)]
+    pub upload: Option<String>,
 }
 
 /// Headers that S3 keeps with an object.

@@ -15,8 +15,8 @@ use crate::errors::{error, from_client};
 use crate::keys::UPLOADS;
 use crate::meta::{Meta, Sum};
 use crate::objects::PUT_MAX;
-use crate::tree::{Object, below};
-use client::{Client, Entry, EntryKind, OnConflict, PutOptions, RemotePath, Source};
+use crate::tree::{Object, Spots, below};
+use client::{Client, Compose, Composed, Entry, EntryKind, OnConflict, PutOptions, RemotePath, Source};
 use futures::{StreamExt, TryStreamExt};
 use minicbor::{Decode, Encode};
 use model::Kind;
@@ -29,6 +29,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub const PARTS_MAX: i32 = 10_000;
 /// Fewest bytes of a part that is not the last one.
 const PART_MIN: u64 = 5 << 20;
+/// How often a completion is tried while others write to the same key.
+const TRIES: usize = 16;
 /// The property of an upload's record, beside what is to be kept with the object.
 const RECORD: &[u8] = b"s3-upload";
 
@@ -229,7 +231,7 @@ impl Gateway {
             }
             chosen.push(object);
         }
-        let mut meta = Meta { modified_ms: Some(self.client.now_ms()), ..upload.meta.clone() };
+        let mut meta = Meta { modified_ms: Some(self.client.now_ms()), upload: Some(upload.id.clone()), ..upload.meta.clone() };
         meta.set_parts(chosen.iter().map(|o| o.entry.size));
         meta.md5 = Some(checksum::md5_of(chosen.iter().filter_map(|o| o.meta.md5.map(Into::into))).into());
         let algorithm = upload.record.algorithm.clone().unwrap_or_else(|| "CRC64NVME".into());
@@ -244,19 +246,54 @@ impl Gateway {
         Ok((chosen, meta))
     }
 
-    /// Makes the object of an upload's parts. The upload is gone at the same moment.
+    /// Makes the object of an upload's parts; the upload is gone at the same moment. Content stays where it is,
+    /// unless it lies in more objects than one file can name: then it is read and stored anew.
     pub(crate) async fn complete(
-        self: &Arc<Self>,
+        &self,
         bucket: &Bucket,
         upload: &Upload,
         parts: &[Object],
         meta: &Meta,
         conditions: &Conditions,
     ) -> S3Result<()> {
-        let source = joined(&self.client, parts, meta);
-        self.store(bucket, &upload.record.key, conditions, source).await?;
-        self.clear(upload).await;
-        Ok(())
+        let spots = Spots::of(&bucket.path, &upload.record.key)?;
+        let sources: Vec<Entry> = parts.iter().map(|p| p.entry.clone()).collect();
+        let folder = self.client.stat(&upload.parts).await.map_err(from_client)?;
+        for _ in 0..TRIES {
+            let spot = self.writable(bucket, &spots).await?;
+            let there = spot.entry().cloned().map(Object::new).filter(|o| !o.meta.deleted);
+            conditions.check_write(there.as_ref().map(Object::etag).as_deref())?;
+            let how = Compose {
+                if_version: spot.entry().map(|e| e.version),
+                if_absent: spot.entry().is_none(),
+                more: meta.to_properties().into_pairs(),
+                also_purge: vec![upload.entry.clone(), folder.clone()],
+                ..Compose::default()
+            };
+            match self.client.compose(&sources, spot.path(), how).await {
+                Ok(Composed::Made(_)) => return Ok(()),
+                Ok(Composed::TooMany) => {
+                    self.store(bucket, &upload.record.key, conditions, joined(&self.client, parts, meta)).await?;
+                    self.clear(upload).await;
+                    return Ok(());
+                }
+                Err(e) if matches!(e.kind, Kind::Conflict | Kind::Exists) => {}
+                Err(e) => return Err(from_client(e)),
+            }
+            // Somebody else wrote to the key, or to the upload.
+            self.upload(bucket, &upload.record.key, &upload.id).await?;
+        }
+        Err(S3ErrorCode::OperationAborted.into())
+    }
+
+    /// The object that an upload has become already, for whoever did not hear of it.
+    pub(crate) async fn completed(&self, bucket: &Bucket, key: &str, id: &str) -> S3Result<Option<Object>> {
+        match self.object(bucket, key, None).await {
+            Ok(object) if object.meta.upload.as_deref() == Some(id) => Ok(Some(object)),
+            Ok(_) => Ok(None),
+            Err(e) if *e.code() == S3ErrorCode::NoSuchKey => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Ends an upload: what it brought is destroyed. `NoSuchUpload`.

@@ -360,7 +360,8 @@ impl S3 for Operations {
         let changes = replace || input.storage_class.is_some() || input.website_redirect_location.is_some() || asked.encryption.is_some();
         check_self(&from, &input.bucket, &input.key, changes)?;
         let (from_bucket, object) = self.copy_source(&req, &input.copy_source, &copy_conditions!(input)).await?;
-        let mut meta = Meta { id: self.0.new_meta(&bucket).id, modified_ms: Some(self.0.client.now_ms()), ..object.meta.clone() };
+        let mut meta =
+            Meta { id: self.0.new_meta(&bucket).id, modified_ms: Some(self.0.client.now_ms()), upload: None, ..object.meta.clone() };
         let tags = if replace_tags { tagging::of_header(input.tagging.as_deref())? } else { meta.tags.clone() };
         let class = asked.storage_class.clone();
         if replace {

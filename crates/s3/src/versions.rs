@@ -155,7 +155,7 @@ impl Gateway {
         let found = find(&self.client, &spots, true).await.map_err(from_client)?;
         let Some(now) = found.object else { return Ok(done) };
         for number in destroy {
-            match crate::versions::later(&now.entry, number).await {
+            match self.client.drop_version(&now.entry, number).await {
                 Err(e) if e.kind == Kind::NotFound => {}
                 other => other.map_err(from_client)?,
             }
@@ -168,8 +168,4 @@ impl Gateway {
 fn marked(meta: &Meta) -> Source {
     let properties: Properties = meta.to_properties();
     Source::Described(Box::new(tokio::io::empty()), Box::new(move || Ok(properties)))
-}
-
-async fn later(_: &Entry, _: VersionNumber) -> model::Result<()> {
-    Ok(())
 }

@@ -11,7 +11,7 @@ pub(super) async fn create_multipart_upload(
 ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
     let input = req.input;
     let bucket = ops.bucket(&input.bucket).await?;
-    let meta = asked!(input).keep(Meta { id: None, ..ops.0.new_meta(&bucket) })?;
+    let meta = Meta { id: None, ..asked!(input).keep(ops.0.new_meta(&bucket))? };
     let algorithm = input.checksum_algorithm.as_ref().map(|a| known(a.as_str())).transpose()?;
     let kind = input.checksum_type.as_ref().map(|k| k.as_str().to_string());
     match (algorithm, kind.as_deref()) {
@@ -115,7 +115,13 @@ pub(super) async fn complete_multipart_upload(
 ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
     let input = req.input;
     let bucket = ops.bucket(&input.bucket).await?;
-    let upload = ops.0.upload(&bucket, &input.key, &input.upload_id).await?;
+    let upload = match ops.0.upload(&bucket, &input.key, &input.upload_id).await {
+        Err(e) if *e.code() == S3ErrorCode::NoSuchUpload => match ops.0.completed(&bucket, &input.key, &input.upload_id).await? {
+            Some(object) => return ok(completed(&bucket, input.key, &object.meta)),
+            None => return Err(e),
+        },
+        upload => upload?,
+    };
     let named = input.multipart_upload.and_then(|m| m.parts).unwrap_or_default();
     let claimed = Checksum {
         checksum_crc32: input.checksum_crc32,
@@ -141,12 +147,16 @@ pub(super) async fn complete_multipart_upload(
     meta.id = ops.0.new_meta(&bucket).id;
     let conditions = Conditions { matches: input.if_match, none_match: input.if_none_match, ..Default::default() };
     ops.0.complete(&bucket, &upload, &parts, &meta, &conditions).await?;
+    ok(completed(&bucket, input.key, &meta))
+}
+
+fn completed(bucket: &Bucket, key: String, meta: &Meta) -> CompleteMultipartUploadOutput {
     let sums = meta.checksum.as_ref().map(Sum::to_checksum).unwrap_or_default();
     let etag = meta.md5.map(|md5| format!("{}-{}", data_encoding::HEXLOWER.encode(&*md5), meta.part_count()));
-    ok(CompleteMultipartUploadOutput {
-        location: Some(format!("/{}/{}", input.bucket, input.key)),
-        bucket: Some(input.bucket),
-        key: Some(input.key),
+    CompleteMultipartUploadOutput {
+        location: Some(format!("/{}/{key}", bucket.name)),
+        bucket: Some(bucket.name.clone()),
+        key: Some(key),
         e_tag: etag.map(strong),
         checksum_crc32: sums.checksum_crc32,
         checksum_crc32c: sums.checksum_crc32c,
@@ -154,9 +164,9 @@ pub(super) async fn complete_multipart_upload(
         checksum_sha1: sums.checksum_sha1,
         checksum_sha256: sums.checksum_sha256,
         checksum_type: sums.checksum_type,
-        version_id: bucket.has_versions().then(|| id_of(&meta).to_string()),
+        version_id: bucket.has_versions().then(|| id_of(meta).to_string()),
         ..Default::default()
-    })
+    }
 }
 
 pub(super) async fn abort_multipart_upload(
