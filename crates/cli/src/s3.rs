@@ -90,6 +90,9 @@ pub struct ServeS3 {
     /// Serve others without TLS: what they store and fetch crosses the network readable
     #[arg(long, conflicts_with = "tls_cert")]
     pub plain_http: bool,
+    /// Settle for k shards where the write quorum does not answer, for everything that is stored
+    #[arg(long)]
+    pub allow_degraded: bool,
     /// Stop when standard input ends
     #[arg(long, hide = true)]
     pub until_stdin_ends: bool,
@@ -138,6 +141,7 @@ async fn serve(cx: Context, args: ServeS3) -> Result<Done, Failure> {
         domains: args.domains,
         region: args.region,
         account,
+        allow_degraded: args.allow_degraded,
     };
     let running = s3::serve(client, config).await?;
     let ready = json!({ "ready": true, "role": "s3", "address": running.address, "url": running.url });

@@ -1,6 +1,6 @@
 //! Who may do what: access keys out of the account's sealed notes, and what each allows.
 
-use crate::errors::{error, from_client};
+use crate::errors::{error, from_client, plain};
 use client::{Client, GatewayKey};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{Credentials, S3Auth, SecretKey};
@@ -46,7 +46,7 @@ impl AccessKeys {
         } else if let Some(found) = found {
             return Ok(found);
         }
-        known.keys.iter().find(|k| k.id == id).cloned().ok_or_else(|| S3ErrorCode::InvalidAccessKeyId.into())
+        known.keys.iter().find(|k| k.id == id).cloned().ok_or_else(|| plain(S3ErrorCode::InvalidAccessKeyId))
     }
 
     /// `AccessDenied` when a key does not allow this.

@@ -1,6 +1,6 @@
 //! What writes ask for beside the content: what is kept of it, and what is refused.
 
-use crate::errors::{error, not_here};
+use crate::errors::{error, not_here, plain};
 use crate::meta::{Headers, Meta};
 use crate::tagging;
 use s3s::dto::{Metadata, Timestamp};
@@ -84,11 +84,11 @@ impl Asked {
             return Err(error(S3ErrorCode::InvalidRequest, "Bucket is missing Object Lock Configuration"));
         }
         if self.storage_class.as_deref().is_some_and(|class| !CLASSES.contains(&class)) {
-            return Err(S3ErrorCode::InvalidStorageClass.into());
+            return Err(plain(S3ErrorCode::InvalidStorageClass));
         }
         let bytes: usize = self.metadata.iter().flatten().map(|(k, v)| k.len() + v.len()).sum();
         if bytes > METADATA_MAX {
-            return Err(S3ErrorCode::MetadataTooLarge.into());
+            return Err(plain(S3ErrorCode::MetadataTooLarge));
         }
         Ok(())
     }

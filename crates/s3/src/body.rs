@@ -1,7 +1,7 @@
 //! What a request brings: read once, hashed on the way, and checked at its end against all that the request said
 //! of it, before anything is committed. Nothing is held but the part being read.
 
-use crate::errors::error;
+use crate::errors::{error, plain};
 use crate::meta::Sum;
 use bytes::{Buf, Bytes};
 use data_encoding::BASE64;
@@ -61,7 +61,7 @@ impl Claims {
     pub fn of(carried: Carried, headers: &HeaderMap, wanted: Option<&str>) -> S3Result<Self> {
         let Carried { md5, length, sums, algorithm, trailers } = carried;
         if md5.as_ref().is_some_and(|md5| decoded_len(md5) != Some(16)) {
-            return Err(S3ErrorCode::InvalidDigest.into());
+            return Err(plain(S3ErrorCode::InvalidDigest));
         }
         let mut claims = Claims { length: length.and_then(|l| u64::try_from(l).ok()), md5, trailers, ..Claims::default() };
         let announced = headers.get("x-amz-trailer").and_then(|v| v.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
@@ -174,11 +174,11 @@ impl Incoming {
     /// All was read: what it came to, if that is what the request said.
     fn finish(&mut self) -> S3Result<Digest> {
         if self.claims.length.is_some_and(|length| length != self.length) {
-            return Err(S3ErrorCode::IncompleteBody.into());
+            return Err(plain(S3ErrorCode::IncompleteBody));
         }
-        let md5: [u8; 16] = self.md5.take().unwrap_or_else(Md5::new).finalize();
+        let md5: [u8; 16] = self.md5.take().unwrap_or_default().finalize();
         if self.claims.md5.as_ref().is_some_and(|claimed| *claimed != BASE64.encode(&md5)) {
-            return Err(S3ErrorCode::BadDigest.into());
+            return Err(plain(S3ErrorCode::BadDigest));
         }
         let sums = std::mem::take(&mut self.sums).finalize();
         let sum = Sum::of(&sums, self.claims.algorithm.unwrap_or(ChecksumAlgorithm::CRC64NVME));

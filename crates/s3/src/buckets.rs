@@ -1,7 +1,7 @@
 //! Buckets: folders below `/s3`, or anywhere else in the tree where the user says so, each with its
 //! configuration in a file of its own.
 
-use crate::errors::{error, from_client, of_bucket};
+use crate::errors::{error, from_client, of_bucket, plain};
 use crate::keys::{CONFIG, Named, read};
 use crate::tree::below;
 use client::{Client, Entry, EntryKind, OnConflict, PutOptions, RemotePath, Source, Writer};
@@ -104,7 +104,7 @@ impl Buckets {
         let file = below(path, CONFIG).map_err(from_client)?;
         let (folder, config) = futures::join!(self.client.stat(path), self.client.stat(&file));
         if folder.map_err(of_bucket)?.kind != EntryKind::Folder {
-            return Err(S3ErrorCode::NoSuchBucket.into());
+            return Err(plain(S3ErrorCode::NoSuchBucket));
         }
         let config = match config {
             Err(e) if e.kind == Kind::NotFound => return Ok(BucketConfig::default()),
@@ -172,13 +172,13 @@ impl Buckets {
     /// Makes a bucket below `/s3`.
     pub async fn create(&self, name: &str) -> S3Result<()> {
         if !is_bucket_name(name) {
-            return Err(S3ErrorCode::InvalidBucketName.into());
+            return Err(plain(S3ErrorCode::InvalidBucketName));
         }
         self.forget(name);
         let path = self.path(name).map_err(from_client)?;
         for again in [true, false] {
             match self.client.mkdir(&path, false).await {
-                Err(e) if e.kind == Kind::Exists => return Err(S3ErrorCode::BucketAlreadyOwnedByYou.into()),
+                Err(e) if e.kind == Kind::Exists => return Err(plain(S3ErrorCode::BucketAlreadyOwnedByYou)),
                 Err(e) if e.kind == Kind::NotFound && again && !self.mapped.contains_key(name) => {
                     self.client.mkdir(&self.home, true).await.map_err(from_client)?;
                 }

@@ -1,6 +1,6 @@
 //! Conditional requests, decided purely (RFC 9110 section 13.2.2, in S3's order).
 
-use crate::errors::precondition;
+use crate::errors::{plain, precondition};
 use crate::meta::timestamp;
 use hyper::HeaderMap;
 use hyper::header::{ETAG, HeaderValue, LAST_MODIFIED};
@@ -60,7 +60,7 @@ impl Conditions {
     /// For a write over what is there (its ETag), or over nothing. `NoSuchKey` where `If-Match` finds nothing.
     pub fn check_write(&self, there: Option<&str>) -> S3Result<()> {
         match (&self.matches, there) {
-            (Some(_), None) => return Err(S3ErrorCode::NoSuchKey.into()),
+            (Some(_), None) => return Err(plain(S3ErrorCode::NoSuchKey)),
             (Some(condition), Some(etag)) if !holds(condition, etag) => return Err(precondition("If-Match")),
             _ => {}
         }

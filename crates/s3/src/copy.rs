@@ -36,7 +36,7 @@ impl Gateway {
         let spot = self.writable(bucket, &spots).await?;
         let there = spot.entry().cloned().map(Object::new).filter(|o| !o.meta.deleted);
         conditions.check_write(there.as_ref().map(Object::etag).as_deref())?;
-        let mut options = PutOptions { on_conflict: OnConflict::Overwrite, ..PutOptions::default() };
+        let mut options = PutOptions { on_conflict: OnConflict::Overwrite, allow_degraded: self.allow_degraded, ..PutOptions::default() };
         if conditions.is_conditional_write() {
             options.on_conflict = OnConflict::Refuse;
             options.if_version = spot.entry().map(|e| e.version);

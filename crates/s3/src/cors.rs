@@ -1,6 +1,6 @@
 //! Cross-origin rules of buckets, applied as browsers expect it (the Fetch standard's CORS protocol).
 
-use crate::errors::error;
+use crate::errors::{error, plain};
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
 use s3s::dto::{CORSConfiguration, CORSRule};
@@ -13,11 +13,11 @@ const METHODS: [&str; 5] = ["GET", "PUT", "HEAD", "POST", "DELETE"];
 /// Checks a configuration.
 pub fn check(config: &CORSConfiguration) -> S3Result<()> {
     if config.cors_rules.is_empty() || config.cors_rules.len() > RULES_MAX {
-        return Err(S3ErrorCode::MalformedXML.into());
+        return Err(plain(S3ErrorCode::MalformedXML));
     }
     for rule in &config.cors_rules {
         if rule.allowed_methods.is_empty() || rule.allowed_origins.is_empty() {
-            return Err(S3ErrorCode::MalformedXML.into());
+            return Err(plain(S3ErrorCode::MalformedXML));
         }
         if let Some(bad) = rule.allowed_methods.iter().find(|m| !METHODS.contains(&m.as_str())) {
             let text = format!("Found unsupported HTTP method in CORS config. Unsupported method is {bad}");

@@ -1,5 +1,6 @@
 //! The server: connections, what is answered before s3s sees a request, and what is noted of each.
 
+use crate::errors::plain;
 use crate::metrics::Metrics;
 use crate::ops::Operations;
 use crate::rechunk::{Body as Framed, Framing};
@@ -57,6 +58,8 @@ pub struct Config {
     pub region: String,
     /// The account's name: the owner of everything.
     pub account: String,
+    /// Settle for k shards where the write quorum does not answer.
+    pub allow_degraded: bool,
 }
 
 /// A gateway that serves.
@@ -81,7 +84,7 @@ impl Running {
 pub async fn serve(client: Client, config: Config) -> Result<Running> {
     let tls = config.tls.as_ref().map(|(chain, key)| Tls::new(chain, key)).transpose()?;
     let env = client.environment();
-    let gateway = Gateway::new(client, &config.account, config.buckets, config.region)?;
+    let gateway = Gateway::new(client, &config)?;
     let taken = |e: std::io::Error| Error::unavailable(format!("cannot listen on {}: {e}", config.listen)).hint("choose another --listen");
     let listener = env.net.bind(&config.listen).await.map_err(taken)?;
     let address = listener.local_addr().map_err(|e| Error::unavailable(format!("no address: {e}")))?.to_string();
@@ -251,7 +254,7 @@ impl Server {
             Err(e) => {
                 let e: StdError = e.into();
                 tracing::warn!(error = %e, "a request could not be answered");
-                error_response(S3ErrorCode::InternalError.into())
+                error_response(plain(S3ErrorCode::InternalError))
             }
         };
         if let Some(allowed) = allowed {

@@ -43,10 +43,9 @@ pub use http::{Config, Running, serve};
 
 use access::AccessKeys;
 use buckets::Buckets;
-use client::{Client, RemotePath, Writer};
+use client::{Client, Writer};
 use model::Result;
 use s3s::dto::Owner;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use views::Views;
 
@@ -59,15 +58,17 @@ pub(crate) struct Gateway {
     views: Views,
     owner: Owner,
     region: String,
+    allow_degraded: bool,
 }
 
 impl Gateway {
-    fn new(client: Client, account: &str, mapped: BTreeMap<String, RemotePath>, region: String) -> Result<Arc<Self>> {
+    fn new(client: Client, config: &Config) -> Result<Arc<Self>> {
         let writer = client.writer();
-        let buckets = Buckets::new(&client, &writer, mapped)?;
+        let buckets = Buckets::new(&client, &writer, config.buckets.clone())?;
         let keys = AccessKeys::new(&client);
-        let owner = Owner { display_name: Some(account.into()), id: Some(account.into()) };
-        Ok(Arc::new(Gateway { views: Views::new(&client), client, writer, buckets, keys, owner, region }))
+        let owner = Owner { display_name: Some(config.account.clone()), id: Some(config.account.clone()) };
+        let (views, region, allow_degraded) = (Views::new(&client), config.region.clone(), config.allow_degraded);
+        Ok(Arc::new(Gateway { client, writer, buckets, keys, views, owner, region, allow_degraded }))
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::Gateway;
 use crate::buckets::Bucket;
 use crate::cursor::Cursor;
-use crate::errors::{error, from_client, not_here};
+use crate::errors::{error, from_client, not_here, plain};
 use crate::views::Brief;
 use model::Kind;
 use s3s::dto::{BucketLifecycleConfiguration, LifecycleRule};
@@ -22,7 +22,7 @@ const ROUND: Duration = Duration::from_secs(3_600);
 /// Checks a configuration. Moves to other classes are refused: there is one.
 pub fn check(config: &BucketLifecycleConfiguration) -> S3Result<()> {
     if config.rules.is_empty() || config.rules.len() > RULES_MAX {
-        return Err(S3ErrorCode::MalformedXML.into());
+        return Err(plain(S3ErrorCode::MalformedXML));
     }
     let mut ids = BTreeSet::new();
     for rule in &config.rules {
@@ -33,7 +33,7 @@ pub fn check(config: &BucketLifecycleConfiguration) -> S3Result<()> {
             return Err(not_here("moving objects to another storage class"));
         }
         if !matches!(rule.status.as_str(), "Enabled" | "Disabled") {
-            return Err(S3ErrorCode::MalformedXML.into());
+            return Err(plain(S3ErrorCode::MalformedXML));
         }
         if let Some(id) = rule.id.as_ref().filter(|id| !id.is_empty()) {
             if id.len() > 255 {
@@ -46,7 +46,7 @@ pub fn check(config: &BucketLifecycleConfiguration) -> S3Result<()> {
         if let Some(expiration) = &rule.expiration {
             let said = [expiration.days.is_some(), expiration.date.is_some(), expiration.expired_object_delete_marker.is_some()];
             if said.iter().filter(|s| **s).count() != 1 {
-                return Err(S3ErrorCode::MalformedXML.into());
+                return Err(plain(S3ErrorCode::MalformedXML));
             }
             if expiration.days.is_some_and(|days| days <= 0) {
                 return invalid("'Days' for Expiration action must be a positive integer");

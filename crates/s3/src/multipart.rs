@@ -11,7 +11,7 @@ use crate::body::{Claims, Digest, Incoming};
 use crate::buckets::Bucket;
 use crate::checksum;
 use crate::conditions::Conditions;
-use crate::errors::{error, from_client};
+use crate::errors::{error, from_client, plain};
 use crate::keys::UPLOADS;
 use crate::meta::{Meta, Sum};
 use crate::objects::PUT_MAX;
@@ -151,10 +151,10 @@ impl Gateway {
     pub(crate) async fn put_part(&self, upload: &Upload, number: i32, blob: Option<StreamingBlob>, claims: Claims) -> S3Result<Digest> {
         check_number(number)?;
         if claims.length.is_some_and(|length| length > PUT_MAX) {
-            return Err(S3ErrorCode::EntityTooLarge.into());
+            return Err(plain(S3ErrorCode::EntityTooLarge));
         }
         let path = below(&upload.parts, &format!("{number:05}")).map_err(from_client)?;
-        let gone = |e: model::Error| if e.kind == Kind::NotFound { S3ErrorCode::NoSuchUpload.into() } else { from_client(e) };
+        let gone = |e: model::Error| if e.kind == Kind::NotFound { plain(S3ErrorCode::NoSuchUpload) } else { from_client(e) };
         let spot = self.client.spot(&path).await.map_err(gone)?;
         let (body, end) = Incoming::new(blob, claims);
         let kept = Arc::new(Mutex::new(None));
@@ -166,7 +166,7 @@ impl Gateway {
                 Ok(meta.to_properties())
             })
         };
-        let options = PutOptions { on_conflict: OnConflict::Overwrite, ..Default::default() };
+        let options = PutOptions { on_conflict: OnConflict::Overwrite, allow_degraded: self.allow_degraded, ..Default::default() };
         let done = self.writer.put(spot, Source::Described(Box::new(body), describe), options).await;
         if let Some(Err(wrong)) = end.take() {
             return Err(wrong);
@@ -183,7 +183,7 @@ impl Gateway {
             self.client.list_entries(&folder, true).await
         };
         let entries = match listed.await {
-            Err(e) if e.kind == Kind::NotFound => return Err(S3ErrorCode::NoSuchUpload.into()),
+            Err(e) if e.kind == Kind::NotFound => return Err(plain(S3ErrorCode::NoSuchUpload)),
             entries => entries.map_err(from_client)?,
         };
         let part = |entry: Entry| Some(Part { number: entry.name().parse().ok()?, object: Object::new(entry) });
@@ -198,17 +198,16 @@ impl Gateway {
             return Err(error(S3ErrorCode::MalformedXML, "You must specify at least one part"));
         }
         let mut there: BTreeMap<i32, Object> = self.parts(upload).await?.into_iter().map(|p| (p.number, p.object)).collect();
-        let (mut chosen, mut last) = (Vec::with_capacity(named.len()), 0);
-        for (i, part) in named.iter().enumerate() {
-            let number = part.part_number.unwrap_or_default();
-            if number <= last {
-                return Err(S3ErrorCode::InvalidPartOrder.into());
-            }
-            last = number;
-            let object = there.remove(&number).ok_or(S3ErrorCode::InvalidPart)?;
+        let numbers: Vec<i32> = named.iter().map(|p| p.part_number.unwrap_or_default()).collect();
+        if !numbers.is_sorted_by(|a, b| a < b) {
+            return Err(plain(S3ErrorCode::InvalidPartOrder));
+        }
+        let mut chosen = Vec::with_capacity(named.len());
+        for (i, (part, number)) in named.iter().zip(numbers).enumerate() {
+            let object = there.remove(&number).ok_or_else(|| plain(S3ErrorCode::InvalidPart))?;
             let etag = part.e_tag.as_ref().map(|e| e.value().to_string());
             if etag.is_none_or(|etag| etag != object.etag()) {
-                return Err(S3ErrorCode::InvalidPart.into());
+                return Err(plain(S3ErrorCode::InvalidPart));
             }
             let sum = object.meta.checksum.as_ref();
             let claimed = [
@@ -222,7 +221,7 @@ impl Gateway {
                 value.as_ref().is_some_and(|v| sum.is_none_or(|s| s.algorithm != *algorithm || s.value != *v))
             };
             if claimed.iter().any(wrong) {
-                return Err(S3ErrorCode::InvalidPart.into());
+                return Err(plain(S3ErrorCode::InvalidPart));
             }
             if object.entry.size < PART_MIN && i + 1 < named.len() {
                 let text =
@@ -241,7 +240,7 @@ impl Gateway {
         if let (Some(claimed), Some(sum)) = (whole, &meta.checksum)
             && (claimed.algorithm == sum.algorithm && claimed.value != sum.value)
         {
-            return Err(S3ErrorCode::BadDigest.into());
+            return Err(plain(S3ErrorCode::BadDigest));
         }
         Ok((chosen, meta))
     }
@@ -268,6 +267,7 @@ impl Gateway {
                 if_absent: spot.entry().is_none(),
                 more: meta.to_properties().into_pairs(),
                 also_purge: vec![upload.entry.clone(), folder.clone()],
+                allow_degraded: self.allow_degraded,
                 ..Compose::default()
             };
             match self.client.compose(&sources, spot.path(), how).await {
@@ -283,7 +283,7 @@ impl Gateway {
             // Somebody else wrote to the key, or to the upload.
             self.upload(bucket, &upload.record.key, &upload.id).await?;
         }
-        Err(S3ErrorCode::OperationAborted.into())
+        Err(plain(S3ErrorCode::OperationAborted))
     }
 
     /// The object that an upload has become already, for whoever did not hear of it.
@@ -300,7 +300,7 @@ impl Gateway {
     pub(crate) async fn abort(&self, upload: &Upload) -> S3Result<()> {
         let spot = self.client.spot(&upload.entry.path).await.map_err(from_client)?;
         match self.writer.remove(spot, true).await {
-            Err(e) if e.kind == Kind::NotFound => return Err(S3ErrorCode::NoSuchUpload.into()),
+            Err(e) if e.kind == Kind::NotFound => return Err(plain(S3ErrorCode::NoSuchUpload)),
             done => done.map_err(from_client)?,
         }
         self.clear_parts(&upload.parts).await;

@@ -4,7 +4,7 @@ use crate::Gateway;
 use crate::body::{Claims, Digest, End, Incoming};
 use crate::buckets::{Bucket, Versioning};
 use crate::conditions::Conditions;
-use crate::errors::{error, from_client, precondition};
+use crate::errors::{error, from_client, plain, precondition};
 use crate::meta::Meta;
 use crate::tree::{Object, Spots, find, room};
 use client::{OnConflict, PutOptions, Source, Spot};
@@ -49,7 +49,7 @@ impl Gateway {
             Some(object) => Ok(object),
             None => {
                 self.check_bucket(bucket).await?;
-                Err(S3ErrorCode::NoSuchKey.into())
+                Err(plain(S3ErrorCode::NoSuchKey))
             }
         }
     }
@@ -87,7 +87,7 @@ impl Gateway {
         claims: Claims,
     ) -> S3Result<Stored> {
         if claims.length.is_some_and(|length| length > PUT_MAX) {
-            return Err(S3ErrorCode::EntityTooLarge.into());
+            return Err(plain(S3ErrorCode::EntityTooLarge));
         }
         let (body, end) = Incoming::new(blob, claims);
         let kept = Arc::new(Mutex::new(None));
@@ -116,7 +116,7 @@ impl Gateway {
         let spot = self.writable(bucket, &spots).await?;
         let there = spot.entry().cloned().map(Object::new).filter(|o| !o.meta.deleted);
         conditions.check_write(there.as_ref().map(Object::etag).as_deref())?;
-        let mut options = PutOptions { on_conflict: OnConflict::Overwrite, ..PutOptions::default() };
+        let mut options = PutOptions { on_conflict: OnConflict::Overwrite, allow_degraded: self.allow_degraded, ..PutOptions::default() };
         if conditions.is_conditional_write() {
             options.on_conflict = OnConflict::Refuse;
             options.if_version = spot.entry().map(|e| e.version);

@@ -9,7 +9,7 @@ use crate::body::{Carried, Claims, known};
 use crate::buckets::{Bucket, Versioning};
 use crate::conditions::Conditions;
 use crate::copy::{check_self, source};
-use crate::errors::{error, not_here};
+use crate::errors::{error, not_here, plain};
 use crate::listing::{Page, Wanted, encoder, page_size, read_token, token};
 use crate::meta::{Meta, Sum, strong, timestamp};
 use crate::multipart::{PARTS_MAX, Record, Upload};
@@ -176,7 +176,7 @@ impl S3 for Operations {
         let bucket = self.bucket(&req.input.bucket).await?;
         let page = self.0.list(&bucket, &Wanted { max: 1, marks: true, ..Wanted::default() }).await?;
         if !page.objects.is_empty() {
-            return Err(S3ErrorCode::BucketNotEmpty.into());
+            return Err(plain(S3ErrorCode::BucketNotEmpty));
         }
         self.0.buckets.remove(&bucket).await?;
         ok(DeleteBucketOutput {})
@@ -268,7 +268,7 @@ impl S3 for Operations {
         let input = req.input;
         let bucket = self.bucket(&input.bucket).await?;
         let object = self.0.object(&bucket, &input.key, input.version_id.as_deref()).await?;
-        let asked = |name: &str| input.object_attributes.iter().any(|a| a.as_str() == name);
+        let asked = |name: &str| input.object_attributes.iter().any(|a| a.as_str().split(',').any(|a| a.trim() == name));
         let count = object.meta.part_count();
         let parts = (asked(ObjectAttributes::OBJECT_PARTS) && count > 0).then(|| {
             let after = input.part_number_marker.unwrap_or(0).max(0) as u64;
@@ -315,7 +315,7 @@ impl S3 for Operations {
         self.0.check_bucket(&bucket).await?;
         let Delete { objects, quiet } = req.input.delete;
         if objects.is_empty() || objects.len() > DELETES_MAX {
-            return Err(S3ErrorCode::MalformedXML.into());
+            return Err(plain(S3ErrorCode::MalformedXML));
         }
         let bucket = &bucket;
         let done: Vec<_> = futures::stream::iter(objects)

@@ -2,7 +2,7 @@
 
 use crate::Gateway;
 use crate::buckets::Bucket;
-use crate::errors::{error, from_client};
+use crate::errors::{error, from_client, plain};
 use crate::meta::Meta;
 use crate::tree::Object;
 use model::Kind;
@@ -101,7 +101,7 @@ impl Gateway {
                 done => return done.map(|()| Object { meta, ..object }).map_err(from_client),
             }
         }
-        Err(S3ErrorCode::OperationAborted.into())
+        Err(plain(S3ErrorCode::OperationAborted))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Folders that have become empty stay: somebody may have made them on purpose, and to S3 they are not there.
 
-use crate::errors::from_client;
+use crate::errors::{from_client, plain};
 use crate::keys::{self, KEY_MAX, Place};
 use crate::meta::Meta;
 use client::{Client, Entry, EntryKind, RemotePath, Spot};
@@ -67,9 +67,9 @@ pub struct Spots {
 /// `KeyTooLongError` for what is no key.
 pub fn check_key(key: &str) -> S3Result<()> {
     if key.len() > KEY_MAX {
-        return Err(S3ErrorCode::KeyTooLongError.into());
+        return Err(plain(S3ErrorCode::KeyTooLongError));
     }
-    if key.is_empty() { Err(S3ErrorCode::UserKeyMustBeSpecified.into()) } else { Ok(()) }
+    if key.is_empty() { Err(plain(S3ErrorCode::UserKeyMustBeSpecified)) } else { Ok(()) }
 }
 
 /// The path of a name in a folder.
@@ -135,20 +135,17 @@ pub async fn find(client: &Client, spots: &Spots, marks: bool) -> Result<Found> 
         Some(EntryKind::File | EntryKind::Symlink) => Ok(Found::at(plain)),
         taken => {
             let aside = look(client, &spots.aside).await?;
-            if let Some(aside) = aside.filter(|a| taken.is_some() || kind(a) == Some(EntryKind::File)) {
-                if kind(&aside).is_some() || !marks {
-                    return Ok(Found::at(aside));
-                }
+            if let Some(aside) = aside.as_ref().filter(|a| kind(a) == Some(EntryKind::File)) {
+                return Ok(Found::at(aside.clone()));
             }
             if marks && let Some(mark) = look(client, &spots.deleted).await?.filter(|m| kind(m) == Some(EntryKind::File)) {
                 return Ok(Found::at(mark));
             }
-            match taken {
-                Some(_) => {
-                    Ok(look(client, &spots.aside).await?.map_or(Found { object: None, spot: None, path: spots.aside.clone() }, Found::at))
-                }
-                None => Ok(Found::at(plain)),
-            }
+            Ok(match (taken, aside) {
+                (None, _) => Found::at(plain),
+                (Some(_), Some(aside)) => Found::at(aside),
+                (Some(_), None) => Found { object: None, spot: None, path: spots.aside.clone() },
+            })
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use crate::Gateway;
 use crate::buckets::{Bucket, Versioning};
-use crate::errors::from_client;
+use crate::errors::{from_client, plain};
 use crate::meta::Meta;
 use crate::objects::Deleted;
 use crate::tree::{Object, Spots, find};
@@ -71,7 +71,7 @@ impl Gateway {
     pub(crate) async fn object_version(&self, bucket: &Bucket, key: &str, id: &str) -> S3Result<Object> {
         let object = self.any_version(bucket, key, id).await?.0.object;
         if object.meta.deleted {
-            let mut e = s3s::S3Error::from(S3ErrorCode::MethodNotAllowed);
+            let mut e = plain(S3ErrorCode::MethodNotAllowed);
             let mut headers = hyper::HeaderMap::new();
             headers.insert("x-amz-delete-marker", hyper::header::HeaderValue::from_static("true"));
             e.set_headers(headers);
@@ -86,10 +86,10 @@ impl Gateway {
         let found = find(&self.client, &spots, true).await.map_err(from_client)?;
         let Some(object) = found.object else {
             self.check_bucket(bucket).await?;
-            return Err(S3ErrorCode::NoSuchVersion.into());
+            return Err(plain(S3ErrorCode::NoSuchVersion));
         };
         let mut versions = self.versions_of(&object.entry).await.map_err(from_client)?;
-        let at = versions.iter().position(|v| v.id() == id).ok_or(S3ErrorCode::NoSuchVersion)?;
+        let at = versions.iter().position(|v| v.id() == id).ok_or_else(|| plain(S3ErrorCode::NoSuchVersion))?;
         Ok((versions.remove(at), versions, found.path))
     }
 

@@ -122,7 +122,7 @@ impl State {
     /// Remembers a view that was read when its space's log had been followed up to a revision.
     fn add(&mut self, key: FolderKey, since: u64, view: &Arc<View>) {
         let stale = view.folders.iter().any(|f| self.touched.get(f).is_some_and(|at| *at > since));
-        if stale || self.upto.get(&key.0).is_none() || view.items.len() > ITEMS_MAX {
+        if stale || !self.upto.contains_key(&key.0) || view.items.len() > ITEMS_MAX {
             return;
         }
         self.remove(&key);

@@ -12,6 +12,7 @@ mod keeping;
 mod outbox;
 mod people;
 mod refusals;
+mod s3;
 mod sharing;
 mod support;
 mod up_and_demo;

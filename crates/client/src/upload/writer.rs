@@ -14,6 +14,7 @@ use seal::tree::Name;
 use std::sync::Arc;
 
 /// A place looked up, for something to be stored there.
+#[derive(Clone)]
 pub struct Spot {
     folder: Folder,
     name: Name,

@@ -104,7 +104,7 @@ pub(super) async fn put_bucket_lifecycle_configuration(
     ops: &Operations,
     req: S3Request<PutBucketLifecycleConfigurationInput>,
 ) -> S3Result<S3Response<PutBucketLifecycleConfigurationOutput>> {
-    let mut asked = req.input.lifecycle_configuration.ok_or(S3ErrorCode::MalformedXML)?;
+    let mut asked = req.input.lifecycle_configuration.ok_or_else(|| plain(S3ErrorCode::MalformedXML))?;
     lifecycle::check(&asked)?;
     for rule in asked.rules.iter_mut().filter(|r| r.id.as_ref().is_none_or(String::is_empty)) {
         rule.id = Some(ops.0.new_id());
