@@ -17,7 +17,7 @@ const CHECKS: &[Check] = &[
     Check { heading: "format", command: &["cargo", "fmt", "--all", "--", "--check"], only_with: "" },
     Check { heading: "architecture", command: &["cargo", "xtask", "tidy"], only_with: "" },
     Check { heading: "lints", command: &["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], only_with: "" },
-    Check { heading: "tests", command: &["cargo", "test", "--workspace"], only_with: "" },
+    Check { heading: "tests", command: &["cargo", "test", "--workspace", "--no-fail-fast"], only_with: "" },
     // A second implementation, in Python, opens and makes the formats of testdata/formats.
     Check { heading: "formats", command: &["python3", "scripts/check_vectors.py"], only_with: "scripts/check_vectors.py" },
     Check { heading: "simulation", command: &["cargo", "run", "-p", "sim", "--", "--seeds", "3"], only_with: "sim/Cargo.toml" },
