@@ -10,7 +10,7 @@ use crate::session::Client;
 use crate::transfer::Transfer;
 use crate::tree::{Entry, EntryKind};
 use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use futures::stream::{BoxStream, FuturesUnordered};
 use model::{Error, Result};
 use seal::content::{Cut, Manifest};
 use seal::tree::Content;
@@ -55,6 +55,31 @@ pub struct Reader {
     content: Arc<Body>,
     /// Bytes.
     pub size: u64,
+}
+
+/// Room in the memory budget.
+pub(crate) type Room = tokio::sync::OwnedSemaphorePermit;
+
+/// Verified bytes on their way to whoever takes them, with their room.
+pub(crate) struct Part {
+    bytes: Vec<u8>,
+    room: Option<Room>,
+    end: bool,
+}
+
+impl Part {
+    /// The mark that there are no more.
+    pub fn end() -> Self {
+        Part { bytes: Vec::new(), room: None, end: true }
+    }
+
+    pub fn is_end(&self) -> bool {
+        self.end
+    }
+
+    pub fn into_parts(self) -> (Vec<u8>, Option<Room>) {
+        (self.bytes, self.room)
+    }
 }
 
 enum Body {
@@ -280,10 +305,16 @@ impl Reader {
 
     /// The bytes of a range (which lies in the file), in order, a part at a time; several chunks
     /// ahead are under way.
-    pub(crate) async fn parts(&self, range: Range<u64>) -> Result<futures::stream::BoxStream<'_, Result<Vec<u8>>>> {
+    async fn parts(&self, range: Range<u64>) -> Result<BoxStream<'_, Result<Vec<u8>>>> {
+        Ok(self.held_parts(range, CHUNKS).await?.map(|part| part.map(|part| part.bytes)).boxed())
+    }
+
+    /// The same, each part with its room in the memory budget for as long as it is held; at most `ahead` are under way
+    /// or waiting to be taken. Room is given out in order: whoever waits for a part has asked for it before any later one.
+    pub(crate) async fn held_parts(&self, range: Range<u64>, ahead: usize) -> Result<BoxStream<'_, Result<Part>>> {
         if let Body::Inline(bytes) = &*self.content {
-            let part = bytes.get(range.start as usize..range.end as usize).unwrap_or_default().to_vec();
-            return Ok(futures::stream::once(async move { Ok(part) }).boxed());
+            let bytes = bytes.get(range.start as usize..range.end as usize).unwrap_or_default().to_vec();
+            return Ok(futures::stream::once(async move { Ok(Part { bytes, room: None, end: false }) }).boxed());
         }
         let cut = &self.chunks()?.manifest.cut;
         let chunks = cut.covering(&range);
@@ -293,11 +324,14 @@ impl Reader {
             let len = (chunk.end - chunk.start) as usize;
             let within = range.start.saturating_sub(chunk.start)..range.end.min(chunk.end) - chunk.start;
             async move {
-                let _room = self.room(len).await?;
-                self.chunks()?.range(&self.client, &record, len, within).await
+                let mut room = self.room(len).await?;
+                let bytes = self.chunks()?.range(&self.client, &record, len, within).await?;
+                // Sealed form and shards are gone by now: what is left is the part itself.
+                drop(room.split(room.num_permits() - room.num_permits().min((bytes.len() >> 10) + 1)));
+                Ok(Part { bytes, room: Some(room), end: false })
             }
         });
-        Ok(futures::stream::iter(work).buffered(CHUNKS).boxed())
+        Ok(futures::stream::iter(work).buffered(ahead.max(1)).boxed())
     }
 
     /// Bytes of a range, which is cut to the file's end.
@@ -312,7 +346,7 @@ impl Reader {
     }
 
     /// Room in the memory budget for a chunk, its sealed form and its shards.
-    async fn room(&self, len: usize) -> Result<tokio::sync::OwnedSemaphorePermit> {
+    async fn room(&self, len: usize) -> Result<Room> {
         let bytes = (3 * len as u64).min(self.client.memory_budget());
         let kib = ((bytes >> 10) + 1) as u32;
         self.client.memory().clone().acquire_many_owned(kib).await.map_err(|_| unexpected())

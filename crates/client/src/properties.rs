@@ -2,7 +2,7 @@
 //! copied without touching content.
 
 use crate::commit::Pending;
-use crate::download::Reader;
+use crate::download::{Part, Reader, Room};
 use crate::edit::links;
 use crate::path::RemotePath;
 use crate::session::Client;
@@ -16,12 +16,17 @@ use model::{EntryId, Error, Kind, Result};
 use seal::tree::{Attributes, Entry as Sealed, Name};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 /// How often a change is tried while others change the same entry.
 const TRIES: usize = 16;
-/// Parts of a streamed read that wait for whoever takes them.
-const AHEAD: usize = 2;
+/// Parts of a streamed read that are read ahead.
+const AHEAD: usize = 4;
+/// A streamed read of which nothing is taken for so long is given up.
+const STALL: Duration = Duration::from_secs(60);
 
 /// Attributes beyond those of a file system, by key. Each gateway has one key, and keeps what others wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -176,34 +181,63 @@ impl Client {
 }
 
 impl Reader {
-    /// A range (cut to the file's end) as a stream of verified parts, in order. Reads ahead while they are
-    /// taken, and ends when the stream is dropped.
+    /// A range (cut to the file's end) as a stream of verified parts, in order. A few parts are read ahead while they
+    /// are taken. It ends when it is dropped, and breaks when nothing is taken for a minute: what waits takes memory.
     pub fn stream(&self, range: Range<u64>) -> impl Stream<Item = Result<Vec<u8>>> + Send + Sync + Unpin + use<> {
-        let (send, receive) = tokio::sync::mpsc::channel(AHEAD);
+        let (send, receive) = tokio::sync::mpsc::channel(1);
         let reader = self.share();
         let range = range.start.min(reader.size)..range.end.min(reader.size).max(range.start.min(reader.size));
+        let env = self.client.environment();
         self.client.env().spawn(async move {
-            let mut parts = match reader.parts(range).await {
+            let mut parts = match reader.held_parts(range, AHEAD).await {
                 Ok(parts) => parts,
                 Err(e) => return drop(send.send(Err(e)).await),
             };
             while let Some(part) = parts.next().await {
                 let failed = part.is_err();
-                if send.send(part).await.is_err() || failed {
+                let taken = env.timeout(STALL, send.send(part)).await;
+                if !matches!(taken, Some(Ok(()))) || failed {
                     return;
                 }
             }
+            let _ = send.send(Ok(Part::end())).await;
         });
-        Parts(receive)
+        Parts { receive, held: None, left: true }
     }
 }
 
-/// What a task reads.
-struct Parts(tokio::sync::mpsc::Receiver<Result<Vec<u8>>>);
+/// What a task reads. Ends well only with the mark of its end: a task that gave up is an error.
+struct Parts {
+    receive: tokio::sync::mpsc::Receiver<Result<Part>>,
+    /// The part taken last, for as long as it may be in somebody's hands.
+    held: Option<Room>,
+    left: bool,
+}
 
 impl Stream for Parts {
     type Item = Result<Vec<u8>>;
-    fn poll_next(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<Self::Item>> {
-        self.0.poll_recv(cx)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.held = None;
+        if !self.left {
+            return Poll::Ready(None);
+        }
+        let part = match ready!(self.receive.poll_recv(cx)) {
+            Some(Ok(part)) => part,
+            Some(Err(e)) => {
+                self.left = false;
+                return Poll::Ready(Some(Err(e)));
+            }
+            None => {
+                self.left = false;
+                return Poll::Ready(Some(Err(Error::unavailable("nobody took what was read for a minute"))));
+            }
+        };
+        if part.is_end() {
+            self.left = false;
+            return Poll::Ready(None);
+        }
+        let (bytes, room) = part.into_parts();
+        self.held = room;
+        Poll::Ready(Some(Ok(bytes)))
     }
 }

@@ -17,6 +17,7 @@ const ASK_MS: u64 = 1_000;
 #[derive(Clone)]
 pub struct AccessKeys {
     client: Client,
+    owner: String,
     known: Arc<Mutex<Known>>,
 }
 
@@ -27,9 +28,9 @@ struct Known {
 }
 
 impl AccessKeys {
-    /// Of an account.
-    pub fn new(client: &Client) -> Self {
-        AccessKeys { client: client.clone(), known: Arc::default() }
+    /// Of an account, by its name.
+    pub fn new(client: &Client, owner: &str) -> Self {
+        AccessKeys { client: client.clone(), owner: owner.into(), known: Arc::default() }
     }
 
     /// A key. `InvalidAccessKeyId` when there is none.
@@ -81,6 +82,10 @@ impl S3Auth for AccessKeys {
 #[async_trait::async_trait]
 impl S3Access for AccessKeys {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let expected = ["x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"];
+        if expected.iter().filter_map(|name| cx.headers().get(*name)).any(|owner| owner.as_bytes() != self.owner.as_bytes()) {
+            return Err(error(S3ErrorCode::AccessDenied, "Access Denied: the bucket is not owned by the account that was expected"));
+        }
         let bucket = cx.s3_path().get_bucket_name().map(str::to_string);
         let writes = !reads_only(cx.s3_op().name());
         AccessKeys::check(self, cx.credentials(), bucket.as_deref(), writes).await

@@ -37,6 +37,8 @@ pub struct Claims {
     algorithm: Option<&'static str>,
     /// The checksum, in base64, where it came before the body.
     sum: Option<String>,
+    /// The checksum is to come after the body.
+    announced: bool,
     /// Headers that come after the body.
     trailers: Option<TrailingHeaders>,
 }
@@ -77,6 +79,7 @@ impl Claims {
                 return Err(error(S3ErrorCode::InvalidRequest, format!("Value for {header} header is invalid.")));
             }
             claims.algorithm = Some(algorithm);
+            claims.announced = value.is_none();
             claims.sum = value;
         }
         let named = match algorithm.as_deref().or(wanted) {
@@ -182,7 +185,14 @@ impl Incoming {
         }
         let sums = std::mem::take(&mut self.sums).finalize();
         let sum = Sum::of(&sums, self.claims.algorithm.unwrap_or(ChecksumAlgorithm::CRC64NVME));
-        if let (Some(claimed), Some(sum)) = (self.claims.expected(), &sum)
+        let claimed = self.claims.expected();
+        if self.claims.announced && claimed.is_none() {
+            let mut e =
+                error(S3ErrorCode::Custom("MalformedTrailerError".into()), "The request contained trailing data that was not well-formed");
+            e.set_status_code(hyper::StatusCode::BAD_REQUEST);
+            return Err(e);
+        }
+        if let (Some(claimed), Some(sum)) = (claimed, &sum)
             && claimed != sum.value
         {
             return Err(error(

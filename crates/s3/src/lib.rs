@@ -65,7 +65,7 @@ impl Gateway {
     fn new(client: Client, config: &Config) -> Result<Arc<Self>> {
         let writer = client.writer();
         let buckets = Buckets::new(&client, &writer, config.buckets.clone())?;
-        let keys = AccessKeys::new(&client);
+        let keys = AccessKeys::new(&client, &config.account);
         let owner = Owner { display_name: Some(config.account.clone()), id: Some(config.account.clone()) };
         let (views, region, allow_degraded) = (Views::new(&client), config.region.clone(), config.allow_degraded);
         Ok(Arc::new(Gateway { client, writer, buckets, keys, views, owner, region, allow_degraded }))

@@ -272,12 +272,13 @@ impl Gateway {
             };
             match self.client.compose(&sources, spot.path(), how).await {
                 Ok(Composed::Made(_)) => return Ok(()),
-                Ok(Composed::TooMany) => {
+                // Too many objects for one file, or the key leads into another space.
+                Ok(Composed::TooMany) | Err(model::Error { kind: Kind::Invalid, .. }) => {
                     self.store(bucket, &upload.record.key, conditions, joined(&self.client, parts, meta)).await?;
                     self.clear(upload).await;
                     return Ok(());
                 }
-                Err(e) if matches!(e.kind, Kind::Conflict | Kind::Exists) => {}
+                Err(e) if matches!(e.kind, Kind::Conflict | Kind::Exists | Kind::NotFound) => {}
                 Err(e) => return Err(from_client(e)),
             }
             // Somebody else wrote to the key, or to the upload.

@@ -87,6 +87,8 @@ struct State {
     upto: BTreeMap<SpaceId, u64>,
     /// Revision at which a folder was touched last.
     touched: BTreeMap<FolderKey, u64>,
+    /// Revision of a space from which on all must be read anew.
+    floor: BTreeMap<SpaceId, u64>,
     /// Views that hold a folder beside their own.
     holders: BTreeMap<FolderKey, FolderKey>,
 }
@@ -105,15 +107,15 @@ impl State {
             of_space.iter().for_each(|key| self.remove(key));
             self.touched.retain(|k, _| k.0 != space);
             // What is being read just now may be of before, too.
-            self.upto.remove(&space);
+            self.floor.insert(space, told.upto);
         }
         for key in told.folders {
             self.remove(&key);
             if let Some(holder) = self.holders.remove(&key) {
                 self.remove(&holder);
-                self.touched.insert(holder, told.upto);
             }
-            self.touched.insert(key, told.upto);
+            let at = self.touched.entry(key).or_insert(told.upto);
+            *at = told.upto.max(*at);
         }
         let upto = self.upto.entry(space).or_insert(told.upto);
         *upto = told.upto.max(*upto);
@@ -122,7 +124,7 @@ impl State {
     /// Remembers a view that was read when its space's log had been followed up to a revision.
     fn add(&mut self, key: FolderKey, since: u64, view: &Arc<View>) {
         let stale = view.folders.iter().any(|f| self.touched.get(f).is_some_and(|at| *at > since));
-        if stale || !self.upto.contains_key(&key.0) || view.items.len() > ITEMS_MAX {
+        if stale || self.floor.get(&key.0).is_some_and(|floor| *floor > since) || view.items.len() > ITEMS_MAX {
             return;
         }
         self.remove(&key);

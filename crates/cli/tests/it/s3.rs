@@ -146,3 +146,26 @@ fn a_key_allows_what_it_says_and_no_longer_than_it_is_there() {
     // Nobody else on the network, unless it is said.
     assert_eq!(cluster.owner.run(&["s3", "--listen", "0.0.0.0:0"]).code, 2);
 }
+
+/// Attack 34: a page in the user's browser, or a name that an attacker makes lead to this machine.
+#[test]
+fn attack_34_a_web_page_gets_nothing_from_a_local_gateway() {
+    let cluster = Cluster::start(4);
+    let gateway = Gateway::start(&cluster, &[]);
+    gateway.does("s3.create_bucket(Bucket='box'); s3.put_object(Bucket='box', Key='secret', Body=b'mine')");
+    let lines = "import urllib.request, urllib.error\n\
+        form = {'Content-Type': 'multipart/form-data; boundary=X'}\n\
+        body = b'--X\\r\\nContent-Disposition: form-data; name=\"key\"\\r\\n\\r\\nk\\r\\n--X\\r\\nContent-Disposition: form-data; name=\"file\"\\r\\n\\r\\nx\\r\\n--X--\\r\\n'\n\
+        for host in ['evil.example', 'box.localhost']:\n  \
+          for method, path, data, more in [('GET', '/', None, {}), ('GET', '/box/secret', None, {}), ('GET', '/secret', None, {}), \
+              ('DELETE', '/box/secret', None, {}), ('PUT', '/box/k', b'x', {}), ('POST', '/box', body, form), \
+              ('OPTIONS', '/box/secret', None, {'Access-Control-Request-Method': 'PUT'})]:\n    \
+            asked = urllib.request.Request(os.environ['S3_URL'] + path, data=data, method=method, headers={'Origin': 'http://evil.example', 'Host': host, **more})\n    \
+            try: print('answered', method, path, urllib.request.urlopen(asked).status)\n    \
+            except urllib.error.HTTPError as e:\n      \
+              if e.code != 403 or 'access-control-allow-origin' in e.headers: print(method, path, e.code, e.headers)\n\
+        print(s3.get_object(Bucket='box', Key='secret')['Body'].read(), s3.list_objects_v2(Bucket='box')['KeyCount'])";
+    assert_eq!(gateway.does(lines).trim(), "b'mine' 1");
+    let argv = std::fs::read(format!("/proc/{}/cmdline", gateway.server.pid())).unwrap();
+    assert!(!argv.windows(40).any(|w| w == gateway.key.1.as_bytes()));
+}

@@ -233,6 +233,9 @@ def settings():
     check("lifecycle", s3.get_bucket_lifecycle_configuration(Bucket="set")["Rules"], rules)
     check("acl", s3.get_bucket_acl(Bucket="set")["Grants"][0]["Permission"], "FULL_CONTROL")
     check("policy", error(s3.get_bucket_policy, Bucket="set"), ("NoSuchBucketPolicy", 404))
+    counted = urllib.request.urlopen(URL + "/metrics").read().decode()
+    check("metrics", 'shardkeep_s3_requests_total{method="PUT",status="200"}' in counted and "set" not in counted.split(), True)
+    check("owner", error(s3.head_bucket, Bucket="set", ExpectedBucketOwner="somebody"), ("403", 403))
     check("website", error(s3.put_bucket_website, Bucket="set", WebsiteConfiguration={"IndexDocument": {"Suffix": "i"}}), ("NotImplemented", 501))
 
 

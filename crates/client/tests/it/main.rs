@@ -5,6 +5,7 @@
 mod attacks;
 mod conflicts;
 mod files;
+mod gateways;
 mod hostile;
 mod layouts;
 mod links;
