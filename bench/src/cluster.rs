@@ -13,6 +13,7 @@ use std::time::Duration;
 pub struct Cluster {
     pub client: Client,
     coordinator: Child,
+    second: Option<Child>,
     nodes: Vec<Option<Child>>,
     addresses: Vec<String>,
     binary: PathBuf,
@@ -47,7 +48,7 @@ impl Cluster {
         let profile = Profile::new(env::real::env(), &dir.join("home"), "bench").expect("a profile");
         let (client, _) =
             Client::register(profile, &invite, "a long enough passphrase 9", ClientOptions::default()).await.expect("an account");
-        let mut cluster = Cluster { client, coordinator, nodes: Vec::new(), addresses: Vec::new(), binary, dir };
+        let mut cluster = Cluster { client, coordinator, second: None, nodes: Vec::new(), addresses: Vec::new(), binary, dir };
         for i in 0..4 {
             cluster.join(&format!("n{i}"), None).await;
         }
@@ -57,15 +58,60 @@ impl Cluster {
     /// A further node in a folder of this name; with `replace` it takes over that node's slots. Its
     /// place among the nodes, and its id.
     pub async fn join(&mut self, name: &str, replace: Option<NodeId>) -> (usize, NodeId) {
-        let (token, _) = self.client.create_token(ServerRole::Node, Duration::from_secs(600), replace).await.expect("a token");
-        let file = self.dir.join(format!("token-{name}"));
-        std::fs::File::create(&file).and_then(|mut f| f.write_all(token.as_bytes())).expect("the token's file");
-        let (dir, join) = (text(&self.dir.join(name)), format!("@{}", text(&file)));
+        let join = self.token(ServerRole::Node, name, replace).await;
+        let dir = text(&self.dir.join(name));
         let (node, ready) = serve(&self.binary, &["node", "--dir", &dir, "--listen", "127.0.0.1:0", "--join", &join]);
         self.nodes.push(Some(node));
         self.addresses.push(ready["address"].as_str().expect("an address").to_owned());
         let id = ready["node"].as_str().and_then(|n| n.parse().ok()).expect("an id");
         (self.nodes.len() - 1, id)
+    }
+
+    /// A join token in a file, as `serve` takes it.
+    async fn token(&self, role: ServerRole, name: &str, replace: Option<NodeId>) -> String {
+        let (token, _) = self.client.create_token(role, Duration::from_secs(600), replace).await.expect("a token");
+        let file = self.dir.join(format!("token-{name}"));
+        std::fs::File::create(&file).and_then(|mut f| f.write_all(token.as_bytes())).expect("the token's file");
+        format!("@{}", text(&file))
+    }
+
+    /// A second coordinator in a folder of this name. It serves before it has the catalog.
+    pub async fn join_coordinator(&mut self, name: &str) {
+        let join = self.token(ServerRole::Coordinator, name, None).await;
+        let dir = text(&self.dir.join(name));
+        self.second = Some(serve(&self.binary, &["coordinator", "--dir", &dir, "--listen", "127.0.0.1:0", "--join", &join]).0);
+    }
+
+    /// Folder of the first coordinator.
+    pub fn coordinator_dir(&self) -> PathBuf {
+        self.dir.join("c")
+    }
+
+    /// Process id of the first coordinator.
+    pub fn coordinator_pid(&self) -> u32 {
+        self.coordinator.id()
+    }
+
+    /// Process id of the second coordinator.
+    pub fn second_coordinator_pid(&self) -> Option<u32> {
+        self.second.as_ref().map(Child::id)
+    }
+
+    /// Ends the first coordinator, by kill -9 or as an operator stops it.
+    pub fn stop_coordinator(&mut self, kill: bool) {
+        if kill {
+            self.coordinator.kill().expect("killing the coordinator");
+        } else {
+            let stopped = Command::new("kill").arg(self.coordinator.id().to_string()).status().expect("kill");
+            assert!(stopped.success());
+        }
+        self.coordinator.wait().expect("the coordinator ends");
+    }
+
+    /// Starts the first coordinator again, at its address; back when it serves.
+    pub fn start_coordinator(&mut self) {
+        let dir = text(&self.coordinator_dir());
+        self.coordinator = serve(&self.binary, &["coordinator", "--dir", &dir, "--listen", "127.0.0.1:0"]).0;
     }
 
     /// Kill -9.
@@ -98,7 +144,7 @@ fn text(path: &Path) -> String {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for child in self.nodes.iter_mut().flatten().chain([&mut self.coordinator]) {
+        for child in self.nodes.iter_mut().flatten().chain(&mut self.second).chain([&mut self.coordinator]) {
             let _ = child.kill();
             let _ = child.wait();
         }

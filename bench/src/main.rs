@@ -2,13 +2,15 @@
 //! in the same run. Figures are medians of several rounds; claims are ratios within one run.
 //!
 //! ```text
-//! cargo build --release && cargo run --release -p bench -- [limits|w1|w2|w3|w4|w5|w6|w7]... [--rounds N] [--small] [--json]
+//! cargo build --release && cargo run --release -p bench -- [limits|w1|w2|w3|w4|w5|w6|w7|w8]... [--rounds N] [--entries N] [--small] [--json]
 //! ```
 //! Servers are real processes of the release binary; the client is in this process.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // it measures the real machine
 
 mod cluster;
+mod filler;
+mod growth;
 mod healing;
 mod limits;
 mod machine;
@@ -21,18 +23,19 @@ use workloads::{Row, Run};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Those from the seventh on change the cluster for good, and take long: only when they are asked for.
-const ALL: [&str; 8] = ["limits", "w1", "w2", "w3", "w4", "w5", "w6", "w7"];
+/// Those from `w6` on change the cluster for good, and take long: only when they are asked for.
+const ALL: [&str; 9] = ["limits", "w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8"];
 const SHORT: usize = 6;
 
 fn main() {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
     let mut flag = |name: &str| args.iter().position(|a| a == name).map(|i| args.remove(i)).is_some();
     let (json, small) = (flag("--json"), flag("--small"));
-    let rounds = match args.iter().position(|a| a == "--rounds") {
-        Some(i) if i + 1 < args.len() => args.drain(i..i + 2).nth(1).and_then(|n| n.parse().ok()).unwrap_or(3),
-        _ => 3,
+    let mut number = |name: &str, otherwise: usize| match args.iter().position(|a| a == name) {
+        Some(i) if i + 1 < args.len() => args.drain(i..i + 2).nth(1).and_then(|n| n.parse().ok()).unwrap_or(otherwise),
+        _ => otherwise,
     };
+    let (rounds, entries) = (number("--rounds", 3), number("--entries", 1_000_000));
     if let Some(wrong) = args.iter().find(|a| !ALL.contains(&a.as_str())) {
         eprintln!("bench: '{wrong}' is none of {}", ALL.join(", "));
         std::process::exit(2);
@@ -59,7 +62,8 @@ fn main() {
                     "w4" => run.w4().await,
                     "w5" => run.w5().await,
                     "w6" => run.w6().await,
-                    _ => run.w7().await,
+                    "w7" => run.w7().await,
+                    _ => run.w8(entries).await,
                 };
                 for row in &some {
                     if !json {

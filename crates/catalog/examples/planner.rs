@@ -1,4 +1,4 @@
-//! How long planning takes and how long a layout is, at a thousand devices: figures for the README.
+//! How long planning takes, what it moves and how long a layout is, at a thousand devices: figures for docs/scale.md.
 //!
 //! ```text
 //! cargo run --release -p catalog --example planner -- [DEVICES] [POWER]

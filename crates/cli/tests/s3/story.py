@@ -232,6 +232,12 @@ def settings():
     s3.put_bucket_lifecycle_configuration(Bucket="set", LifecycleConfiguration={"Rules": rules})
     check("lifecycle", s3.get_bucket_lifecycle_configuration(Bucket="set")["Rules"], rules)
     check("acl", s3.get_bucket_acl(Bucket="set")["Grants"][0]["Permission"], "FULL_CONTROL")
+    acl = s3.get_bucket_acl(Bucket="set")
+    same = {"Owner": acl["Owner"], "Grants": acl["Grants"]}
+    check("same acl", error(s3.put_bucket_acl, Bucket="set", AccessControlPolicy=same), None)
+    anybody = {"Type": "Group", "URI": "http://acs.amazonaws.com/groups/global/AllUsers"}
+    more = {"Owner": acl["Owner"], "Grants": acl["Grants"] + [{"Grantee": anybody, "Permission": "READ"}]}
+    check("more acl", error(s3.put_bucket_acl, Bucket="set", AccessControlPolicy=more), ("AccessControlListNotSupported", 400))
     check("policy", error(s3.get_bucket_policy, Bucket="set"), ("NoSuchBucketPolicy", 404))
     counted = urllib.request.urlopen(URL + "/metrics").read().decode()
     check("metrics", 'shardkeep_s3_requests_total{method="PUT",status="200"}' in counted and "set" not in counted.split(), True)

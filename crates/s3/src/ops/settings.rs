@@ -148,6 +148,15 @@ pub(super) async fn delete_public_access_block(
     ok(DeletePublicAccessBlockOutput {})
 }
 
+/// Whether a list of rights says only what is so: that the owner may do everything. `s3cmd` copies such ones.
+fn says_nothing_new(ops: &Operations, policy: Option<&AccessControlPolicy>) -> bool {
+    let is_owners = |grant: &Grant| {
+        let id = grant.grantee.as_ref().and_then(|g| g.id.as_ref());
+        id == ops.0.owner.id.as_ref() && grant.permission.as_ref().is_some_and(|p| p.as_str() == Permission::FULL_CONTROL)
+    };
+    policy.is_none_or(|policy| policy.grants.iter().flatten().all(is_owners))
+}
+
 pub(super) async fn get_bucket_acl(ops: &Operations, req: S3Request<GetBucketAclInput>) -> S3Result<S3Response<GetBucketAclOutput>> {
     configured(ops, &req.input.bucket).await?;
     ok(GetBucketAclOutput { grants: Some(ops.grants()), owner: Some(ops.0.owner.clone()) })
@@ -156,7 +165,7 @@ pub(super) async fn get_bucket_acl(ops: &Operations, req: S3Request<GetBucketAcl
 pub(super) async fn put_bucket_acl(ops: &Operations, req: S3Request<PutBucketAclInput>) -> S3Result<S3Response<PutBucketAclOutput>> {
     let input = req.input;
     configured(ops, &input.bucket).await?;
-    let grants = input.access_control_policy.is_some()
+    let grants = !says_nothing_new(ops, input.access_control_policy.as_ref())
         || input.grant_full_control.is_some()
         || input.grant_read.is_some()
         || input.grant_read_acp.is_some()
@@ -176,7 +185,7 @@ pub(super) async fn put_object_acl(ops: &Operations, req: S3Request<PutObjectAcl
     let input = req.input;
     let bucket = ops.bucket(&input.bucket).await?;
     ops.0.object(&bucket, &input.key, input.version_id.as_deref()).await?;
-    let grants = input.access_control_policy.is_some()
+    let grants = !says_nothing_new(ops, input.access_control_policy.as_ref())
         || input.grant_full_control.is_some()
         || input.grant_read.is_some()
         || input.grant_read_acp.is_some()
