@@ -4,8 +4,8 @@
 //! walked in depth, give the order of the keys.
 
 use crate::views::{Brief, Item, Look, View, Views};
-use client::{Entry, RemotePath};
-use model::{Kind, Result};
+use client::Entry;
+use model::{EntryId, Kind, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ pub struct Cursor<'a> {
     views: &'a Views,
     root: Entry,
     look: Look,
-    /// Folders looked at, so that one listing sees each of them once.
-    seen: BTreeMap<RemotePath, Arc<View>>,
+    /// Folders looked at, so that one listing sees each of them once: by id, as one above may have been moved.
+    seen: BTreeMap<EntryId, Arc<View>>,
     stack: Vec<Level>,
 }
 
@@ -37,18 +37,18 @@ impl<'a> Cursor<'a> {
     }
 
     async fn view(&mut self, folder: &Entry) -> Result<Arc<View>> {
-        if let Some(view) = self.seen.get(&folder.path) {
+        if let Some(view) = self.seen.get(&folder.id) {
             return Ok(view.clone());
         }
         let view = match self.views.load(folder, &mut self.look).await {
             // Removed, or made a file, since its folder was looked at.
-            Err(e) if matches!(e.kind, Kind::NotFound | Kind::Invalid) && folder.path != self.root.path => Arc::default(),
+            Err(e) if matches!(e.kind, Kind::NotFound | Kind::Invalid) && folder.id != self.root.id => Arc::default(),
             view => view?,
         };
         if self.seen.len() >= SEEN_MAX {
             self.seen.clear();
         }
-        self.seen.insert(folder.path.clone(), view.clone());
+        self.seen.insert(folder.id, view.clone());
         Ok(view)
     }
 

@@ -5,8 +5,8 @@ use crate::Gateway;
 use crate::buckets::Bucket;
 use crate::cursor::Cursor;
 use crate::errors::{error, from_client, not_here, plain};
+use crate::tree::{Object, Spots, find};
 use crate::views::Brief;
-use model::Kind;
 use s3s::dto::{BucketLifecycleConfiguration, LifecycleRule};
 use s3s::{S3ErrorCode, S3Result};
 use std::collections::BTreeSet;
@@ -171,10 +171,8 @@ impl Gateway {
         if !bucket.has_versions() || (older.is_empty() && !marks) {
             return Ok(());
         }
-        let entry = match self.client.stat(&brief.path).await {
-            Err(e) if e.kind == Kind::NotFound => return Ok(()),
-            entry => entry.map_err(from_client)?,
-        };
+        let found = find(&self.client, &Spots::of(&bucket.path, key)?, true).await.map_err(from_client)?;
+        let Some(Object { entry, .. }) = found.object else { return Ok(()) };
         let versions = self.versions_of(&entry).await.map_err(from_client)?;
         if marks && versions.len() == 1 {
             let id = versions.first().map(|v| v.id().to_string()).unwrap_or_default();

@@ -2,17 +2,15 @@
 
 use crate::keys::{Named, read};
 use crate::tree::Object;
-use client::{Client, Entry, EntryKind, RemotePath, Touched};
+use client::{Client, Entry, EntryKind, Touched};
 use futures::future::BoxFuture;
 use model::{FolderId, Result, SpaceId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What listings say of an object.
+/// What listings say of an object. Not where it lies: a folder remembered may have been moved as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Brief {
-    /// Where it lies.
-    pub path: RemotePath,
     /// Bytes.
     pub size: u64,
     /// Milliseconds since 1970.
@@ -33,7 +31,6 @@ impl Brief {
     fn of(object: &Object) -> Self {
         let sum = object.meta.checksum.as_ref();
         Brief {
-            path: object.entry.path.clone(),
             size: object.entry.size,
             modified_ms: object.modified_ms(),
             etag: object.etag(),

@@ -93,6 +93,13 @@ fn objects_are_files_and_files_are_objects() {
     gateway.does("s3.put_object(Bucket='box', Key='n', Body=b'1'); s3.put_object(Bucket='box', Key='n/m', Body=b'2')");
     assert_eq!(owner.read("/s3/box/n/m"), b"2");
     assert_eq!(gateway.does("print(s3.get_object(Bucket='box', Key='n')['Body'].read())").trim(), "b'1'");
+    // Folders are remembered, also when one above them is moved and another one takes its place.
+    gateway.does("[s3.put_object(Bucket='box', Key=k, Body=b'') for k in ['old/x/1', 'old/x/2']]; s3.list_objects_v2(Bucket='box')");
+    owner.ok(&["mv", "/s3/box/old", "/s3/box/new"]);
+    gateway.does("s3.put_object(Bucket='box', Key='old/x/3', Body=b'')");
+    let moved = "print([o['Key'] for o in s3.list_objects_v2(Bucket='box')['Contents'] if 'x' in o['Key']], \
+        [v['Key'] for v in s3.list_object_versions(Bucket='box', Prefix='new')['Versions']])";
+    assert_eq!(gateway.does(moved).trim(), "['new/x/1', 'new/x/2', 'old/x/3'] ['new/x/1', 'new/x/2']");
     gateway.does("s3.delete_object(Bucket='box', Key='a/big')");
     assert_eq!(owner.run(&["stat", "/s3/box/a/big"]).code, 3);
     owner.ok(&["restore", "/s3/box/a/big"]);

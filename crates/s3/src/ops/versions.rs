@@ -4,12 +4,11 @@ use super::{HISTORIES, Operations, groups, ok, wanted};
 use crate::errors::from_client;
 use crate::listing::{encoder, page_size};
 use crate::meta::{strong, timestamp};
-use crate::tree::Object;
+use crate::tree::{Object, Spots, find};
 use crate::versions::ObjectVersion as Known;
 use futures::{StreamExt, TryStreamExt};
-use model::Kind;
 use s3s::dto::*;
-use s3s::{S3Request, S3Response, S3Result};
+use s3s::{S3Error, S3Request, S3Response, S3Result};
 
 pub(super) async fn list_object_versions(
     ops: &Operations,
@@ -41,18 +40,23 @@ pub(super) async fn list_object_versions(
     all.extend(page.groups.into_iter().map(|group| (group, None)));
     all.sort_by(|a, b| a.0.cmp(&b.0));
     let more = page.truncated;
+    let bucket = &bucket;
     let mut histories = futures::stream::iter(all)
         .map(|(key, brief)| async move {
-            let Some(brief) = brief else { return Ok((key, None)) };
-            let entry = match ops.0.client.stat(&brief.path).await {
-                Err(e) if matches!(e.kind, Kind::NotFound | Kind::Invalid) => return Ok((key, Some(Vec::new()))),
-                entry => entry?,
+            if brief.is_none() {
+                return Ok((key, None));
+            }
+            let found = find(&ops.0.client, &Spots::of(&bucket.path, &key)?, true).await.map_err(from_client)?;
+            let versions = match found.object {
+                Some(object) => ops.0.versions_of(&object.entry).await.map_err(from_client)?,
+                // Gone since it was listed.
+                None => Vec::new(),
             };
-            Ok::<_, model::Error>((key, Some(ops.0.versions_of(&entry).await?)))
+            Ok::<_, S3Error>((key, Some(versions)))
         })
         .buffered(HISTORIES);
     let mut last = None;
-    'keys: while let Some((key, found)) = histories.try_next().await.map_err(from_client)? {
+    'keys: while let Some((key, found)) = histories.try_next().await? {
         let Some(found) = found else {
             if left == 0 {
                 next = last.clone();
