@@ -258,5 +258,5 @@ fn broken(text: &str) -> S3Error {
     } else {
         S3ErrorCode::IncompleteBody
     };
-    code.into()
+    plain(code)
 }

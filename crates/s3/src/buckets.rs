@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 const HOME: &str = "/s3";
 /// For how long a configuration read counts, milliseconds. What this gateway changes counts at once.
 const FRESH_MS: u64 = 2_000;
+/// How often a change is tried while others change the same settings.
+const TRIES: usize = 16;
 /// Most buckets whose configuration is remembered.
 const KNOWN_MAX: usize = 10_000;
 
@@ -106,11 +108,14 @@ impl Buckets {
         if folder.map_err(of_bucket)?.kind != EntryKind::Folder {
             return Err(plain(S3ErrorCode::NoSuchBucket));
         }
-        let config = match config {
-            Err(e) if e.kind == Kind::NotFound => return Ok(BucketConfig::default()),
-            other => other.map_err(from_client)?,
-        };
-        let reader = self.client.open_file(&config).await.map_err(from_client)?;
+        match config {
+            Err(e) if e.kind == Kind::NotFound => Ok(BucketConfig::default()),
+            config => self.read_file(&config.map_err(from_client)?).await,
+        }
+    }
+
+    async fn read_file(&self, config: &Entry) -> S3Result<BucketConfig> {
+        let reader = self.client.open_file(config).await.map_err(from_client)?;
         let bytes = reader.read(0..reader.size).await.map_err(from_client)?;
         serde_json::from_slice(&bytes).map_err(|e| error(S3ErrorCode::InternalError, format!("{}: not a configuration: {e}", config.path)))
     }
@@ -132,9 +137,12 @@ impl Buckets {
     pub async fn configure(&self, name: &str, change: impl Fn(&mut BucketConfig)) -> S3Result<()> {
         let path = self.path(name).map_err(of_bucket)?;
         let file = below(&path, CONFIG).map_err(from_client)?;
-        loop {
-            let mut config = self.read(&path).await?;
+        for _ in 0..TRIES {
             let spot = self.client.spot(&file).await.map_err(of_bucket)?;
+            let mut config = match spot.entry() {
+                Some(there) => self.read_file(there).await?,
+                None => BucketConfig::default(),
+            };
             change(&mut config);
             let bytes = serde_json::to_vec(&config).map_err(|e| error(S3ErrorCode::InternalError, e.to_string()))?;
             let options = PutOptions { if_version: spot.entry().map(|e| e.version), on_conflict: OnConflict::Refuse, ..Default::default() };
@@ -147,6 +155,7 @@ impl Buckets {
                 }
             }
         }
+        Err(plain(S3ErrorCode::OperationAborted))
     }
 
     /// All buckets, by name, with when each was made (milliseconds since 1970).

@@ -2,12 +2,10 @@
 
 use crate::Gateway;
 use crate::buckets::Bucket;
-use crate::conditions::Conditions;
-use crate::errors::{error, from_client, not_here, precondition};
+use crate::errors::{error, from_client, not_here};
 use crate::meta::Meta;
 use crate::tree::{Object, Spots};
 use client::{OnConflict, PutOptions};
-use model::Kind;
 use s3s::dto::CopySource;
 use s3s::{S3ErrorCode, S3Result};
 
@@ -30,22 +28,11 @@ pub fn source(header: &CopySource) -> S3Result<From<'_>> {
 }
 
 impl Gateway {
-    /// Copies an object that was looked up. `meta` is what is kept with the copy.
-    pub(crate) async fn copy(&self, from: &Object, bucket: &Bucket, key: &str, meta: &Meta, conditions: &Conditions) -> S3Result<()> {
-        let spots = Spots::of(&bucket.path, key)?;
-        let spot = self.writable(bucket, &spots).await?;
-        let there = spot.entry().cloned().map(Object::new).filter(|o| !o.meta.deleted);
-        conditions.check_write(there.as_ref().map(Object::etag).as_deref())?;
-        let mut options = PutOptions { on_conflict: OnConflict::Overwrite, allow_degraded: self.allow_degraded, ..PutOptions::default() };
-        if conditions.is_conditional_write() {
-            options.on_conflict = OnConflict::Refuse;
-            options.if_version = spot.entry().map(|e| e.version);
-            options.if_absent = spot.entry().is_none();
-        }
-        match self.client.copy_file(&from.entry, spot.path(), Some(meta.to_properties()), options).await {
-            Err(e) if conditions.is_conditional_write() && matches!(e.kind, Kind::Conflict | Kind::Exists) => Err(precondition("If-Match")),
-            done => done.map_err(from_client),
-        }
+    /// Copies an object that was looked up, over what is there. `meta` is what is kept with the copy.
+    pub(crate) async fn copy(&self, from: &Object, bucket: &Bucket, key: &str, meta: &Meta) -> S3Result<()> {
+        let spot = self.writable(bucket, &Spots::of(&bucket.path, key)?).await?;
+        let options = PutOptions { on_conflict: OnConflict::Overwrite, allow_degraded: self.allow_degraded, ..PutOptions::default() };
+        self.client.copy_file(&from.entry, spot.path(), Some(meta.to_properties()), options).await.map_err(from_client)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::metrics::Metrics;
 use crate::ops::Operations;
 use crate::rechunk::{Body as Framed, Framing};
 use crate::tls::Tls;
-use crate::{Gateway, cors, lifecycle_task};
+use crate::{Gateway, cors};
 use bytes::Bytes;
 use client::{BoxStream, Client, Env, Listener, RemotePath};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
@@ -99,7 +99,7 @@ pub async fn serve(client: Client, config: Config) -> Result<Running> {
         forms: Semaphore::new(FORMS),
     });
     let (stop, stopped) = watch::channel(false);
-    let expiry = env.spawn(lifecycle_task(gateway));
+    let expiry = env.spawn(gateway.expire());
     let done = env.spawn(async move {
         server.accept(listener, tls, stopped).await;
         expiry.abort();

@@ -102,7 +102,8 @@ fn percent(part: &str) -> String {
     out
 }
 
-fn unpercent(text: &str) -> Option<String> {
+/// Percent-encoded UTF-8; `None` for what is none.
+pub fn unpercent(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -71,8 +71,3 @@ impl Gateway {
         Ok(Arc::new(Gateway { client, writer, buckets, keys, views, owner, region, allow_degraded }))
     }
 }
-
-/// The task that lets expire what is due.
-pub(crate) fn lifecycle_task(gateway: Arc<Gateway>) -> impl Future<Output = ()> + Send {
-    gateway.expire()
-}

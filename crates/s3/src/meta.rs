@@ -12,6 +12,7 @@ use client::{Entry, Properties};
 use data_encoding::{BASE64, HEXLOWER};
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
+use model::cbor;
 use s3s::dto::{Checksum, ChecksumAlgorithm, ChecksumType, ETag, Metadata, Tag, Timestamp};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -165,7 +166,7 @@ impl Meta {
     /// As a property of an entry.
     pub fn to_properties(&self) -> Properties {
         let kept = Meta { version: VERSION, ..self.clone() };
-        Properties::one(KEY, minicbor::to_vec(kept).unwrap_or_default())
+        Properties::one(KEY, cbor::to_vec(&kept))
     }
 
     /// The ETag of an entry that has this.

@@ -19,7 +19,7 @@ use crate::tree::{Object, Spots, below};
 use client::{Client, Compose, Composed, Entry, EntryKind, OnConflict, PutOptions, RemotePath, Source};
 use futures::{StreamExt, TryStreamExt};
 use minicbor::{Decode, Encode};
-use model::Kind;
+use model::{Kind, cbor};
 use s3s::dto::{CompletedPart, StreamingBlob};
 use s3s::{S3ErrorCode, S3Result};
 use std::collections::BTreeMap;
@@ -110,7 +110,7 @@ impl Gateway {
         self.client.mkdir(&parts, true).await.map_err(from_client)?;
         let path = below(&uploads, &id).map_err(from_client)?;
         let spot = self.client.spot(&path).await.map_err(from_client)?;
-        let properties = meta.to_properties().with(RECORD, minicbor::to_vec(record).unwrap_or_default());
+        let properties = meta.to_properties().with(RECORD, cbor::to_vec(record));
         let source = Source::Described(Box::new(tokio::io::empty()), Box::new(move || Ok(properties)));
         self.writer.put(spot, source, PutOptions { if_absent: true, ..Default::default() }).await.map_err(from_client)?;
         Ok(id)
@@ -118,19 +118,19 @@ impl Gateway {
 
     /// An upload of a key. `NoSuchUpload`.
     pub(crate) async fn upload(&self, bucket: &Bucket, key: &str, id: &str) -> S3Result<Upload> {
-        let none = || S3ErrorCode::NoSuchUpload;
+        let none = || plain(S3ErrorCode::NoSuchUpload);
         if !is_id(id) {
-            return Err(none().into());
+            return Err(none());
         }
         let path = below(&uploads_of(bucket)?, id).map_err(from_client)?;
         let entry = match self.client.stat(&path).await {
             Err(e) if matches!(e.kind, Kind::NotFound | Kind::Invalid) => {
                 self.check_bucket(bucket).await?;
-                return Err(none().into());
+                return Err(none());
             }
             entry => entry.map_err(from_client)?,
         };
-        Ok(Upload::of(entry).filter(|u| u.record.key == key).ok_or_else(none)?)
+        Upload::of(entry).filter(|u| u.record.key == key).ok_or_else(none)
     }
 
     /// All uploads of a bucket, by key and time.

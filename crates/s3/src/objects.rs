@@ -173,7 +173,7 @@ impl Gateway {
                 conditions.check_write(live.map(Object::etag).as_deref())?;
             }
             if bucket.has_versions() {
-                return self.mark_deleted(bucket, key, &spots, there).await;
+                return self.mark_deleted(bucket, key, &spots, there, conditions.matches.is_some()).await;
             }
             let Some(spot) = spot.filter(|_| there.is_some()) else {
                 self.check_bucket(bucket).await?;

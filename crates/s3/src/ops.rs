@@ -369,7 +369,7 @@ impl S3 for Operations {
         }
         meta.headers.storage_class = class.filter(|c| c != "STANDARD");
         meta.tags = tags;
-        self.0.copy(&object, &bucket, &input.key, &meta, &Conditions::default()).await?;
+        self.0.copy(&object, &bucket, &input.key, &meta).await?;
         let sums = meta.checksum.as_ref().map(Sum::to_checksum).unwrap_or_default();
         let copied = CopyObjectResult {
             e_tag: Some(strong(object.etag())),

@@ -3,6 +3,7 @@
 use crate::Gateway;
 use crate::buckets::Bucket;
 use crate::errors::{error, from_client, plain};
+use crate::keys::unpercent;
 use crate::meta::Meta;
 use crate::tree::Object;
 use model::Kind;
@@ -56,27 +57,13 @@ pub fn of_header(header: Option<&str>) -> S3Result<Vec<(String, String)>> {
             "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates.",
         )
     };
-    let decode = |text: &str| percent_decoded(&text.replace('+', " ")).ok_or_else(wrong);
+    let decode = |text: &str| unpercent(&text.replace('+', " ")).ok_or_else(wrong);
     let mut tags = Vec::new();
     for pair in header.split('&').filter(|p| !p.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         tags.push(Tag { key: Some(decode(key)?), value: Some(decode(value)?) });
     }
     check(tags, OBJECT_TAGS)
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(bytes.next()?).to_digit(16);
-        out.push((digit()? * 16 + digit()?) as u8);
-    }
-    String::from_utf8(out).ok()
 }
 
 impl Gateway {

@@ -14,7 +14,6 @@ use crate::tree::{Object, Spots, find};
 use client::{Entry, OnConflict, Properties, PutOptions, RemotePath, Source, VersionNumber};
 use model::Kind;
 use s3s::{S3ErrorCode, S3Result};
-use std::collections::BTreeSet;
 
 /// The id of the version that has none.
 pub const NULL: &str = "null";
@@ -93,8 +92,16 @@ impl Gateway {
         Ok((versions.remove(at), versions, found.path))
     }
 
-    /// Puts a mark of deletion in the place of an object (or of nothing).
-    pub(crate) async fn mark_deleted(&self, bucket: &Bucket, key: &str, spots: &Spots, there: Option<Object>) -> S3Result<Deleted> {
+    /// Puts a mark of deletion in the place of an object (or of nothing); `strict`: of this revision of it only.
+    pub(crate) async fn mark_deleted(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        spots: &Spots,
+        there: Option<Object>,
+        strict: bool,
+    ) -> S3Result<Deleted> {
+        let expected = there.as_ref().map(|o| o.entry.version).filter(|_| strict);
         let id = (bucket.config.versioning == Versioning::Enabled).then(|| self.new_id());
         let meta = Meta { id, deleted: true, ..Meta::new(self.client.now_ms()) };
         let version = Some(id_of(&meta).to_string());
@@ -108,7 +115,8 @@ impl Gateway {
         };
         let spot = self.client.spot(&path).await.map_err(from_client)?;
         if spot.entry().is_some_and(|e| Meta::of(e).id != meta.id || meta.id.is_none()) {
-            let options = PutOptions { on_conflict: OnConflict::Overwrite, ..PutOptions::default() };
+            let on_conflict = if strict { OnConflict::Refuse } else { OnConflict::Overwrite };
+            let options = PutOptions { on_conflict, if_version: expected, ..PutOptions::default() };
             self.writer.put(spot, marked(&meta), options).await.map_err(from_client)?;
         }
         self.hide(&path, spots).await?;
@@ -134,7 +142,6 @@ impl Gateway {
             other => other?,
         };
         let done = Deleted { mark: version.object.meta.deleted, ..gone };
-        let mut destroy: BTreeSet<VersionNumber> = version.revisions.iter().copied().collect();
         let spots = Spots::of(&bucket.path, key)?;
         if version.latest {
             let Some(before) = others.first() else {
@@ -144,7 +151,6 @@ impl Gateway {
             let options =
                 PutOptions { on_conflict: OnConflict::Refuse, if_version: Some(version.object.entry.version), ..PutOptions::default() };
             self.client.copy_file(&before.object.entry, &path, None, options).await.map_err(from_client)?;
-            destroy.extend(&before.revisions);
             if before.object.meta.deleted {
                 self.hide(&path, &spots).await?;
             } else if spots.is_deleted(&path) {
@@ -154,7 +160,7 @@ impl Gateway {
         }
         let found = find(&self.client, &spots, true).await.map_err(from_client)?;
         let Some(now) = found.object else { return Ok(done) };
-        for number in destroy {
+        for number in version.revisions {
             match self.client.drop_version(&now.entry, number).await {
                 Err(e) if e.kind == Kind::NotFound => {}
                 other => other.map_err(from_client)?,
