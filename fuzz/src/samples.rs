@@ -430,7 +430,7 @@ fn query_values() -> Vec<Query> {
         Query::Session(HASH),
         Query::Space { space: SPACE, account: ACCOUNT },
         Query::Lookup { space: SPACE, folder: FOLDER, tags: vec![TAG; 3], manifests: true },
-        Query::List { space: SPACE, folder: FOLDER, after: Some(TAG), limit: 100, manifests: false },
+        Query::List { space: SPACE, folder: FOLDER, after: Some(TAG), limit: 100, manifests: false, have: vec![COMMIT] },
         Query::Manifests { space: SPACE, ids: vec![MANIFEST] },
         Query::Cluster,
         Query::Layout(4),

@@ -9,8 +9,8 @@ use model::cluster::{ClusterView, FeedItem, ObjectState};
 use model::command::{Answer, Genesis, Query, Rows};
 use model::tree::{CommitRecord, EntryRow, ManifestRow, ObjectUse};
 use model::{AccountId, CommitId, Error, FolderId, Layout, ManifestId, NameTag, ObjectId, Result, SpaceId, cbor};
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 /// Most places, ids or objects in one question.
@@ -45,8 +45,11 @@ pub fn query(kv: &dyn Kv, query: &Query) -> Result<Answer> {
             Answer::Rows(walk(kv, *space, &steps, *manifests)?)
         }
         Query::Walk { space, steps, manifests } => Answer::Rows(walk(kv, *space, steps, *manifests)?),
-        Query::List { space, folder, after, limit, manifests } => {
-            Answer::Rows(list(kv, *space, *folder, *after, *limit as usize, *manifests)?)
+        Query::List { space, folder, after, limit, manifests, have } => {
+            check_count(have.len())?;
+            let (rows, more) = list(kv, *space, *folder, *after, *limit as usize)?;
+            let have = have.iter().copied().collect();
+            Answer::Rows(with_commits_but(kv, *space, rows, *manifests, more, &have)?)
         }
         Query::Manifests { space, ids } => {
             check_count(ids.len())?;
@@ -192,7 +195,7 @@ fn walk(kv: &dyn Kv, space: SpaceId, steps: &[(FolderId, NameTag)], manifests: b
     if rows.more { Err(Error::invalid("too much is asked for at once")) } else { Ok(rows) }
 }
 
-fn list(kv: &dyn Kv, space: SpaceId, folder: FolderId, after: Option<NameTag>, limit: usize, manifests: bool) -> Result<Rows> {
+fn list(kv: &dyn Kv, space: SpaceId, folder: FolderId, after: Option<NameTag>, limit: usize) -> Result<(Vec<EntryRow>, bool)> {
     let prefix = key::entries(space, folder);
     let from = match after {
         // The first key after that tag.
@@ -200,12 +203,24 @@ fn list(kv: &dyn Kv, space: SpaceId, folder: FolderId, after: Option<NameTag>, l
         None => prefix.clone(),
     };
     let (rows, more) = page::<EntryRow>(kv, &from, &key::end_of(&prefix), limit)?;
-    with_commits(kv, space, rows.into_iter().map(|(_, row)| row).collect(), manifests, more)
+    Ok((rows.into_iter().map(|(_, row)| row).collect(), more))
 }
 
 /// Rows with the commit records that they name, each once, and their manifests where asked for. Ends
 /// early, with `more`, where all that would be too long for one answer.
-pub(crate) fn with_commits(kv: &dyn Kv, id: SpaceId, mut rows: Vec<EntryRow>, manifests: bool, mut more: bool) -> Result<Rows> {
+pub(crate) fn with_commits(kv: &dyn Kv, id: SpaceId, rows: Vec<EntryRow>, manifests: bool, more: bool) -> Result<Rows> {
+    with_commits_but(kv, id, rows, manifests, more, &BTreeSet::new())
+}
+
+/// The same without the records of commits that the asker has.
+fn with_commits_but(
+    kv: &dyn Kv,
+    id: SpaceId,
+    mut rows: Vec<EntryRow>,
+    manifests: bool,
+    mut more: bool,
+    have: &BTreeSet<CommitId>,
+) -> Result<Rows> {
     let space: Option<Space> = get(kv, &key::space(id))?;
     let mut commits: BTreeMap<CommitId, CommitRecord> = BTreeMap::new();
     let mut found: BTreeMap<ManifestId, ManifestRow> = BTreeMap::new();
@@ -217,7 +232,9 @@ pub(crate) fn with_commits(kv: &dyn Kv, id: SpaceId, mut rows: Vec<EntryRow>, ma
             break;
         }
         bytes += row.row.sealed.len() + ROW_BYTES;
-        if let Entry::Vacant(slot) = commits.entry(row.commit) {
+        if let Entry::Vacant(slot) = commits.entry(row.commit)
+            && !have.contains(&row.commit)
+        {
             let record: Option<CommitRecord> = get(kv, &key::commit(id, row.commit))?;
             let record = record.ok_or_else(|| Error::corrupt("a commit record is missing from the catalog"))?;
             bytes += record.body.len() + ROW_BYTES;

@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
 use crate::password::{self, PasswordFrom};
 use crate::stop::unless_told;
-use crate::units;
+use crate::{secret, units};
 use clap::Args;
 use client::{Address, Client, ClientOptions};
 use model::{Error, Hash, Kind};
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// `register`.
 #[derive(Debug, Args)]
 pub struct Register {
-    /// The invite, as its maker gave it to you
+    /// The invite, as its maker gave it to you; @FILE or - (standard input) keeps it out of the process list
     pub invite: String,
     #[command(flatten)]
     pub password: PasswordFrom,
@@ -76,7 +76,8 @@ pub struct Passwd {
 
 /// Makes an account. The recovery words are shown once, here.
 pub async fn register(cx: Context, args: Register) -> Result<Done, Failure> {
-    let name = client::invite_name(&args.invite)?;
+    let invite = secret::given(&cx.env, &args.invite, "an invite").await?;
+    let name = client::invite_name(&invite)?;
     let profile = cx.profile()?;
     if profile.exists() {
         let owner = profile.info()?.account;
@@ -85,7 +86,7 @@ pub async fn register(cx: Context, args: Register) -> Result<Done, Failure> {
             .into());
     }
     let password = args.password.read_new(&cx, &name).await?;
-    let (client, words) = unless_told(Client::register(profile, &args.invite, &password, ClientOptions::default())).await?;
+    let (client, words) = unless_told(Client::register(profile, &invite, &password, ClientOptions::default())).await?;
     if cx.out.json() {
         let cluster = client.profile().info()?.cluster.to_string();
         cx.out.object(&json!({ "account": name, "cluster": cluster, "recovery_words": words.as_str() }));

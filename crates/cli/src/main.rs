@@ -13,6 +13,7 @@ mod logs;
 mod meter;
 mod password;
 mod range;
+mod secret;
 mod stop;
 mod target;
 

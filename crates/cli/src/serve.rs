@@ -3,12 +3,12 @@
 
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
-use crate::{local, stop, units};
+use crate::{local, secret, stop, units};
 use clap::{Args, Subcommand};
 use env::{DiskExt, Env};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use model::{Error, Policy, Result};
+use model::{Policy, Result};
 use serde_json::{Value, json};
 use server::coordinator::{Coordinator, CoordinatorConfig};
 use server::node::{Node, NodeConfig};
@@ -16,7 +16,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use zeroize::Zeroizing;
 
 /// Which server.
 #[derive(Debug, Subcommand)]
@@ -127,7 +126,7 @@ async fn coordinator(cx: Context, args: CoordinatorArgs) -> Result<Done, Failure
     check_addresses(&args.listen)?;
     let mut end = End::new(&cx.env, args.listen.until_stdin_ends);
     let join = match &args.join {
-        Some(text) => Some(token(&cx.env, text).await?),
+        Some(text) => Some(secret::given(&cx.env, text, "a join token").await?),
         None => None,
     };
     let mut config = CoordinatorConfig::new(&args.dir, kept_address(&cx.env, &args.dir, &args.listen.listen).await);
@@ -183,7 +182,7 @@ async fn node(cx: Context, args: NodeArgs) -> Result<Done, Failure> {
     }
     let mut end = End::new(&cx.env, args.listen.until_stdin_ends);
     let join = match &args.join {
-        Some(text) => Some(token(&cx.env, text).await?),
+        Some(text) => Some(secret::given(&cx.env, text, "a join token").await?),
         None => None,
     };
     let config = NodeConfig {
@@ -285,22 +284,6 @@ fn check_addresses(args: &ListenArgs) -> Result<(), Failure> {
     }
 }
 
-/// A join token: itself, or where it is to be read.
-async fn token(env: &Env, text: &str) -> Result<Zeroizing<String>> {
-    let text = match text.strip_prefix('@') {
-        Some(file) => {
-            let file = PathBuf::from(file);
-            env.blocking(move || local::read_text(&file)).await?
-        }
-        None if text == "-" => {
-            let line = env.blocking(|| std::io::stdin().lines().next()).await;
-            line.and_then(|line| line.ok()).ok_or_else(|| Error::invalid("there is no join token on standard input"))?
-        }
-        None => text.into(),
-    };
-    Ok(Zeroizing::new(text.trim().to_string()))
-}
-
 /// Pairs of folders that lie on one file system: each with an earlier one.
 fn on_one_file_system(dirs: &[PathBuf]) -> Vec<(&PathBuf, &PathBuf)> {
     let on: Vec<_> = dirs.iter().map(|dir| local::file_system(dir)).collect();
@@ -356,17 +339,6 @@ mod tests {
         {
             assert_eq!(check_addresses(&listen(at, advertise)).map_err(|e| e.code()), Err(2), "{at} {advertise:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_join_token_may_come_from_a_file() {
-        let env = env::real::env();
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("token");
-        local::write(&file, b"  SKJ1-abc\n").unwrap();
-        assert_eq!(*token(&env, &format!("@{}", file.display())).await.unwrap(), "SKJ1-abc");
-        assert_eq!(*token(&env, "SKJ1-xyz").await.unwrap(), "SKJ1-xyz");
-        assert_eq!(token(&env, "@/does/not/exist").await.unwrap_err().kind, model::Kind::NotFound);
     }
 
     #[tokio::test]

@@ -77,13 +77,35 @@ impl Client {
         if source.space.id() != target.space.id() {
             return self.move_over(&entry, to).await;
         }
+        self.move_within(&source, &name, &entry, &target, &new_name).await
+    }
+
+    /// Renames an entry as it was looked up. `Conflict` when it has changed since, `Exists` when the new name is
+    /// taken, `Invalid` for another space.
+    pub async fn rename_entry(&self, entry: &Entry, to: &RemotePath) -> Result<()> {
+        let (source, name, now) = self.resolve(&entry.path).await?;
+        if now.is_none_or(|now| (now.id, now.version) != (entry.id, entry.version)) {
+            return Err(Error::conflict(format!("{} was changed meanwhile", entry.path)));
+        }
+        let (target, new_name, there) = self.resolve(to).await?;
+        if there.is_some() {
+            return Err(Error::exists(format!("{to} exists already")));
+        }
+        if source.space.id() != target.space.id() {
+            return Err(Error::invalid(format!("{to} lies in another space")));
+        }
+        self.check_writable(&target)?;
+        self.move_within(&source, &name, entry, &target, &new_name).await
+    }
+
+    async fn move_within(&self, source: &Folder, name: &Name, entry: &Entry, target: &Folder, new_name: &Name) -> Result<()> {
         let found = &entry.found;
-        let moved = renamed(&found.entry, &new_name)?;
+        let moved = renamed(&found.entry, new_name)?;
         let row = target.keys.seal(found.id, found.rev + 1, &moved, &mut self.env().rand())?;
-        let expect = Expect::At { folder: source.keys.folder, tag: source.keys.tag(&name), rev: found.rev };
+        let expect = Expect::At { folder: source.keys.folder, tag: source.keys.tag(name), rev: found.rev };
         let (child, manifest) = links(&found.entry);
         self.commit(vec![Pending::new(&target.space, Change { row, expect, child, manifest, new_manifest: None, purge: false })]).await?;
-        self.folders().forget(from);
+        self.folders().forget(&entry.path);
         Ok(())
     }
 

@@ -91,7 +91,7 @@ impl Client {
         while let Some(folder) = folders.pop() {
             let mut after = None;
             while seen.insert((folder, after)) {
-                let query = Query::List { space, folder, after, limit: 500, manifests: true };
+                let query = Query::List { space, folder, after, limit: 500, manifests: true, have: Vec::new() };
                 let Answer::Rows(rows) = self.cluster().ask(query).await? else { return Err(unexpected()) };
                 sum = rows.rows.iter().fold(sum, |sum, row| sum.saturating_add(row.row.sealed.len() as u64));
                 folders.extend(rows.rows.iter().filter_map(|row| row.child));

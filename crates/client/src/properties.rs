@@ -2,31 +2,20 @@
 //! copied without touching content.
 
 use crate::commit::Pending;
-use crate::download::{Part, Reader, Room};
 use crate::edit::links;
 use crate::path::RemotePath;
 use crate::session::Client;
 use crate::tree::{Entry, EntryKind, Folder};
 use crate::upload::{OnConflict, Put, PutOptions, Source};
-use env::Env;
-use futures::{Stream, StreamExt};
 use minicbor::bytes::ByteVec;
 use model::tree::{Change, Expect};
 use model::{EntryId, Error, Kind, Result};
 use seal::tree::{Attributes, Entry as Sealed, Name};
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 /// How often a change is tried while others change the same entry.
 const TRIES: usize = 16;
-/// Parts of a streamed read that are read ahead.
-const AHEAD: usize = 4;
-/// A streamed read of which nothing is taken for so long is given up.
-const STALL: Duration = Duration::from_secs(60);
 
 /// Attributes beyond those of a file system, by key. Each gateway has one key, and keeps what others wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -115,11 +104,8 @@ impl Client {
 
     /// From one space into another: the content is read, and stored under keys of its own.
     async fn copy_over(&self, source: &Entry, to: &RemotePath, properties: Properties, options: PutOptions) -> Result<()> {
-        let reader = self.open_file(source).await?;
-        let stream = Box::new(tokio_util::io::StreamReader::new(
-            reader.stream(0..reader.size).map(|part| part.map(std::io::Cursor::new).map_err(std::io::Error::other)),
-        ));
-        let put = Put { source: Source::Described(stream, Box::new(|| Ok(properties))), remote: to.clone() };
+        let content = Box::new(self.read_all(vec![source.clone()]));
+        let put = Put { source: Source::Described(content, Box::new(|| Ok(properties))), remote: to.clone() };
         let report = self.put(vec![put], options, Arc::new(())).await?;
         report.failed.into_iter().next().map_or(Ok(()), |(_, e)| Err(e))
     }
@@ -162,82 +148,5 @@ impl Client {
         }
         let folder = self.folder_of(folder).await?;
         self.pages(&folder, false, each).await
-    }
-
-    /// By which the outside world is reached: for gateways, which have clocks, tasks and listeners of their own.
-    pub fn environment(&self) -> Env {
-        self.env().clone()
-    }
-
-    /// Random bytes.
-    pub fn random(&self) -> [u8; 16] {
-        self.env().random()
-    }
-
-    /// The present time, milliseconds since 1970.
-    pub fn now_ms(&self) -> u64 {
-        self.env().now_ms()
-    }
-}
-
-impl Reader {
-    /// A range (cut to the file's end) as a stream of verified parts, in order. A few parts are read ahead while they
-    /// are taken. It ends when it is dropped, and breaks when nothing is taken for a minute: what waits takes memory.
-    pub fn stream(&self, range: Range<u64>) -> impl Stream<Item = Result<Vec<u8>>> + Send + Sync + Unpin + use<> {
-        let (send, receive) = tokio::sync::mpsc::channel(1);
-        let reader = self.share();
-        let range = range.start.min(reader.size)..range.end.min(reader.size).max(range.start.min(reader.size));
-        let env = self.client.environment();
-        self.client.env().spawn(async move {
-            let mut parts = match reader.held_parts(range, AHEAD).await {
-                Ok(parts) => parts,
-                Err(e) => return drop(send.send(Err(e)).await),
-            };
-            while let Some(part) = parts.next().await {
-                let failed = part.is_err();
-                let taken = env.timeout(STALL, send.send(part)).await;
-                if !matches!(taken, Some(Ok(()))) || failed {
-                    return;
-                }
-            }
-            let _ = send.send(Ok(Part::end())).await;
-        });
-        Parts { receive, held: None, left: true }
-    }
-}
-
-/// What a task reads. Ends well only with the mark of its end: a task that gave up is an error.
-struct Parts {
-    receive: tokio::sync::mpsc::Receiver<Result<Part>>,
-    /// The part taken last, for as long as it may be in somebody's hands.
-    held: Option<Room>,
-    left: bool,
-}
-
-impl Stream for Parts {
-    type Item = Result<Vec<u8>>;
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.held = None;
-        if !self.left {
-            return Poll::Ready(None);
-        }
-        let part = match ready!(self.receive.poll_recv(cx)) {
-            Some(Ok(part)) => part,
-            Some(Err(e)) => {
-                self.left = false;
-                return Poll::Ready(Some(Err(e)));
-            }
-            None => {
-                self.left = false;
-                return Poll::Ready(Some(Err(Error::unavailable("nobody took what was read for a minute"))));
-            }
-        };
-        if part.is_end() {
-            self.left = false;
-            return Poll::Ready(None);
-        }
-        let (bytes, room) = part.into_parts();
-        self.held = room;
-        Poll::Ready(Some(Ok(bytes)))
     }
 }

@@ -193,10 +193,10 @@ impl<'a> Work<'a> {
         let Some((from, to)) = self.known.get(&folder).cloned() else { return Ok(()) };
         let mut listing = Listing::new();
         loop {
-            let query = Query::List { space: self.source.id(), folder, after: listing.after(), limit: PAGE, manifests: false };
+            let (after, have) = (listing.after(), listing.have());
+            let query = Query::List { space: self.source.id(), folder, after, limit: PAGE, manifests: false, have };
             let Answer::Rows(rows) = self.client.cluster().ask(query).await? else { return Err(unexpected()) };
-            for row in RowVerifier::new(self.source).verify(&rows)?.rows() {
-                listing.admit(&row)?;
+            for row in listing.page(self.source, &rows)?.rows() {
                 let found = row.open(&from)?;
                 let id = self.id_of(found.id);
                 self.push(id, &to, &found)?;

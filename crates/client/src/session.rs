@@ -131,9 +131,11 @@ impl Client {
         Ok(Client { inner: Arc::new(inner) })
     }
 
-    pub(crate) fn env(&self) -> &Env {
+    /// By which the outside world is reached: for gateways too, which have clocks, tasks and listeners of their own.
+    pub fn env(&self) -> &Env {
         &self.inner.env
     }
+
     /// The profile that this client was opened from.
     pub fn profile(&self) -> &Profile {
         &self.inner.profile

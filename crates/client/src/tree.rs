@@ -316,19 +316,17 @@ impl Client {
         let mut listing = Listing::new();
         let limit = if manifests { 500 } else { 2000 };
         let mut space = folder.space.clone();
-        let query = |after| Query::List { space: folder.space.id(), folder: folder.keys.folder, after, limit, manifests };
-        let mut next = Some(self.cluster().ask(query(None)).await?);
+        let (space_id, folder_id) = (folder.space.id(), folder.keys.folder);
+        let query = |(after, have)| Query::List { space: space_id, folder: folder_id, after, limit, manifests, have };
+        let mut next = Some(self.cluster().ask(query((None, Vec::new()))).await?);
         while let Some(answer) = next.take() {
             let Answer::Rows(rows) = answer else { return Err(unexpected()) };
             let (rows, now) = self.rows_of(&space, rows).await?;
             space = now;
-            let verified = RowVerifier::new(&space).verify(&rows)?;
-            for row in verified.rows() {
-                listing.admit(&row)?;
-            }
+            let verified = listing.page(&space, &rows)?;
             // The next page is under way while this one is opened.
-            let after = listing.after();
-            let ask = async { if rows.more { Some(self.cluster().ask(query(after)).await).transpose() } else { Ok(None) } };
+            let so_far = (listing.after(), listing.have());
+            let ask = async { if rows.more { Some(self.cluster().ask(query(so_far)).await).transpose() } else { Ok(None) } };
             let open = async {
                 let by_id: BTreeMap<ManifestId, Arc<ManifestRow>> = rows.manifests.iter().map(|m| (m.id, Arc::new(m.clone()))).collect();
                 let mut page = Vec::with_capacity(rows.rows.len());

@@ -28,13 +28,14 @@ use crate::task::Task;
 use crate::transfer::Transfer;
 use crate::tree::{Entry, EntryKind, Folder};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use model::chunk::CHUNK_SIZE;
 use model::cluster::UploadGrant;
 use model::tree::{Change, Expect, ManifestRow};
-use model::{EntryId, Epoch, Error, ObjectId, Policy, Result};
+use model::{EntryId, Epoch, Error, Kind, ObjectId, Policy, Result};
 use seal::content::{ChunkRecord, Cut, Manifest};
 use seal::tree::{Attributes, Content, Entry as Sealed, Name};
 use std::collections::BTreeMap;
@@ -42,6 +43,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::io::AsyncRead;
 
+/// How often the place of a file is asked for while others write there.
+const TRIES: usize = 16;
 /// Files of at least this many bytes keep a journal, to be resumed after an interruption.
 const JOURNAL_MIN: u64 = 16 << 20;
 /// Files under way at once; memory bounds it further.
@@ -81,6 +84,22 @@ pub enum OnConflict {
     Refuse,
     /// Write over what the other one wrote, which stays as an older version.
     Overwrite,
+}
+
+/// Says where a file is to lie, once its content is stored: for those whose places move while they are written.
+pub struct Ask {
+    /// Before the first try, too; otherwise only when somebody else was first at the place looked up before.
+    pub always: bool,
+    /// The place as it is now.
+    pub place: Box<dyn Fn() -> BoxFuture<'static, Result<Answered>> + Send + Sync>,
+}
+
+/// Where a file is to lie.
+pub struct Answered {
+    /// The place.
+    pub spot: Spot,
+    /// Kept until the file is committed, or that has failed.
+    pub hold: Option<Box<dyn Send>>,
 }
 
 /// What goes where. `remote` is the exact target path, not the folder to put it in.
@@ -171,13 +190,26 @@ struct Upload {
     progress: Arc<dyn Progress>,
     issuer: Arc<Issuer>,
     commits: CommitSender,
+    /// Says where a file is to lie once its content is stored.
+    ask: Option<Ask>,
+}
+
+/// What is to be committed of a file whose content is on the servers.
+struct Ready {
+    content: Content,
+    size: u64,
+    attributes: Attributes,
+    row: Option<ManifestRow>,
+    grants: Vec<Arc<UploadGrant>>,
+    journal: Option<Transfer>,
 }
 
 impl Client {
     /// Stores files, symlinks and whole folders. Goes on past those that fail and reports them.
     pub async fn put(&self, puts: Vec<Put>, options: PutOptions, progress: Arc<dyn Progress>) -> Result<PutReport> {
         let committer = self.committer_with(progress.clone());
-        let upload = Arc::new(Upload { client: self.clone(), options, progress, issuer: Arc::default(), commits: committer.sender() });
+        let upload =
+            Arc::new(Upload { client: self.clone(), options, progress, issuer: Arc::default(), commits: committer.sender(), ask: None });
         let mut report = PutReport::default();
         let mut files = FuturesUnordered::new();
         let settle = |report: &mut PutReport, path: String, done: Result<Sent>| match done {
@@ -391,11 +423,10 @@ impl Upload {
         if let Some(inline) = feed.inline(client).await? {
             let size = inline.len() as u64;
             finish(&mut attributes)?;
-            let (change, rescue) = place.change(self, Content::Inline(inline), size, attributes, None)?;
             self.progress.bytes(size);
-            return self
-                .commit(Pending::new(&place.folder.space, change).or_kept(rescue), &place, Sent { bytes: size, degraded: false })
-                .await;
+            let content = Content::Inline(inline);
+            let ready = Ready { content, size, attributes, row: None, grants: Vec::new(), journal: None };
+            return self.settle(place, ready, Sent { bytes: size, degraded: false }).await;
         }
         let mut session = FileUpload::begin(self, size, attributes.mtime_ns, local, &place).await?;
         let total = session.send_all(self, &mut feed, size).await?;
@@ -407,13 +438,37 @@ impl Upload {
         let fresh = self.fresh(&place.folder.space);
         let made = making.finish(&fresh, Cut::whole(total), attributes.mtime_ns, chunks).await?;
         let degraded = degraded || made.degraded;
-        let (change, rescue) = place.change(self, made.content, total, attributes, Some(made.row))?;
-        self.commit(
-            Pending::with_content(&place.folder.space, change, made.grants, journal).or_kept(rescue),
-            &place,
-            Sent { bytes: total, degraded },
-        )
-        .await
+        let ready = Ready { content: made.content, size: total, attributes, row: Some(made.row), grants: made.grants, journal };
+        self.settle(place, ready, Sent { bytes: total, degraded }).await
+    }
+
+    /// Commits a file at its place: where that is to be asked for, at what is answered, as often as somebody else is
+    /// first there.
+    async fn settle(&self, mut place: Place, ready: Ready, sent: Sent) -> Result<Sent> {
+        let Ready { content, size, attributes, row, grants, journal } = ready;
+        let Some(ask) = &self.ask else {
+            let (change, rescue) = place.change(self, content, size, attributes, row)?;
+            let pending = Pending::with_content(&place.folder.space, change, grants, journal).or_kept(rescue);
+            return self.commit(pending, &place, sent).await;
+        };
+        let mut tries = 0;
+        loop {
+            let mut _hold = None;
+            if ask.always || tries > 0 {
+                let answer = (ask.place)().await?;
+                if answer.spot.space() != place.folder.space.id() {
+                    return Err(Error::conflict(format!("{} lies in another space now", place.path)));
+                }
+                place = answer.spot.into_place(&self.options)?;
+                _hold = answer.hold;
+            }
+            let (change, _) = place.change(self, content.share(), size, attributes.clone(), row.clone())?;
+            let pending = Pending::with_content(&place.folder.space, change, grants.clone(), None);
+            match self.commits.send_file(pending, place.path.to_string()).await {
+                Err(e) if matches!(e.kind, Kind::Conflict | Kind::Exists | Kind::NotFound) && tries < TRIES => tries += 1,
+                done => return done.map(|()| sent),
+            }
+        }
     }
 }
 

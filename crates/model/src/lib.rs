@@ -16,6 +16,7 @@ pub mod layout;
 pub mod link;
 pub mod message;
 pub mod policy;
+pub mod query;
 pub mod signed;
 pub mod tree;
 

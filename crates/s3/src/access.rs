@@ -1,11 +1,14 @@
 //! Who may do what: access keys out of the account's sealed notes, and what each allows.
 
 use crate::errors::{error, from_client, plain};
+use crate::refused;
 use client::{Client, GatewayKey};
+use hyper::HeaderMap;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{Credentials, S3Auth, SecretKey};
 use s3s::{S3ErrorCode, S3Result};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Mutex;
 
 /// For how long keys read from the account count, milliseconds: a revoked one works no longer than that.
@@ -36,7 +39,7 @@ impl AccessKeys {
     /// A key. `InvalidAccessKeyId` when there is none.
     async fn get(&self, id: &str) -> S3Result<Arc<GatewayKey>> {
         let mut known = self.known.lock().await;
-        let now = self.client.now_ms();
+        let now = self.client.env().now_ms();
         let found = known.keys.iter().find(|k| k.id == id).cloned();
         let good_for = if found.is_some() { FRESH_MS } else { ASK_MS };
         if known.read_ms.is_none_or(|read| now.saturating_sub(read) >= good_for) {
@@ -66,6 +69,15 @@ impl AccessKeys {
         }
     }
 
+    /// `AccessDenied` when a request expects a bucket to be another account's.
+    pub fn check_owner(&self, headers: &HeaderMap) -> S3Result<()> {
+        let expected = ["x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"];
+        if expected.iter().filter_map(|name| headers.get(*name)).any(|owner| owner.as_bytes() != self.owner.as_bytes()) {
+            return Err(error(S3ErrorCode::AccessDenied, "Access Denied: the bucket is not owned by the account that was expected"));
+        }
+        Ok(())
+    }
+
     /// Whether a key may see a bucket.
     pub async fn sees(&self, credentials: Option<&Credentials>, bucket: &str) -> bool {
         self.check(credentials, Some(bucket), false).await.is_ok()
@@ -79,16 +91,36 @@ impl S3Auth for AccessKeys {
     }
 }
 
+/// In a request's extensions: tells that its signature, and the right to what it asks for, were found good.
+#[derive(Clone, Default)]
+pub struct Passed(Arc<AtomicBool>);
+
+impl Passed {
+    /// Whether they were.
+    pub fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// In a request's extensions: they were found good already, of the same request with its signature.
+#[derive(Clone)]
+pub struct Proven;
+
 #[async_trait::async_trait]
 impl S3Access for AccessKeys {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
-        let expected = ["x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"];
-        if expected.iter().filter_map(|name| cx.headers().get(*name)).any(|owner| owner.as_bytes() != self.owner.as_bytes()) {
-            return Err(error(S3ErrorCode::AccessDenied, "Access Denied: the bucket is not owned by the account that was expected"));
+        if cx.extensions_mut().get::<Proven>().is_some() {
+            return Ok(());
         }
+        self.check_owner(cx.headers())?;
         let bucket = cx.s3_path().get_bucket_name().map(str::to_string);
         let writes = !reads_only(cx.s3_op().name());
-        AccessKeys::check(self, cx.credentials(), bucket.as_deref(), writes).await
+        AccessKeys::check(self, cx.credentials(), bucket.as_deref(), writes).await?;
+        refused::check(cx.s3_op().name(), cx.headers())?;
+        if let Some(Passed(passed)) = cx.extensions_mut().get() {
+            passed.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
 

@@ -1,13 +1,18 @@
 //! Objects and versions as S3's answers have them.
 
+use crate::keys::unpercent;
 use crate::meta::{DEFAULT_TYPE, strong, timestamp};
 use crate::objects::range_of;
 use crate::tree::Object;
 use crate::versions::id_of;
 use crate::views::Brief;
+use hyper::Uri;
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, EXPIRES, HeaderMap, HeaderValue,
+};
 use s3s::dto::{
-    Checksum, ChecksumAlgorithm, ChecksumType, HeadObjectOutput, Object as Listed, ObjectStorageClass, Owner, Range, StorageClass,
-    Timestamp,
+    Checksum, ChecksumAlgorithm, ChecksumType, HeadObjectOutput, Object as Listed, ObjectAttributes, ObjectStorageClass, Owner, Range,
+    ServerSideEncryption, StorageClass, Timestamp,
 };
 use s3s::{S3Error, S3ErrorCode, S3Result};
 use std::ops;
@@ -32,6 +37,7 @@ pub fn portion(object: &Object, range: Option<&Range>, part: Option<i32>) -> S3R
         (Some(range), None) => Ok(Portion { range: range_of(range, size)?, partial: true, parts: None }),
         (None, None) => Ok(Portion { range: 0..size, partial: false, parts: None }),
         (None, Some(number)) => {
+            crate::multipart::check_number(number)?;
             let count = object.meta.part_count();
             let found = match u64::try_from(number) {
                 Ok(1) if count == 0 => Some((0, size)),
@@ -49,6 +55,47 @@ fn no_such_part() -> S3Error {
     let mut e = S3Error::with_message(S3ErrorCode::Custom("InvalidPartNumber".into()), "The requested partnumber is not satisfiable");
     e.set_status_code(hyper::StatusCode::RANGE_NOT_SATISFIABLE);
     e
+}
+
+/// The headers that a query asks for in the place of an object's own.
+pub fn overrides(uri: &Uri) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    for (name, value) in pairs {
+        let name = match name {
+            "response-cache-control" => CACHE_CONTROL,
+            "response-content-disposition" => CONTENT_DISPOSITION,
+            "response-content-encoding" => CONTENT_ENCODING,
+            "response-content-language" => CONTENT_LANGUAGE,
+            "response-content-type" => CONTENT_TYPE,
+            "response-expires" => EXPIRES,
+            _ => continue,
+        };
+        let value = unpercent(&value.replace('+', " ")).and_then(|value| HeaderValue::from_str(&value).ok());
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+/// Refuses attributes that no object has.
+pub fn check_attributes(asked: &[ObjectAttributes]) -> S3Result<()> {
+    let known = [
+        ObjectAttributes::ETAG,
+        ObjectAttributes::CHECKSUM,
+        ObjectAttributes::OBJECT_PARTS,
+        ObjectAttributes::STORAGE_CLASS,
+        ObjectAttributes::OBJECT_SIZE,
+    ];
+    let mut names = asked.iter().flat_map(|a| a.as_str().split(',')).map(str::trim).peekable();
+    if names.peek().is_none_or(|name| name.is_empty()) {
+        return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, "The x-amz-object-attributes header names nothing"));
+    }
+    if names.any(|name| !known.contains(&name)) {
+        return Err(S3Error::with_message(S3ErrorCode::InvalidArgument, "Invalid attribute name specified."));
+    }
+    Ok(())
 }
 
 /// What a HEAD says of an object, of a portion of it.
@@ -80,6 +127,7 @@ pub fn head(object: &Object, portion: &Portion, versions: bool, checksums: bool)
         last_modified: Some(timestamp(object.modified_ms())),
         metadata: Some(meta.user_metadata()).filter(|m| !m.is_empty()),
         parts_count: portion.parts,
+        server_side_encryption: Some(ServerSideEncryption::from_static(ServerSideEncryption::AES256)),
         storage_class: headers.storage_class.clone().map(StorageClass::from),
         version_id: versions.then(|| id_of(meta).to_string()),
         website_redirect_location: headers.redirect.clone(),

@@ -1,7 +1,8 @@
 //! What writes ask for beside the content: what is kept of it, and what is refused.
 
-use crate::errors::{error, not_here, plain};
+use crate::errors::{error, not_here, plain, refusal};
 use crate::meta::{Headers, Meta};
+use crate::refused::no_acls;
 use crate::tagging;
 use s3s::dto::{Metadata, Timestamp};
 use s3s::{S3ErrorCode, S3Result};
@@ -42,9 +43,13 @@ macro_rules! asked {
                 || $input.grant_read.is_some()
                 || $input.grant_read_acp.is_some()
                 || $input.grant_write_acp.is_some(),
-            customer_key: $input.sse_customer_algorithm.is_some() || $input.sse_customer_key.is_some(),
+            customer_key: $input.sse_customer_algorithm.is_some()
+                || $input.sse_customer_key.is_some()
+                || $input.sse_customer_key_md5.is_some(),
             encryption: $input.server_side_encryption.as_ref().map(|e| e.as_str().to_string()),
-            lock: $input.object_lock_mode.is_some() || $input.object_lock_legal_hold_status.is_some(),
+            lock: $input.object_lock_mode.is_some()
+                || $input.object_lock_retain_until_date.is_some()
+                || $input.object_lock_legal_hold_status.is_some(),
             storage_class: $input.storage_class.as_ref().map(|c| c.as_str().to_string()),
             redirect: $input.website_redirect_location.clone(),
             content_type: $input.content_type.clone(),
@@ -63,7 +68,7 @@ macro_rules! asked {
 pub fn check_acl(acl: Option<&str>, grants: bool) -> S3Result<()> {
     match acl {
         None | Some("private" | "bucket-owner-full-control" | "bucket-owner-read") if !grants => Ok(()),
-        _ => Err(error(S3ErrorCode::AccessControlListNotSupported, "The bucket does not allow ACLs: what is stored here is the owner's")),
+        _ => Err(no_acls()),
     }
 }
 
@@ -82,6 +87,11 @@ impl Asked {
         }
         if self.lock {
             return Err(error(S3ErrorCode::InvalidRequest, "Bucket is missing Object Lock Configuration"));
+        }
+        let leads_away = |to: &String| !["/", "http://", "https://"].iter().any(|begin| to.starts_with(begin));
+        if self.redirect.as_ref().is_some_and(leads_away) {
+            let text = "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.";
+            return Err(refusal("InvalidRedirectLocation", hyper::StatusCode::BAD_REQUEST, text));
         }
         if self.storage_class.as_deref().is_some_and(|class| !CLASSES.contains(&class)) {
             return Err(plain(S3ErrorCode::InvalidStorageClass));
@@ -119,7 +129,7 @@ impl Asked {
 }
 
 fn without_chunked(encoding: &str) -> String {
-    encoding.split(',').map(str::trim).filter(|e| !e.is_empty() && *e != "aws-chunked").collect::<Vec<_>>().join(",")
+    encoding.split(',').map(str::trim).filter(|e| !e.is_empty() && !e.eq_ignore_ascii_case("aws-chunked")).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

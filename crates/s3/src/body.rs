@@ -1,7 +1,7 @@
 //! What a request brings: read once, hashed on the way, and checked at its end against all that the request said
 //! of it, before anything is committed. Nothing is held but the part being read.
 
-use crate::errors::{error, plain};
+use crate::errors::{error, plain, refusal};
 use crate::meta::Sum;
 use bytes::{Buf, Bytes};
 use data_encoding::BASE64;
@@ -12,13 +12,14 @@ use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256};
 use s3s::dto::{ChecksumAlgorithm, StreamingBlob};
 use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders};
 use std::io;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// Checksum algorithms with the headers that carry them.
-const ALGORITHMS: [(&str, &str, usize); 5] = [
+pub const ALGORITHMS: [(&str, &str, usize); 5] = [
     (ChecksumAlgorithm::CRC32, "x-amz-checksum-crc32", 4),
     (ChecksumAlgorithm::CRC32C, "x-amz-checksum-crc32c", 4),
     (ChecksumAlgorithm::CRC64NVME, "x-amz-checksum-crc64nvme", 8),
@@ -31,6 +32,8 @@ const ALGORITHMS: [(&str, &str, usize); 5] = [
 pub struct Claims {
     /// Bytes.
     pub length: Option<u64>,
+    /// Bytes that it may have.
+    lengths: Option<RangeInclusive<u64>>,
     /// MD5, in base64.
     pub md5: Option<String>,
     /// The algorithm of the checksum to be kept.
@@ -96,6 +99,22 @@ impl Claims {
         Ok(claims)
     }
 
+    /// And what a form's policy says of its length.
+    pub fn within(self, lengths: RangeInclusive<u64>) -> Self {
+        Claims { lengths: Some(lengths), ..self }
+    }
+
+    /// `EntityTooLarge`, `EntityTooSmall` for a body of this length, be it at its `end` or still to grow.
+    fn check_length(&self, length: u64, end: bool) -> S3Result<()> {
+        match &self.lengths {
+            Some(lengths) if length > *lengths.end() => Err(plain(S3ErrorCode::EntityTooLarge)),
+            Some(lengths) if end && length < *lengths.start() => {
+                Err(error(S3ErrorCode::EntityTooSmall, "Your proposed upload is smaller than the minimum allowed size."))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The checksum that has to be, once the body is read.
     fn expected(&self) -> Option<String> {
         let algorithm = self.algorithm?;
@@ -105,7 +124,8 @@ impl Claims {
     }
 }
 
-fn decoded_len(base64: &str) -> Option<usize> {
+/// Bytes that base64 stands for; `None` for what is none.
+pub fn decoded_len(base64: &str) -> Option<usize> {
     BASE64.decode(base64.as_bytes()).ok().map(|b| b.len())
 }
 
@@ -124,6 +144,8 @@ pub struct Digest {
     pub md5: [u8; 16],
     /// The checksum kept.
     pub sum: Option<Sum>,
+    /// CRC64NVME: those of parts give that of the whole.
+    pub crc64: Option<Sum>,
 }
 
 /// How a body ended; shared with whoever stores it.
@@ -168,8 +190,9 @@ impl Incoming {
             ChecksumAlgorithm::CRC32C => sums.crc32c = Some(Crc32c::new()),
             ChecksumAlgorithm::SHA1 => sums.sha1 = Some(Sha1::new()),
             ChecksumAlgorithm::SHA256 => sums.sha256 = Some(Sha256::new()),
-            _ => sums.crc64nvme = Some(Crc64Nvme::new()),
+            _ => {}
         }
+        sums.crc64nvme = Some(Crc64Nvme::new());
         let end = End::default();
         (Incoming { blob, part: Bytes::new(), length: 0, md5: Some(Md5::new()), sums, claims, end: end.clone() }, end)
     }
@@ -179,6 +202,7 @@ impl Incoming {
         if self.claims.length.is_some_and(|length| length != self.length) {
             return Err(plain(S3ErrorCode::IncompleteBody));
         }
+        self.claims.check_length(self.length, true)?;
         let md5: [u8; 16] = self.md5.take().unwrap_or_default().finalize();
         if self.claims.md5.as_ref().is_some_and(|claimed| *claimed != BASE64.encode(&md5)) {
             return Err(plain(S3ErrorCode::BadDigest));
@@ -187,20 +211,22 @@ impl Incoming {
         let sum = Sum::of(&sums, self.claims.algorithm.unwrap_or(ChecksumAlgorithm::CRC64NVME));
         let claimed = self.claims.expected();
         if self.claims.announced && claimed.is_none() {
-            let mut e =
-                error(S3ErrorCode::Custom("MalformedTrailerError".into()), "The request contained trailing data that was not well-formed");
-            e.set_status_code(hyper::StatusCode::BAD_REQUEST);
-            return Err(e);
+            let text = "The request contained trailing data that was not well-formed";
+            return Err(refusal("MalformedTrailerError", hyper::StatusCode::BAD_REQUEST, text));
         }
         if let (Some(claimed), Some(sum)) = (claimed, &sum)
             && claimed != sum.value
         {
+            if decoded_len(&claimed) != decoded_len(&sum.value) {
+                return Err(error(S3ErrorCode::InvalidRequest, format!("Value for the trailing {} is invalid.", sum.algorithm)));
+            }
             return Err(error(
                 S3ErrorCode::BadDigest,
                 format!("The {} you specified did not match the calculated checksum.", sum.algorithm),
             ));
         }
-        Ok(Digest { length: self.length, md5, sum })
+        let crc64 = Sum::of(&sums, ChecksumAlgorithm::CRC64NVME);
+        Ok(Digest { length: self.length, md5, sum, crc64 })
     }
 }
 
@@ -209,16 +235,22 @@ impl AsyncRead for Incoming {
         let this = &mut *self;
         while this.part.is_empty() {
             let Some(blob) = &mut this.blob else { break };
-            match ready!(Pin::new(blob).poll_next(cx)) {
-                Some(Ok(part)) => this.part = part,
-                Some(Err(e)) => {
-                    let e = broken(&e.to_string());
-                    let told = io::Error::other(e.to_string());
-                    this.end.set(Err(e));
+            let part = match ready!(Pin::new(blob).poll_next(cx)) {
+                Some(Ok(part)) => this.claims.check_length(this.length + part.len() as u64, false).map(|()| part),
+                Some(Err(e)) => Err(broken(&e.to_string())),
+                None => {
                     this.blob = None;
+                    break;
+                }
+            };
+            match part {
+                Ok(part) => this.part = part,
+                Err(e) => {
+                    let told = io::Error::other(e.to_string());
+                    (this.blob, this.md5) = (None, None);
+                    this.end.set(Err(e));
                     return Poll::Ready(Err(told));
                 }
-                None => this.blob = None,
             }
         }
         if this.part.is_empty() {
@@ -249,14 +281,17 @@ fn broken(text: &str) -> S3Error {
     let code = if text.contains("SignatureMismatch") {
         S3ErrorCode::SignatureDoesNotMatch
     } else if text.contains("Sha256Mismatch") {
-        let text = "The provided 'x-amz-content-sha256' header does not match what was computed.";
-        let mut e = error(S3ErrorCode::Custom("XAmzContentSHA256Mismatch".into()), text);
-        e.set_status_code(hyper::StatusCode::BAD_REQUEST);
-        return e;
+        return hash_mismatch();
     } else if text.contains("FormatError") || text.contains("TooLarge") || text.contains("TooMany") {
-        return error(S3ErrorCode::InvalidRequest, "The aws-chunked body is malformed");
+        return error(S3ErrorCode::IncompleteBody, "The aws-chunked body is malformed");
     } else {
         S3ErrorCode::IncompleteBody
     };
     plain(code)
+}
+
+/// That a body is not the one whose hash was signed.
+pub fn hash_mismatch() -> S3Error {
+    let text = "The provided 'x-amz-content-sha256' header does not match what was computed.";
+    refusal("XAmzContentSHA256Mismatch", hyper::StatusCode::BAD_REQUEST, text)
 }

@@ -20,6 +20,10 @@ const FRESH_MS: u64 = 2_000;
 const TRIES: usize = 16;
 /// Most buckets whose configuration is remembered.
 const KNOWN_MAX: usize = 10_000;
+/// How names begin and end that Amazon keeps for itself, beside `xn--`, which makes no name at all. No bucket is made
+/// with one; folders that have one are shown.
+const RESERVED: [&str; 2] = ["sthree-", "amzn-s3-demo-"];
+const RESERVED_ENDS: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
 
 /// Whether a bucket keeps versions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +96,7 @@ impl Buckets {
     /// A bucket. `NoSuchBucket` when there is none.
     pub async fn get(&self, name: &str) -> S3Result<Bucket> {
         let path = self.path(name).map_err(of_bucket)?;
-        let now = self.client.now_ms();
+        let now = self.client.env().now_ms();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         if let Some((_, config)) = known.filter(|(since, _)| now.saturating_sub(*since) < FRESH_MS) {
             return Ok(Bucket { name: name.into(), path, config });
@@ -125,7 +129,7 @@ impl Buckets {
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
-        known.insert(name.into(), (self.client.now_ms(), config));
+        known.insert(name.into(), (self.client.env().now_ms(), config));
     }
 
     /// What is remembered of a bucket may be wrong: an operation did not find it.
@@ -180,7 +184,7 @@ impl Buckets {
 
     /// Makes a bucket below `/s3`.
     pub async fn create(&self, name: &str) -> S3Result<()> {
-        if !is_bucket_name(name) {
+        if !is_bucket_name(name) || is_reserved(name) {
             return Err(plain(S3ErrorCode::InvalidBucketName));
         }
         self.forget(name);
@@ -217,4 +221,24 @@ fn made_ms(entry: &Entry) -> u64 {
 /// Amazon's rules for names of buckets.
 pub fn is_bucket_name(name: &str) -> bool {
     s3s::path::check_bucket_name(name) && matches!(read(name), Named::Part(_))
+}
+
+fn is_reserved(name: &str) -> bool {
+    RESERVED.iter().any(|start| name.starts_with(start)) || RESERVED_ENDS.iter().any(|end| name.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_names_are_names_all_the_same() {
+        assert!(!is_bucket_name("xn--a"));
+        for name in ["sthree-a", "amzn-s3-demo-a", "a-s3alias", "a--ol-s3", "a.mrap", "a--x-s3", "a--table-s3"] {
+            assert!(is_bucket_name(name) && is_reserved(name), "{name}");
+        }
+        for name in ["a-xn--b", "sthree", "amzn-s3", "s3alias", "x-s3", "mrap", "a-x-s3"] {
+            assert!(!is_reserved(name), "{name}");
+        }
+    }
 }

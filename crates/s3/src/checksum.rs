@@ -27,7 +27,7 @@ pub fn is_possible(algorithm: &str, kind: &str) -> bool {
     match algorithm {
         ChecksumAlgorithm::CRC64NVME => kind == ChecksumType::FULL_OBJECT,
         ChecksumAlgorithm::SHA1 | ChecksumAlgorithm::SHA256 => kind == ChecksumType::COMPOSITE,
-        _ => true,
+        _ => [ChecksumType::FULL_OBJECT, ChecksumType::COMPOSITE].contains(&kind),
     }
 }
 

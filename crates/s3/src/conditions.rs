@@ -1,9 +1,9 @@
 //! Conditional requests, decided purely (RFC 9110 section 13.2.2, in S3's order).
 
-use crate::errors::{plain, precondition};
+use crate::errors::{error, plain, precondition};
 use crate::meta::timestamp;
 use hyper::HeaderMap;
-use hyper::header::{ETAG, HeaderValue, LAST_MODIFIED};
+use hyper::header::{ETAG, HeaderValue, IF_MATCH, IF_NONE_MATCH, LAST_MODIFIED};
 use s3s::dto::{ETag, ETagCondition, Timestamp, TimestampFormat};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
@@ -34,6 +34,18 @@ fn is_before(header: &Timestamp, modified_ms: u64) -> bool {
 }
 
 impl Conditions {
+    /// Those of a write by its headers, where the operation's own input does not have them.
+    pub fn of_headers(headers: &HeaderMap) -> S3Result<Self> {
+        let read = |name: hyper::header::HeaderName| {
+            let Some(value) = headers.get(&name) else { return Ok(None) };
+            let text = value.to_str().map(str::trim).ok().filter(|t| !t.is_empty());
+            let text = text.ok_or_else(|| error(S3ErrorCode::InvalidArgument, format!("{name} is no ETag")))?;
+            let etag = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
+            Ok::<_, S3Error>(Some(if text == "*" { ETagCondition::Any } else { ETagCondition::ETag(ETag::Strong(etag.into())) }))
+        };
+        Ok(Conditions { matches: read(IF_MATCH)?, none_match: read(IF_NONE_MATCH)?, ..Conditions::default() })
+    }
+
     /// For a read. `PreconditionFailed`, or `NotModified` with the object's ETag and time.
     pub fn check_read(&self, etag: &str, modified_ms: u64) -> S3Result<()> {
         match (&self.matches, &self.unmodified_since) {
@@ -68,11 +80,6 @@ impl Conditions {
             (Some(condition), Some(etag)) if holds(condition, etag) => Err(precondition("If-None-Match")),
             _ => Ok(()),
         }
-    }
-
-    /// Whether a write has any.
-    pub fn is_conditional_write(&self) -> bool {
-        self.matches.is_some() || self.none_match.is_some()
     }
 }
 

@@ -2,12 +2,17 @@
 
 use crate::Gateway;
 use crate::buckets::Bucket;
-use crate::errors::{error, from_client, not_here};
+use crate::conditions::Conditions;
+use crate::errors::{error, not_here};
 use crate::meta::Meta;
-use crate::tree::{Object, Spots};
+use crate::tree::Object;
 use client::{OnConflict, PutOptions};
+use model::Kind;
 use s3s::dto::CopySource;
 use s3s::{S3ErrorCode, S3Result};
+
+/// How often a copy is tried while others write to the same key.
+const TRIES: usize = 16;
 
 /// Where a copy comes from.
 pub struct From<'a> {
@@ -28,11 +33,27 @@ pub fn source(header: &CopySource) -> S3Result<From<'_>> {
 }
 
 impl Gateway {
-    /// Copies an object that was looked up, over what is there. `meta` is what is kept with the copy.
-    pub(crate) async fn copy(&self, from: &Object, bucket: &Bucket, key: &str, meta: &Meta) -> S3Result<()> {
-        let spot = self.writable(bucket, &Spots::of(&bucket.path, key)?).await?;
-        let options = PutOptions { on_conflict: OnConflict::Overwrite, allow_degraded: self.allow_degraded, ..PutOptions::default() };
-        self.client.copy_file(&from.entry, spot.path(), Some(meta.to_properties()), options).await.map_err(from_client)
+    /// Copies an object that was looked up, over what is there, if the conditions hold. `meta` is what is kept with
+    /// the copy.
+    pub(crate) async fn copy(&self, from: &Object, bucket: &Bucket, key: &str, meta: &Meta, conditions: &Conditions) -> S3Result<()> {
+        let _hold = self.histories.hold(bucket, key).await;
+        let mut last = Ok(());
+        for _ in 0..TRIES {
+            let spot = self.over(bucket, key, conditions).await?;
+            let options = PutOptions {
+                on_conflict: OnConflict::Refuse,
+                if_version: spot.entry().map(|e| e.version),
+                if_absent: spot.entry().is_none(),
+                allow_degraded: self.allow_degraded,
+                ..PutOptions::default()
+            };
+            last = self.client.copy_file(&from.entry, spot.path(), Some(meta.to_properties()), options).await;
+            // Somebody else was first there: the place is looked up once more, and the conditions with it.
+            if !last.as_ref().is_err_and(|e| matches!(e.kind, Kind::Conflict | Kind::Exists | Kind::NotFound)) {
+                break;
+            }
+        }
+        self.written(bucket, last).await
     }
 }
 

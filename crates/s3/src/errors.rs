@@ -9,6 +9,13 @@ pub fn error(code: S3ErrorCode, message: impl Into<String>) -> S3Error {
     S3Error::with_message(code, message.into())
 }
 
+/// An error of a code that s3s does not know, with its status.
+pub fn refusal(code: &'static str, status: StatusCode, message: impl Into<String>) -> S3Error {
+    let mut e = S3Error::with_message(S3ErrorCode::Custom(code.into()), message.into());
+    e.set_status_code(status);
+    e
+}
+
 /// An S3 error of a code, with S3's own words.
 pub fn plain(code: S3ErrorCode) -> S3Error {
     let words = match &code {

@@ -1,15 +1,17 @@
 //! The server: connections, what is answered before s3s sees a request, and what is noted of each.
 
+use crate::access::{Passed, Proven};
 use crate::errors::plain;
 use crate::metrics::Metrics;
 use crate::ops::Operations;
-use crate::rechunk::{Body as Framed, Framing};
+use crate::rechunk::{self, Body as Framed, Framing, Reading};
 use crate::tls::Tls;
-use crate::{Gateway, cors};
+use crate::{Gateway, answering, cors, documents, form, gate};
 use bytes::Bytes;
 use client::{BoxStream, Client, Env, Listener, RemotePath};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -35,12 +37,6 @@ const HEAD_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 200;
 /// Longest time for a request's head to arrive.
 const HEAD_TIME: Duration = Duration::from_secs(30);
-/// Most bytes of a file in a POST form: it is held in memory.
-const FORM_FILE_MAX: u64 = 64 << 20;
-/// POST forms read at a time.
-const FORMS: usize = 2;
-/// Most bytes of a document in a request.
-const XML_MAX: usize = 4 << 20;
 /// Time that requests under way have when the gateway stops.
 const DRAIN: Duration = Duration::from_secs(4);
 
@@ -83,12 +79,12 @@ impl Running {
 /// Begins to serve. `Unavailable` when the address is taken.
 pub async fn serve(client: Client, config: Config) -> Result<Running> {
     let tls = config.tls.as_ref().map(|(chain, key)| Tls::new(chain, key)).transpose()?;
-    let env = client.environment();
+    let env = client.env().clone();
     let gateway = Gateway::new(client, &config)?;
     let taken = |e: std::io::Error| Error::unavailable(format!("cannot listen on {}: {e}", config.listen)).hint("choose another --listen");
     let listener = env.net.bind(&config.listen).await.map_err(taken)?;
     let address = listener.local_addr().map_err(|e| Error::unavailable(format!("no address: {e}")))?.to_string();
-    let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
+    let url = format!("{}://{address}", gateway.scheme);
     let domains = Domains(config.domains.iter().map(|d| d.to_ascii_lowercase()).collect());
     let server = Arc::new(Server {
         service: service(&gateway, domains.clone()),
@@ -96,7 +92,6 @@ pub async fn serve(client: Client, config: Config) -> Result<Running> {
         gateway: gateway.clone(),
         metrics: Metrics::new()?,
         env: env.clone(),
-        forms: Semaphore::new(FORMS),
     });
     let (stop, stopped) = watch::channel(false);
     let expiry = env.spawn(gateway.expire());
@@ -113,8 +108,7 @@ fn service(gateway: &Arc<Gateway>, domains: Domains) -> S3Service {
     builder.set_access(gateway.keys.clone());
     builder.set_host(domains);
     let mut config = S3Config::default();
-    config.xml_max_body_size = XML_MAX;
-    config.post_object_max_file_size = FORM_FILE_MAX;
+    config.xml_max_body_size = documents::DOCUMENT_MAX;
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
     builder.build()
 }
@@ -151,7 +145,6 @@ struct Server {
     gateway: Arc<Gateway>,
     metrics: Metrics,
     env: Env,
-    forms: Semaphore,
 }
 
 impl Server {
@@ -216,25 +209,26 @@ impl Server {
         let since = self.env.clock.monotonic();
         let (method, path) = (request.method().clone(), request.uri().path().to_string());
         let received = request.body().size_hint().exact().unwrap_or(0);
-        let mut response = self.clone().respond(request).await;
+        let reading = Reading::of(request.body());
+        let response = self.respond(request, &reading).await;
         let took = self.env.clock.monotonic() - since;
+        let id = data_encoding::HEXUPPER.encode(&self.env.random::<8>());
+        let mut response = answering::finish(response, &method, &path, &id);
         let status = response.status();
         self.metrics.request(method.as_str(), status.as_u16(), received, took);
         // The query may carry a signature: it is never written down.
         tracing::info!(target: "s3::access", %method, path, status = status.as_u16(), received, ms = took.as_millis() as u64);
-        let id = data_encoding::HEXUPPER.encode(&self.env.random::<8>());
         let headers = response.headers_mut();
-        if let Ok(id) = HeaderValue::from_str(&id) {
-            headers.insert(HeaderName::from_static("x-amz-request-id"), id);
-        }
         headers.insert(header::SERVER, HeaderValue::from_static("Shardkeep"));
+        if !reading.is_over() {
+            // What is left of the body would be taken for the next request.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         response.map(|body| Counted { body, server: self })
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
-        if let Some(refused) = refuse(&request) {
-            return error_response(refused);
-        }
+    async fn respond(&self, request: Request<Incoming>, reading: &Reading) -> Response<Body> {
+        let hosted = self.hosted_bucket(request.headers()).is_some();
         let signed = request.headers().contains_key(header::AUTHORIZATION) || request.uri().query().is_some_and(|q| q.contains("X-Amz-"));
         if request.method() == Method::GET && request.uri().path() == "/metrics" && !signed {
             let mut response = Response::new(Body::from(self.metrics.text()));
@@ -246,15 +240,15 @@ impl Server {
             return self.preflight(&request).await;
         }
         let allowed = if crossing { self.cors(&request, false).await } else { None };
-        let form = request.method() == Method::POST && is_form(request.headers());
-        // A file in a form is held whole: few at a time.
-        let _turn = if form { self.forms.acquire().await.ok() } else { None };
-        let mut response = match self.service.call(self.framed(request)).await {
-            Ok(response) => response,
-            Err(e) => {
-                let e: StdError = e.into();
-                tracing::warn!(error = %e, "a request could not be answered");
-                error_response(plain(S3ErrorCode::InternalError))
+        let (mut head, body) = request.into_parts();
+        let mut response = match gate::check(&head, hosted) {
+            Ok(()) => {
+                gate::amend(&mut head, hosted);
+                self.pass_on(head, body, hosted, reading).await
+            }
+            Err(refused) => {
+                rechunk::leave(body, &head.headers, &self.env);
+                error_response(refused)
             }
         };
         if let Some(allowed) = allowed {
@@ -263,33 +257,81 @@ impl Server {
         response
     }
 
-    /// The request with its body as s3s is to see it.
-    fn framed(&self, request: Request<Incoming>) -> Request<Body> {
-        let framing = Framing::of(request.headers().get("x-amz-content-sha256").and_then(|v| v.to_str().ok()));
-        let env = self.env.clone();
-        request.map(|body| {
-            let length = body.size_hint().exact();
-            if length == Some(0) {
-                return Body::empty();
-            }
+    /// Has a request answered that the gate has let in.
+    async fn pass_on(&self, head: Parts, body: Incoming, hosted: bool, reading: &Reading) -> Response<Body> {
+        if form::is_form(&head.method, &head.headers) {
+            let waits = head.headers.contains_key(header::EXPECT);
+            let body = Framed::new(body, self.env.clone(), Framing::Plain, None, reading.clone(), waits);
+            let answer = form::post(&self.gateway, &head, body, self.hosted_bucket(&head.headers), self.gateway.scheme).await;
+            return answer.unwrap_or_else(error_response);
+        }
+        let framing = Framing::of(head.headers.get("x-amz-content-sha256").and_then(|v| v.to_str().ok()));
+        if framing == Framing::Plain && gate::brings_document(&head, hosted) {
+            let digested = head.method == Method::POST && gate::is_delete(&head);
+            let read = documents::read(body, &head.headers, &self.env, digested).await;
+            reading.end_if(read.is_ok());
+            return match read {
+                Ok(document) => self.call(Request::from_parts(head, Body::from(document))).await,
+                Err(refused) => error_response(refused),
+            };
+        }
+        if gate::has_odd_range(&head) {
+            return self.call_without_range(head).await;
+        }
+        let length = body.size_hint().exact();
+        let body = if length == Some(0) {
+            Body::empty()
+        } else {
             let length = length.and_then(|l| usize::try_from(l).ok());
-            Body::from(StreamingBlob::new(Framed::new(body, env, framing, length)))
-        })
+            let waits = head.headers.contains_key(header::EXPECT);
+            Body::from(StreamingBlob::new(Framed::new(body, self.env.clone(), framing, length, reading.clone(), waits)))
+        };
+        self.call(Request::from_parts(head, body)).await
+    }
+
+    /// A range that is none is as if it were not there; but it may be signed. So its signature is checked with it,
+    /// and then the request is answered without it.
+    async fn call_without_range(&self, head: Parts) -> Response<Body> {
+        let passed = Passed::default();
+        let mut first = head.clone();
+        first.extensions.insert(passed.clone());
+        let response = self.call(Request::from_parts(first, Body::empty())).await;
+        if !passed.is_so() || response.status() != StatusCode::BAD_REQUEST {
+            return response;
+        }
+        let mut again = gate::without_signature(head);
+        again.headers.remove(header::RANGE);
+        again.extensions.insert(Proven);
+        self.call(Request::from_parts(again, Body::empty())).await
+    }
+
+    async fn call(&self, request: Request<Body>) -> Response<Body> {
+        match self.service.call(request).await {
+            Ok(response) => response,
+            Err(e) => {
+                let e: StdError = e.into();
+                tracing::warn!(error = %e, "a request could not be answered");
+                error_response(plain(S3ErrorCode::InternalError))
+            }
+        }
+    }
+
+    /// The bucket that the host of a request names.
+    fn hosted_bucket<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+        self.domains.bucket(headers.get(header::HOST)?.to_str().ok()?)
     }
 
     /// The cross-origin headers that a bucket's rules give.
     async fn cors(&self, request: &Request<Incoming>, preflight: bool) -> Option<HeaderMap> {
-        let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
         let of_path = || request.uri().path().trim_start_matches('/').split('/').next();
-        let name = self.domains.bucket(host).or_else(of_path).filter(|n| !n.is_empty())?;
+        let name = self.hosted_bucket(request.headers()).or_else(of_path).filter(|n| !n.is_empty())?;
         let bucket = self.gateway.buckets.get(name).await.ok()?;
         cors::headers(bucket.config.cors.as_ref()?, request.headers(), request.method().as_str(), preflight)
     }
 
     async fn preflight(&self, request: &Request<Incoming>) -> Response<Body> {
-        if !request.headers().contains_key(header::ORIGIN) {
-            let text = "Insufficient information. Origin request header needed.";
-            return error_response(S3Error::with_message(S3ErrorCode::InvalidRequest, text));
+        if let Err(wrong) = cors::check_preflight(request.headers()) {
+            return error_response(wrong);
         }
         match self.cors(request, true).await {
             Some(headers) => {
@@ -305,18 +347,6 @@ impl Server {
             }
         }
     }
-}
-
-fn is_form(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"multipart/form-data"))
-}
-
-/// What is refused before anything of it is looked at: headers signed by version 2, which says nothing of the body.
-/// Presigned URLs and forms may be: boto3 makes such by default.
-fn refuse(request: &Request<Incoming>) -> Option<S3Error> {
-    let old = request.headers().get(header::AUTHORIZATION).is_some_and(|v| v.as_bytes().starts_with(b"AWS "));
-    let text = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.";
-    old.then(|| S3Error::with_message(S3ErrorCode::InvalidRequest, text))
 }
 
 fn error_response(e: S3Error) -> Response<Body> {

@@ -2,7 +2,8 @@
 //! store: objects are files, and everything else sees them as that.
 //!
 //! ```text
-//! http ─▶ rechunk ─▶ s3s: signatures, XML ─▶ ops ─▶ objects, listing, multipart, versions … ─▶ client
+//! http ─▶ gate ─▶ rechunk, documents ─▶ s3s: signatures, XML ─▶ ops ─▶ objects, listing, multipart, versions … ─▶ client
+//!           └────▶ form ─────────────────────────────────────────────▶
 //! ```
 //! Read [`keys`] and [`meta`] first: how keys become paths, and what is kept beside content.
 
@@ -10,12 +11,14 @@ pub mod keys;
 pub mod meta;
 
 mod access;
+mod answering;
 mod answers;
 mod asked;
 mod body;
 mod buckets;
 mod checksum;
 mod conditions;
+mod documents;
 mod errors;
 mod tree;
 
@@ -33,9 +36,12 @@ mod cors;
 mod lifecycle;
 mod ops;
 
+mod form;
+mod gate;
 mod http;
 mod metrics;
 mod rechunk;
+mod refused;
 mod tls;
 
 pub use buckets::is_bucket_name;
@@ -44,9 +50,12 @@ pub use http::{Config, Running, serve};
 use access::AccessKeys;
 use buckets::Buckets;
 use client::{Client, Writer};
+use hyper::Uri;
+use hyper::header::{HOST, HeaderMap};
 use model::Result;
 use s3s::dto::Owner;
 use std::sync::Arc;
+use versions::Histories;
 use views::Views;
 
 /// What all requests share.
@@ -58,6 +67,10 @@ pub(crate) struct Gateway {
     views: Views,
     owner: Owner,
     region: String,
+    /// Held by whoever changes the history of a key.
+    histories: Histories,
+    /// As URLs of it begin.
+    scheme: &'static str,
     allow_degraded: bool,
 }
 
@@ -68,6 +81,24 @@ impl Gateway {
         let keys = AccessKeys::new(&client, &config.account);
         let owner = Owner { display_name: Some(config.account.clone()), id: Some(config.account.clone()) };
         let (views, region, allow_degraded) = (Views::new(&client), config.region.clone(), config.allow_degraded);
-        Ok(Arc::new(Gateway { client, writer, buckets, keys, views, owner, region, allow_degraded }))
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        Ok(Arc::new(Gateway {
+            client,
+            writer,
+            buckets,
+            keys,
+            views,
+            owner,
+            region,
+            histories: Histories::default(),
+            scheme,
+            allow_degraded,
+        }))
+    }
+
+    /// The URL of what a request asks for, by which whoever asks can reach it.
+    fn url_of(&self, headers: &HeaderMap, uri: &Uri) -> String {
+        let host = headers.get(HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+        format!("{}://{host}{}", self.scheme, uri.path())
     }
 }

@@ -65,6 +65,9 @@ pub struct Meta {
     /// The multipart upload that it came by: whoever completes that again hears that it is done.
     #[n(10)]
     pub upload: Option<String>,
+    /// Of a part: its CRC64NVME, in base64, where its checksum is another one.
+    #[n(11)]
+    pub crc64: Option<String>,
 }
 
 /// Headers that S3 keeps with an object.
@@ -181,6 +184,15 @@ impl Meta {
     /// Parts of the multipart upload that it came by; 0: it did not.
     pub fn part_count(&self) -> u64 {
         self.parts.iter().map(|(count, _)| u64::from(*count)).sum()
+    }
+
+    /// The checksum of an algorithm, where it is kept.
+    pub fn sum_of(&self, algorithm: &str) -> Option<Sum> {
+        let other = || {
+            let value = self.crc64.clone().filter(|_| algorithm == ChecksumAlgorithm::CRC64NVME)?;
+            Some(Sum { algorithm: algorithm.into(), value })
+        };
+        self.checksum.clone().filter(|sum| sum.algorithm == algorithm).or_else(other)
     }
 
     /// Where part `number` (from 1) begins, and how long it is.

@@ -7,23 +7,22 @@
 //! ```
 
 use crate::Gateway;
-use crate::body::{Claims, Digest, Incoming};
+use crate::body::{Claims, Digest};
 use crate::buckets::Bucket;
 use crate::checksum;
 use crate::conditions::Conditions;
 use crate::errors::{error, from_client, plain};
 use crate::keys::UPLOADS;
 use crate::meta::{Meta, Sum};
-use crate::objects::PUT_MAX;
-use crate::tree::{Object, Spots, below};
-use client::{Client, Compose, Composed, Entry, EntryKind, OnConflict, PutOptions, RemotePath, Source};
-use futures::{StreamExt, TryStreamExt};
+use crate::objects::{PUT_MAX, receive};
+use crate::tree::{Object, below};
+use client::{Compose, Composed, Entry, EntryKind, OnConflict, PutOptions, RemotePath, Source};
 use minicbor::{Decode, Encode};
 use model::{Kind, cbor};
-use s3s::dto::{CompletedPart, StreamingBlob};
+use s3s::dto::{ChecksumAlgorithm, ChecksumType, CompletedPart, StreamingBlob};
 use s3s::{S3ErrorCode, S3Result};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Highest number of a part.
 pub const PARTS_MAX: i32 = 10_000;
@@ -47,6 +46,15 @@ pub struct Record {
     /// Kind of checksum: of the whole, or of the parts'.
     #[n(2)]
     pub kind: Option<String>,
+}
+
+impl Record {
+    /// The algorithm and the kind of the object's checksum.
+    pub fn checksum(&self) -> (String, String) {
+        let algorithm = self.algorithm.clone().unwrap_or_else(|| ChecksumAlgorithm::CRC64NVME.into());
+        let kind = self.kind.clone().unwrap_or_else(|| checksum::default_type(&algorithm).into());
+        (algorithm, kind)
+    }
 }
 
 /// An upload under way.
@@ -156,24 +164,10 @@ impl Gateway {
         let path = below(&upload.parts, &format!("{number:05}")).map_err(from_client)?;
         let gone = |e: model::Error| if e.kind == Kind::NotFound { plain(S3ErrorCode::NoSuchUpload) } else { from_client(e) };
         let spot = self.client.spot(&path).await.map_err(gone)?;
-        let (body, end) = Incoming::new(blob, claims);
-        let kept = Arc::new(Mutex::new(None));
-        let describe = {
-            let (kept, end, meta) = (kept.clone(), end.clone(), Meta::new(self.client.now_ms()));
-            Box::new(move || {
-                let (digest, meta) = crate::objects::describe(meta, &end)?;
-                *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
-                Ok(meta.to_properties())
-            })
-        };
+        let (source, receiving) = receive(Meta::new(self.client.env().now_ms()), blob, claims, true);
         let options = PutOptions { on_conflict: OnConflict::Overwrite, allow_degraded: self.allow_degraded, ..Default::default() };
-        let done = self.writer.put(spot, Source::Described(Box::new(body), describe), options).await;
-        if let Some(Err(wrong)) = end.take() {
-            return Err(wrong);
-        }
-        done.map_err(gone)?;
-        let digest = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-        digest.ok_or_else(|| error(S3ErrorCode::InternalError, "an upload ended without a digest"))
+        let done = self.writer.put(spot, source, options).await;
+        receiving.end(done.map(|_| ()).map_err(gone)).map(|stored| stored.digest)
     }
 
     /// The parts of an upload, by number.
@@ -197,6 +191,14 @@ impl Gateway {
         if named.is_empty() {
             return Err(error(S3ErrorCode::MalformedXML, "You must specify at least one part"));
         }
+        if named.iter().any(|p| p.part_number.is_none() || p.e_tag.is_none()) {
+            return Err(plain(S3ErrorCode::MalformedXML));
+        }
+        if named.iter().any(|p| p.part_number.is_some_and(|n| n < 1)) {
+            return Err(error(S3ErrorCode::InvalidArgument, "PartNumber must be >= 1"));
+        }
+        let (algorithm, kind) = upload.record.checksum();
+        let each = upload.record.algorithm.is_some() && kind == ChecksumType::COMPOSITE;
         let mut there: BTreeMap<i32, Object> = self.parts(upload).await?.into_iter().map(|p| (p.number, p.object)).collect();
         let numbers: Vec<i32> = named.iter().map(|p| p.part_number.unwrap_or_default()).collect();
         if !numbers.is_sorted_by(|a, b| a < b) {
@@ -223,6 +225,13 @@ impl Gateway {
             if claimed.iter().any(wrong) {
                 return Err(plain(S3ErrorCode::InvalidPart));
             }
+            if each && claimed.iter().all(|(_, value)| value.is_none()) {
+                let text = format!(
+                    "The upload was created using a {} checksum. The complete request must include the checksum for each part. It was missing for part {number} in the request.",
+                    algorithm.to_lowercase()
+                );
+                return Err(error(S3ErrorCode::InvalidRequest, text));
+            }
             if object.entry.size < PART_MIN && i + 1 < named.len() {
                 let text =
                     format!("Your proposed upload is smaller than the minimum allowed size: part {number} has {} bytes", object.entry.size);
@@ -230,38 +239,36 @@ impl Gateway {
             }
             chosen.push(object);
         }
-        let mut meta = Meta { modified_ms: Some(self.client.now_ms()), upload: Some(upload.id.clone()), ..upload.meta.clone() };
+        let mut meta = Meta { modified_ms: Some(self.client.env().now_ms()), upload: Some(upload.id.clone()), ..upload.meta.clone() };
         meta.set_parts(chosen.iter().map(|o| o.entry.size));
         meta.md5 = Some(checksum::md5_of(chosen.iter().filter_map(|o| o.meta.md5.map(Into::into))).into());
-        let algorithm = upload.record.algorithm.clone().unwrap_or_else(|| "CRC64NVME".into());
-        let kind = upload.record.kind.clone().unwrap_or_else(|| checksum::default_type(&algorithm).into());
-        let parts: Vec<checksum::Part> = chosen.iter().map(|o| (o.meta.checksum.clone(), o.entry.size)).collect();
+        let parts: Vec<checksum::Part> = chosen.iter().map(|o| (o.meta.sum_of(&algorithm), o.entry.size)).collect();
         meta.checksum = checksum::of_parts(&algorithm, &kind, &parts);
-        if let (Some(claimed), Some(sum)) = (whole, &meta.checksum)
-            && (claimed.algorithm == sum.algorithm && claimed.value != sum.value)
-        {
-            return Err(plain(S3ErrorCode::BadDigest));
+        match (whole, &meta.checksum) {
+            (Some(claimed), Some(sum)) if claimed.algorithm != sum.algorithm => {
+                Err(error(S3ErrorCode::InvalidRequest, "The checksum is of another algorithm than the upload's."))
+            }
+            (Some(claimed), Some(sum)) if claimed.value != sum.value => Err(plain(S3ErrorCode::BadDigest)),
+            _ => Ok((chosen, meta)),
         }
-        Ok((chosen, meta))
     }
 
     /// Makes the object of an upload's parts; the upload is gone at the same moment. Content stays where it is,
     /// unless it lies in more objects than one file can name: then it is read and stored anew.
     pub(crate) async fn complete(
-        &self,
+        self: &Arc<Self>,
         bucket: &Bucket,
         upload: &Upload,
         parts: &[Object],
         meta: &Meta,
         conditions: &Conditions,
     ) -> S3Result<()> {
-        let spots = Spots::of(&bucket.path, &upload.record.key)?;
         let sources: Vec<Entry> = parts.iter().map(|p| p.entry.clone()).collect();
-        let folder = self.client.stat(&upload.parts).await.map_err(from_client)?;
+        let gone = |e: model::Error| if e.kind == Kind::NotFound { plain(S3ErrorCode::NoSuchUpload) } else { from_client(e) };
+        let folder = self.client.stat(&upload.parts).await.map_err(gone)?;
         for _ in 0..TRIES {
-            let spot = self.writable(bucket, &spots).await?;
-            let there = spot.entry().cloned().map(Object::new).filter(|o| !o.meta.deleted);
-            conditions.check_write(there.as_ref().map(Object::etag).as_deref())?;
+            let hold = self.histories.hold(bucket, &upload.record.key).await;
+            let spot = self.over(bucket, &upload.record.key, conditions).await?;
             let how = Compose {
                 if_version: spot.entry().map(|e| e.version),
                 if_absent: spot.entry().is_none(),
@@ -274,7 +281,10 @@ impl Gateway {
                 Ok(Composed::Made(_)) => return Ok(()),
                 // Too many objects for one file, or the key leads into another space.
                 Ok(Composed::TooMany) | Err(model::Error { kind: Kind::Invalid, .. }) => {
-                    self.store(bucket, &upload.record.key, conditions, joined(&self.client, parts, meta)).await?;
+                    drop(hold);
+                    let (content, properties) = (self.client.read_all(sources), meta.to_properties());
+                    let source = Source::Described(Box::new(content), Box::new(move || Ok(properties)));
+                    self.store(bucket, &upload.record.key, conditions, source).await?;
                     self.clear(upload).await;
                     return Ok(());
                 }
@@ -337,23 +347,11 @@ impl Gateway {
             let name = entry.name();
             let of = name.strip_suffix(".parts").filter(|id| is_id(id));
             // A fresh one may be without its record still.
-            let old = entry.committed_ms.saturating_add(3_600_000) < self.client.now_ms();
+            let old = entry.committed_ms.saturating_add(3_600_000) < self.client.env().now_ms();
             if old && of.is_some_and(|id| !entries.iter().any(|e| e.name() == id)) {
                 self.clear_parts(&entry.path).await;
             }
         }
         Ok(())
     }
-}
-
-/// Files one after another, read and stored anew: where they cannot be joined where they are.
-fn joined(client: &Client, parts: &[Object], meta: &Meta) -> Source {
-    let (client, properties) = (client.clone(), meta.to_properties());
-    let entries: Vec<Entry> = parts.iter().map(|p| p.entry.clone()).collect();
-    let stream = futures::stream::iter(entries).then(move |entry| {
-        let client = client.clone();
-        async move { client.open_file(&entry).await.map(|reader| reader.stream(0..reader.size)) }
-    });
-    let bytes = stream.try_flatten().map(|part| part.map(std::io::Cursor::new).map_err(std::io::Error::other));
-    Source::Described(Box::new(tokio_util::io::StreamReader::new(Box::pin(bytes))), Box::new(move || Ok(properties)))
 }

@@ -4,10 +4,11 @@ use crate::Gateway;
 use crate::body::{Claims, Digest, End, Incoming};
 use crate::buckets::{Bucket, Versioning};
 use crate::conditions::Conditions;
-use crate::errors::{error, from_client, plain, precondition};
+use crate::errors::{error, from_client, plain};
 use crate::meta::Meta;
 use crate::tree::{Object, Spots, find, room};
-use client::{OnConflict, PutOptions, Source, Spot};
+use client::{Answered, Ask, OnConflict, PutOptions, Source, Spot};
+use futures::future::BoxFuture;
 use model::Kind;
 use s3s::dto::{Range, StreamingBlob};
 use s3s::{S3ErrorCode, S3Result};
@@ -68,17 +69,17 @@ impl Gateway {
     /// What is kept of an object that is stored now in a bucket.
     pub(crate) fn new_meta(&self, bucket: &Bucket) -> Meta {
         let id = (bucket.config.versioning == Versioning::Enabled).then(|| self.new_id());
-        Meta { id, ..Meta::new(self.client.now_ms()) }
+        Meta { id, ..Meta::new(self.client.env().now_ms()) }
     }
 
     /// A name that nothing else has.
     pub(crate) fn new_id(&self) -> String {
-        data_encoding::HEXLOWER.encode(&self.client.random())
+        data_encoding::HEXLOWER.encode(&self.client.env().random::<16>())
     }
 
     /// Stores a body as the object of a key.
     pub(crate) async fn put(
-        &self,
+        self: &Arc<Self>,
         bucket: &Bucket,
         key: &str,
         meta: Meta,
@@ -89,45 +90,61 @@ impl Gateway {
         if claims.length.is_some_and(|length| length > PUT_MAX) {
             return Err(plain(S3ErrorCode::EntityTooLarge));
         }
-        let (body, end) = Incoming::new(blob, claims);
-        let kept = Arc::new(Mutex::new(None));
-        let describe = {
-            let (kept, end) = (kept.clone(), end.clone());
-            Box::new(move || {
-                let (digest, stored) = describe(meta, &end)?;
-                let properties = stored.to_properties();
-                *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stored { meta: stored, digest });
-                Ok(properties)
-            })
-        };
-        let source = Source::Described(Box::new(body), describe);
-        let done = self.store(bucket, key, conditions, source).await;
-        if let Some(Err(wrong)) = end.take() {
-            return Err(wrong);
-        }
-        done?;
-        let kept = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-        kept.ok_or_else(|| error(S3ErrorCode::InternalError, "an upload ended without a digest"))
+        let (source, receiving) = receive(meta, blob, claims, false);
+        receiving.end(self.store(bucket, key, conditions, source).await)
     }
 
-    /// Stores something as the object of a key, in the place of what is there, if the conditions hold.
-    pub(crate) async fn store(&self, bucket: &Bucket, key: &str, conditions: &Conditions, source: Source) -> S3Result<()> {
+    /// Stores something as the object of a key, in the place of what is there, if the conditions hold: of what is
+    /// there at the end, when all of it has been read.
+    pub(crate) async fn store(self: &Arc<Self>, bucket: &Bucket, key: &str, conditions: &Conditions, source: Source) -> S3Result<()> {
+        let spot = self.over(bucket, key, conditions).await?;
+        let refused = Arc::new(Mutex::new(None));
+        let place = {
+            let (gateway, bucket, key, conditions) = (self.clone(), bucket.clone(), key.to_string(), conditions.clone());
+            let refused = refused.clone();
+            move || -> BoxFuture<'static, model::Result<Answered>> {
+                let (gateway, bucket, key, conditions) = (gateway.clone(), bucket.clone(), key.clone(), conditions.clone());
+                let refused = refused.clone();
+                Box::pin(async move {
+                    let hold = gateway.histories.hold(&bucket, &key).await;
+                    match gateway.over(&bucket, &key, &conditions).await {
+                        Ok(spot) => Ok(Answered { spot, hold: hold.map(|hold| Box::new(hold) as Box<dyn Send>) }),
+                        Err(e) => {
+                            let told = model::Error::invalid(e.code().as_str().to_string());
+                            *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+                            Err(told)
+                        }
+                    }
+                })
+            }
+        };
+        let options = PutOptions { on_conflict: OnConflict::Refuse, allow_degraded: self.allow_degraded, ..PutOptions::default() };
+        let ask = Ask { always: bucket.has_versions(), place: Box::new(place) };
+        let done = self.writer.put_where(spot, source, options, Some(ask)).await;
+        if let Some(e) = refused.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(e);
+        }
+        self.written(bucket, done.map(|_| ())).await
+    }
+
+    /// Where a key's object is to be written, if the conditions hold of what is there now.
+    pub(crate) async fn over(&self, bucket: &Bucket, key: &str, conditions: &Conditions) -> S3Result<Spot> {
         let spots = Spots::of(&bucket.path, key)?;
         let spot = self.writable(bucket, &spots).await?;
         let there = spot.entry().cloned().map(Object::new).filter(|o| !o.meta.deleted);
         conditions.check_write(there.as_ref().map(Object::etag).as_deref())?;
-        let mut options = PutOptions { on_conflict: OnConflict::Overwrite, allow_degraded: self.allow_degraded, ..PutOptions::default() };
-        if conditions.is_conditional_write() {
-            options.on_conflict = OnConflict::Refuse;
-            options.if_version = spot.entry().map(|e| e.version);
-            options.if_absent = spot.entry().is_none();
-        }
-        match self.writer.put(spot, source, options).await {
-            Err(e) if conditions.is_conditional_write() && matches!(e.kind, Kind::Conflict | Kind::Exists | Kind::NotFound) => {
-                // Somebody was faster: what holds now is for the caller to ask.
-                Err(if conditions.none_match.is_some() { precondition("If-None-Match") } else { conflict() })
+        Ok(spot)
+    }
+
+    /// What came of a write, as S3 says it.
+    pub(crate) async fn written(&self, bucket: &Bucket, done: model::Result<()>) -> S3Result<()> {
+        match done {
+            Err(e) if matches!(e.kind, Kind::Conflict | Kind::Exists) => Err(conflict()),
+            Err(e) if e.kind == Kind::NotFound => {
+                self.check_bucket(bucket).await?;
+                Err(from_client(e))
             }
-            done => done.map(|_| ()).map_err(from_client),
+            done => done.map_err(from_client),
         }
     }
 
@@ -163,17 +180,15 @@ impl Gateway {
         if let Some(version) = version {
             return self.delete_version(bucket, key, version).await;
         }
+        if bucket.has_versions() {
+            return self.mark_deleted(bucket, key, conditions).await;
+        }
         let spots = Spots::of(&bucket.path, key)?;
         for _ in 0..TRIES {
-            let found = find(&self.client, &spots, bucket.has_versions()).await.map_err(from_client)?;
-            let there = found.object.filter(|o| !o.meta.deleted || bucket.has_versions());
-            let spot = found.spot;
-            let live = there.as_ref().filter(|o| !o.meta.deleted);
+            let found = find(&self.client, &spots, false).await.map_err(from_client)?;
+            let (there, spot) = (found.object.filter(|o| !o.meta.deleted), found.spot);
             if conditions.matches.is_some() {
-                conditions.check_write(live.map(Object::etag).as_deref())?;
-            }
-            if bucket.has_versions() {
-                return self.mark_deleted(bucket, key, &spots, there, conditions.matches.is_some()).await;
+                conditions.check_write(there.as_ref().map(Object::etag).as_deref())?;
             }
             let Some(spot) = spot.filter(|_| there.is_some()) else {
                 self.check_bucket(bucket).await?;
@@ -192,8 +207,44 @@ impl Gateway {
     }
 }
 
+/// A body that is being stored.
+pub(crate) struct Receiving {
+    end: End,
+    kept: Arc<Mutex<Option<Stored>>>,
+}
+
+/// A body as what is to be stored: with `meta`, to which its digests come at its end. Of a part more of them are kept.
+pub(crate) fn receive(meta: Meta, blob: Option<StreamingBlob>, claims: Claims, is_part: bool) -> (Source, Receiving) {
+    let (body, end) = Incoming::new(blob, claims);
+    let kept = Arc::new(Mutex::new(None));
+    let receiving = Receiving { end: end.clone(), kept: kept.clone() };
+    let describe = move || {
+        let mut stored = describe(meta, &end)?;
+        if is_part {
+            let other = stored.digest.crc64.clone().filter(|_| stored.digest.sum != stored.digest.crc64);
+            stored.meta.crc64 = other.map(|sum| sum.value);
+        }
+        let properties = stored.meta.to_properties();
+        *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(stored);
+        Ok(properties)
+    };
+    (Source::Described(Box::new(body), Box::new(describe)), receiving)
+}
+
+impl Receiving {
+    /// What came of it, when storing it has ended so. That a body was not what was announced counts first.
+    pub fn end(self, done: S3Result<()>) -> S3Result<Stored> {
+        if let Some(Err(wrong)) = self.end.take() {
+            return Err(wrong);
+        }
+        done?;
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        kept.ok_or_else(|| error(S3ErrorCode::InternalError, "an upload ended without a digest"))
+    }
+}
+
 /// What is kept of a body that was read to its end.
-pub(crate) fn describe(mut meta: Meta, end: &End) -> model::Result<(Digest, Meta)> {
+fn describe(mut meta: Meta, end: &End) -> model::Result<Stored> {
     let digest = match end.take() {
         Some(Ok(digest)) => digest,
         other => {
@@ -209,7 +260,7 @@ pub(crate) fn describe(mut meta: Meta, end: &End) -> model::Result<(Digest, Meta
     };
     meta.md5 = Some(digest.md5.into());
     meta.checksum = digest.sum.clone();
-    Ok((digest, meta))
+    Ok(Stored { meta, digest })
 }
 
 /// The answer to whoever asks for an object that was deleted.

@@ -2,6 +2,7 @@
 //! are here, the others in files of their own.
 
 use crate::access::AccessKeys;
+use crate::answering::{BareETag, with_status};
 use crate::answers::{Portion, head, listed, portion};
 use crate::asked;
 use crate::asked::{Asked, check_acl};
@@ -20,17 +21,25 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use s3s::dto::*;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Deletes of one request under way at once.
 const DELETES: usize = 32;
 /// Most keys of a request to delete several.
 const DELETES_MAX: usize = 1_000;
+/// Most buckets of a page.
+const BUCKETS_MAX: i32 = 10_000;
 /// Histories asked for at once, for a listing of versions.
 const HISTORIES: usize = 16;
 
 /// The operations of a gateway.
 pub struct Operations(pub Arc<Gateway>);
+
+/// How everything is encrypted, as answers say it.
+fn aes256() -> ServerSideEncryption {
+    ServerSideEncryption::from_static(ServerSideEncryption::AES256)
+}
 
 fn ok<T>(output: T) -> S3Result<S3Response<T>> {
     Ok(S3Response::new(output))
@@ -79,6 +88,7 @@ macro_rules! carried {
     };
 }
 
+mod always;
 mod settings;
 mod uploads;
 mod versions;
@@ -108,10 +118,21 @@ impl Operations {
         let from = source(header)?;
         self.keys().check(req.credentials.as_ref(), Some(from.bucket), false).await?;
         let bucket = self.bucket(from.bucket).await?;
-        let object = self.0.object(&bucket, from.key, from.version).await?;
+        let object = self.0.object(&bucket, from.key, from.version).await.map_err(|e| match e.code() {
+            S3ErrorCode::MethodNotAllowed => error(
+                S3ErrorCode::InvalidRequest,
+                "The source of a copy request may not specifically refer to a delete marker by version id.",
+            ),
+            _ => e,
+        })?;
         conditions.check_copy(&object.etag(), object.modified_ms())?;
         Ok((bucket, object))
     }
+}
+
+/// When the bucket's rules let an object go.
+fn expiration(bucket: &Bucket, key: &str, object: &Object) -> Option<String> {
+    lifecycle::expiration(&bucket.config, key, &object.meta, object.entry.size, object.modified_ms())
 }
 
 /// A body out of an object's bytes.
@@ -135,7 +156,13 @@ impl S3 for Operations {
     async fn list_buckets(&self, req: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
         let prefix = req.input.prefix.clone().unwrap_or_default();
         let after = req.input.continuation_token.as_deref().map(read_token).transpose()?.unwrap_or_default();
-        let most = req.input.max_buckets.map_or(usize::MAX, |n| n.max(0) as usize);
+        let most = match req.input.max_buckets {
+            None => usize::MAX,
+            Some(n) if (1..=BUCKETS_MAX).contains(&n) => n as usize,
+            Some(_) => return Err(error(S3ErrorCode::InvalidArgument, "max-buckets must be between 1 and 10000")),
+        };
+        let asked = req.input.bucket_region.is_some() || req.input.max_buckets.is_some() || !prefix.is_empty() || !after.is_empty();
+        let region = asked.then(|| self.0.region.clone());
         let (mut buckets, mut more) = (Vec::new(), None);
         for (name, made_ms) in self.0.buckets.list().await? {
             if !name.starts_with(&prefix) || name <= after || !self.keys().sees(req.credentials.as_ref(), &name).await {
@@ -145,7 +172,7 @@ impl S3 for Operations {
                 more = buckets.last().and_then(|b: &s3s::dto::Bucket| b.name.as_deref()).map(token);
                 break;
             }
-            buckets.push(s3s::dto::Bucket { name: Some(name), creation_date: Some(timestamp(made_ms)), ..Default::default() });
+            buckets.push(s3s::dto::Bucket { name: Some(name), creation_date: Some(timestamp(made_ms)), bucket_region: region.clone() });
         }
         ok(ListBucketsOutput {
             buckets: Some(buckets),
@@ -158,7 +185,10 @@ impl S3 for Operations {
     async fn create_bucket(&self, req: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
         let input = req.input;
         let grants = input.grant_full_control.is_some() || input.grant_read.is_some() || input.grant_write.is_some();
-        check_acl(input.acl.as_ref().map(|a| a.as_str()), grants)?;
+        if check_acl(input.acl.as_ref().map(|a| a.as_str()), grants).is_err() {
+            let text = "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting";
+            return Err(error(S3ErrorCode::InvalidBucketAclWithObjectOwnership, text));
+        }
         if input.object_lock_enabled_for_bucket == Some(true) {
             return Err(not_here("object lock"));
         }
@@ -194,13 +224,14 @@ impl S3 for Operations {
         if input.write_offset_bytes.is_some() {
             return Err(not_here("appending to an object"));
         }
-        let encryption = input.server_side_encryption.clone();
         let meta = asked!(input).keep(self.0.new_meta(&bucket))?;
         let conditions = Conditions { matches: input.if_match.clone(), none_match: input.if_none_match.clone(), ..Default::default() };
         let claims = Claims::of(carried!(input, req.trailing_headers), &req.headers, None)?;
         let stored = self.0.put(&bucket, &input.key, meta, &conditions, input.body.take(), claims).await?;
         let sums = stored.digest.sum.as_ref().map(Sum::to_checksum).unwrap_or_default();
+        let stored_ms = stored.meta.modified_ms.unwrap_or_default();
         ok(PutObjectOutput {
+            expiration: lifecycle::expiration(&bucket.config, &input.key, &stored.meta, stored.digest.length, stored_ms),
             e_tag: Some(strong(data_encoding::HEXLOWER.encode(&stored.digest.md5))),
             checksum_crc32: sums.checksum_crc32,
             checksum_crc32c: sums.checksum_crc32c,
@@ -208,7 +239,7 @@ impl S3 for Operations {
             checksum_sha1: sums.checksum_sha1,
             checksum_sha256: sums.checksum_sha256,
             checksum_type: sums.checksum_type,
-            server_side_encryption: encryption,
+            server_side_encryption: Some(aes256()),
             version_id: bucket.has_versions().then(|| id_of(&stored.meta).to_string()),
             ..Default::default()
         })
@@ -222,7 +253,9 @@ impl S3 for Operations {
         let portion = portion(&object, input.range.as_ref(), input.part_number)?;
         let h = head(&object, &portion, bucket.has_versions(), input.checksum_mode.is_some());
         let tags = i32::try_from(object.meta.tags.len()).ok().filter(|n| *n > 0);
+        let expiration = expiration(&bucket, &input.key, &object).filter(|_| input.version_id.is_none());
         let output = GetObjectOutput {
+            expiration,
             body: Some(body(&self.0, &object, &portion).await?),
             accept_ranges: h.accept_ranges,
             cache_control: h.cache_control,
@@ -243,6 +276,7 @@ impl S3 for Operations {
             last_modified: h.last_modified,
             metadata: h.metadata,
             parts_count: h.parts_count,
+            server_side_encryption: h.server_side_encryption,
             storage_class: h.storage_class,
             tag_count: tags,
             version_id: h.version_id,
@@ -250,7 +284,7 @@ impl S3 for Operations {
             ..Default::default()
         };
         let status = if portion.partial { hyper::StatusCode::PARTIAL_CONTENT } else { hyper::StatusCode::OK };
-        Ok(S3Response::with_status(output, status))
+        Ok(with_status(output, status))
     }
 
     async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
@@ -259,15 +293,22 @@ impl S3 for Operations {
         let object = self.0.object(&bucket, &input.key, input.version_id.as_deref()).await?;
         read_conditions!(input).check_read(&object.etag(), object.modified_ms())?;
         let portion = portion(&object, input.range.as_ref(), input.part_number)?;
-        let output = head(&object, &portion, bucket.has_versions(), input.checksum_mode.is_some());
+        let expiration = expiration(&bucket, &input.key, &object).filter(|_| input.version_id.is_none());
+        let output = HeadObjectOutput { expiration, ..head(&object, &portion, bucket.has_versions(), input.checksum_mode.is_some()) };
         let status = if portion.partial { hyper::StatusCode::PARTIAL_CONTENT } else { hyper::StatusCode::OK };
-        Ok(S3Response::with_status(output, status))
+        let mut response = with_status(output, status);
+        if !object.meta.tags.is_empty() {
+            response.headers.insert("x-amz-tagging-count", object.meta.tags.len().into());
+        }
+        response.headers.extend(crate::answers::overrides(&req.uri));
+        Ok(response)
     }
 
     async fn get_object_attributes(&self, req: S3Request<GetObjectAttributesInput>) -> S3Result<S3Response<GetObjectAttributesOutput>> {
         let input = req.input;
         let bucket = self.bucket(&input.bucket).await?;
         let object = self.0.object(&bucket, &input.key, input.version_id.as_deref()).await?;
+        crate::answers::check_attributes(&input.object_attributes)?;
         let asked = |name: &str| input.object_attributes.iter().any(|a| a.as_str().split(',').any(|a| a.trim() == name));
         let count = object.meta.part_count();
         let parts = (asked(ObjectAttributes::OBJECT_PARTS) && count > 0).then(|| {
@@ -287,7 +328,7 @@ impl S3 for Operations {
                 parts: Some((after + 1..=last).filter_map(part).collect()),
             }
         });
-        ok(GetObjectAttributesOutput {
+        let mut response = S3Response::new(GetObjectAttributesOutput {
             e_tag: asked(ObjectAttributes::ETAG).then(|| strong(object.etag())),
             checksum: object.meta.checksum.as_ref().filter(|_| asked(ObjectAttributes::CHECKSUM)).map(Sum::to_checksum),
             object_size: asked(ObjectAttributes::OBJECT_SIZE).then_some(object.entry.size as i64),
@@ -298,16 +339,21 @@ impl S3 for Operations {
             last_modified: Some(timestamp(object.modified_ms())),
             version_id: bucket.has_versions().then(|| id_of(&object.meta).to_string()),
             ..Default::default()
-        })
+        });
+        response.extensions.insert(BareETag);
+        Ok(response)
     }
 
     async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
         let input = req.input;
         let bucket = self.bucket(&input.bucket).await?;
+        if input.if_match_size.is_some() || input.if_match_last_modified_time.is_some() {
+            return Err(not_here("a condition of a deletion on size or time"));
+        }
         let conditions = Conditions { matches: input.if_match.clone(), ..Default::default() };
         let deleted = self.0.delete(&bucket, &input.key, input.version_id.as_deref(), &conditions).await?;
         let output = DeleteObjectOutput { delete_marker: deleted.mark.then_some(true), version_id: deleted.version, ..Default::default() };
-        Ok(S3Response::with_status(output, hyper::StatusCode::NO_CONTENT))
+        Ok(with_status(output, hyper::StatusCode::NO_CONTENT))
     }
 
     async fn delete_objects(&self, req: S3Request<DeleteObjectsInput>) -> S3Result<S3Response<DeleteObjectsOutput>> {
@@ -317,19 +363,30 @@ impl S3 for Operations {
         if objects.is_empty() || objects.len() > DELETES_MAX {
             return Err(plain(S3ErrorCode::MalformedXML));
         }
+        if objects.iter().any(|o| o.size.is_some() || o.last_modified_time.is_some()) {
+            return Err(not_here("a condition of a deletion on size or time"));
+        }
+        // What is of one key is done in the order given.
+        let mut by_key: BTreeMap<String, Vec<(usize, ObjectIdentifier)>> = BTreeMap::new();
+        for (i, object) in objects.into_iter().enumerate() {
+            by_key.entry(object.key.clone()).or_default().push((i, object));
+        }
         let bucket = &bucket;
-        let done: Vec<_> = futures::stream::iter(objects)
-            .map(|o| async move {
-                let matches = o.e_tag.clone().map(ETagCondition::ETag);
+        let of_key = |objects: Vec<(usize, ObjectIdentifier)>| async move {
+            let mut done = Vec::with_capacity(objects.len());
+            for (i, object) in objects {
+                let matches = object.e_tag.clone().map(ETagCondition::ETag);
                 let conditions = Conditions { matches, ..Default::default() };
-                let deleted = self.0.delete(bucket, &o.key, o.version_id.as_deref(), &conditions).await;
-                (o, deleted)
-            })
-            .buffered(DELETES)
-            .collect()
-            .await;
+                let deleted = self.0.delete(bucket, &object.key, object.version_id.as_deref(), &conditions).await;
+                done.push((i, object, deleted));
+            }
+            done
+        };
+        let done: Vec<_> = futures::stream::iter(by_key.into_values()).map(of_key).buffer_unordered(DELETES).collect().await;
+        let mut done: Vec<_> = done.into_iter().flatten().collect();
+        done.sort_by_key(|(i, ..)| *i);
         let (mut deleted, mut errors) = (Vec::new(), Vec::new());
-        for (object, result) in done {
+        for (_, object, result) in done {
             match result {
                 Ok(d) => deleted.push(DeletedObject {
                     key: Some(object.key),
@@ -361,18 +418,37 @@ impl S3 for Operations {
         check_self(&from, &input.bucket, &input.key, changes)?;
         let (from_bucket, object) = self.copy_source(&req, &input.copy_source, &copy_conditions!(input)).await?;
         let mut meta =
-            Meta { id: self.0.new_meta(&bucket).id, modified_ms: Some(self.0.client.now_ms()), upload: None, ..object.meta.clone() };
+            Meta { id: self.0.new_meta(&bucket).id, modified_ms: Some(self.0.client.env().now_ms()), upload: None, ..object.meta.clone() };
         let tags = if replace_tags { tagging::of_header(input.tagging.as_deref())? } else { meta.tags.clone() };
-        let class = asked.storage_class.clone();
+        let (class, redirect) = (asked.storage_class.clone(), asked.redirect.clone());
         if replace {
             meta = asked.keep_headers(meta);
         }
+        // These are of each object alone.
         meta.headers.storage_class = class.filter(|c| c != "STANDARD");
+        meta.headers.redirect = redirect;
         meta.tags = tags;
-        self.0.copy(&object, &bucket, &input.key, &meta).await?;
+        let conditions = Conditions::of_headers(&req.headers)?;
+        let algorithm = input.checksum_algorithm.as_ref().map(|a| known(a.as_str())).transpose()?;
+        let (etag, meta) = match algorithm.filter(|a| meta.checksum.as_ref().is_none_or(|sum| sum.algorithm != *a)) {
+            None => {
+                self.0.copy(&object, &bucket, &input.key, &meta, &conditions).await?;
+                (object.etag(), meta)
+            }
+            // Another checksum takes reading it all: it is stored anew.
+            Some(algorithm) => {
+                let whole = Portion { range: 0..object.entry.size, partial: false, parts: None };
+                let content = body(&self.0, &object, &whole).await?;
+                let claims =
+                    Claims::of(Carried { algorithm: Some(algorithm.to_string()), ..Default::default() }, &Default::default(), None)?;
+                let meta = Meta { md5: None, checksum: None, parts: Vec::new(), ..meta };
+                let stored = self.0.put(&bucket, &input.key, meta, &conditions, Some(content), claims).await?;
+                (data_encoding::HEXLOWER.encode(&stored.digest.md5), stored.meta)
+            }
+        };
         let sums = meta.checksum.as_ref().map(Sum::to_checksum).unwrap_or_default();
         let copied = CopyObjectResult {
-            e_tag: Some(strong(object.etag())),
+            e_tag: Some(strong(etag)),
             last_modified: meta.modified_ms.map(timestamp),
             checksum_crc32: sums.checksum_crc32,
             checksum_crc32c: sums.checksum_crc32c,
@@ -383,6 +459,8 @@ impl S3 for Operations {
         };
         ok(CopyObjectOutput {
             copy_object_result: Some(copied),
+            expiration: lifecycle::expiration(&bucket.config, &input.key, &meta, object.entry.size, meta.modified_ms.unwrap_or_default()),
+            server_side_encryption: Some(aes256()),
             copy_source_version_id: from_bucket.has_versions().then(|| id_of(&object.meta).to_string()),
             version_id: bucket.has_versions().then(|| id_of(&meta).to_string()),
             ..Default::default()
@@ -577,72 +655,130 @@ impl S3 for Operations {
     }
 
     async fn get_bucket_policy(&self, req: S3Request<GetBucketPolicyInput>) -> S3Result<S3Response<GetBucketPolicyOutput>> {
-        settings::get_bucket_policy(self, req).await
+        always::get_bucket_policy(self, req).await
     }
 
     async fn get_bucket_policy_status(
         &self,
         req: S3Request<GetBucketPolicyStatusInput>,
     ) -> S3Result<S3Response<GetBucketPolicyStatusOutput>> {
-        settings::get_bucket_policy_status(self, req).await
+        always::get_bucket_policy_status(self, req).await
     }
 
     async fn get_bucket_website(&self, req: S3Request<GetBucketWebsiteInput>) -> S3Result<S3Response<GetBucketWebsiteOutput>> {
-        settings::get_bucket_website(self, req).await
+        always::get_bucket_website(self, req).await
     }
 
     async fn get_bucket_replication(&self, req: S3Request<GetBucketReplicationInput>) -> S3Result<S3Response<GetBucketReplicationOutput>> {
-        settings::get_bucket_replication(self, req).await
+        always::get_bucket_replication(self, req).await
     }
 
     async fn get_bucket_encryption(&self, req: S3Request<GetBucketEncryptionInput>) -> S3Result<S3Response<GetBucketEncryptionOutput>> {
-        settings::get_bucket_encryption(self, req).await
+        always::get_bucket_encryption(self, req).await
     }
 
     async fn get_object_lock_configuration(
         &self,
         req: S3Request<GetObjectLockConfigurationInput>,
     ) -> S3Result<S3Response<GetObjectLockConfigurationOutput>> {
-        settings::get_object_lock_configuration(self, req).await
+        always::get_object_lock_configuration(self, req).await
     }
 
     async fn get_bucket_request_payment(
         &self,
         req: S3Request<GetBucketRequestPaymentInput>,
     ) -> S3Result<S3Response<GetBucketRequestPaymentOutput>> {
-        settings::get_bucket_request_payment(self, req).await
+        always::get_bucket_request_payment(self, req).await
     }
 
     async fn get_bucket_logging(&self, req: S3Request<GetBucketLoggingInput>) -> S3Result<S3Response<GetBucketLoggingOutput>> {
-        settings::get_bucket_logging(self, req).await
+        always::get_bucket_logging(self, req).await
     }
 
     async fn get_bucket_accelerate_configuration(
         &self,
         req: S3Request<GetBucketAccelerateConfigurationInput>,
     ) -> S3Result<S3Response<GetBucketAccelerateConfigurationOutput>> {
-        settings::get_bucket_accelerate_configuration(self, req).await
+        always::get_bucket_accelerate_configuration(self, req).await
     }
 
     async fn get_bucket_notification_configuration(
         &self,
         req: S3Request<GetBucketNotificationConfigurationInput>,
     ) -> S3Result<S3Response<GetBucketNotificationConfigurationOutput>> {
-        settings::get_bucket_notification_configuration(self, req).await
+        always::get_bucket_notification_configuration(self, req).await
     }
 
     async fn get_bucket_ownership_controls(
         &self,
         req: S3Request<GetBucketOwnershipControlsInput>,
     ) -> S3Result<S3Response<GetBucketOwnershipControlsOutput>> {
-        settings::get_bucket_ownership_controls(self, req).await
+        always::get_bucket_ownership_controls(self, req).await
     }
 
     async fn get_object_legal_hold(&self, req: S3Request<GetObjectLegalHoldInput>) -> S3Result<S3Response<GetObjectLegalHoldOutput>> {
-        settings::get_object_legal_hold(self, req).await
+        always::get_object_legal_hold(self, req).await
     }
 
     async fn get_object_retention(&self, req: S3Request<GetObjectRetentionInput>) -> S3Result<S3Response<GetObjectRetentionOutput>> {
-        settings::get_object_retention(self, req).await
+        always::get_object_retention(self, req).await
+    }
+
+    async fn put_bucket_encryption(&self, req: S3Request<PutBucketEncryptionInput>) -> S3Result<S3Response<PutBucketEncryptionOutput>> {
+        always::put_bucket_encryption(self, req).await
+    }
+
+    async fn delete_bucket_policy(&self, req: S3Request<DeleteBucketPolicyInput>) -> S3Result<S3Response<DeleteBucketPolicyOutput>> {
+        always::delete_bucket_policy(self, req).await
+    }
+
+    async fn delete_bucket_website(&self, req: S3Request<DeleteBucketWebsiteInput>) -> S3Result<S3Response<DeleteBucketWebsiteOutput>> {
+        always::delete_bucket_website(self, req).await
+    }
+
+    async fn delete_bucket_replication(
+        &self,
+        req: S3Request<DeleteBucketReplicationInput>,
+    ) -> S3Result<S3Response<DeleteBucketReplicationOutput>> {
+        always::delete_bucket_replication(self, req).await
+    }
+
+    async fn delete_bucket_encryption(
+        &self,
+        req: S3Request<DeleteBucketEncryptionInput>,
+    ) -> S3Result<S3Response<DeleteBucketEncryptionOutput>> {
+        always::delete_bucket_encryption(self, req).await
+    }
+
+    async fn put_bucket_request_payment(
+        &self,
+        req: S3Request<PutBucketRequestPaymentInput>,
+    ) -> S3Result<S3Response<PutBucketRequestPaymentOutput>> {
+        always::put_bucket_request_payment(self, req).await
+    }
+
+    async fn put_bucket_accelerate_configuration(
+        &self,
+        req: S3Request<PutBucketAccelerateConfigurationInput>,
+    ) -> S3Result<S3Response<PutBucketAccelerateConfigurationOutput>> {
+        always::put_bucket_accelerate_configuration(self, req).await
+    }
+
+    async fn put_bucket_logging(&self, req: S3Request<PutBucketLoggingInput>) -> S3Result<S3Response<PutBucketLoggingOutput>> {
+        always::put_bucket_logging(self, req).await
+    }
+
+    async fn put_bucket_notification_configuration(
+        &self,
+        req: S3Request<PutBucketNotificationConfigurationInput>,
+    ) -> S3Result<S3Response<PutBucketNotificationConfigurationOutput>> {
+        always::put_bucket_notification_configuration(self, req).await
+    }
+
+    async fn put_bucket_ownership_controls(
+        &self,
+        req: S3Request<PutBucketOwnershipControlsInput>,
+    ) -> S3Result<S3Response<PutBucketOwnershipControlsOutput>> {
+        always::put_bucket_ownership_controls(self, req).await
     }
 }

@@ -9,16 +9,22 @@ use bytes::{Buf, Bytes, BytesMut};
 use client::Env;
 use futures::Stream;
 use http_body_util::BodyExt;
+use hyper::HeaderMap;
 use hyper::body::Incoming;
 use s3s::StdError;
 use s3s::stream::{ByteStream, RemainingLength};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// A body from which nothing comes for so long is given up.
 const STALL: Duration = Duration::from_secs(60);
+/// Most bytes that are taken of a body that nobody wants, and the time for it.
+const DRAINED_MAX: usize = 16 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(10);
 /// Pieces that wait to be taken.
 const AHEAD: usize = 2;
 /// Longest piece of a chunk that is framed anew, in bytes.
@@ -50,25 +56,80 @@ impl Framing {
     }
 }
 
+/// Whether a request's body has been read to its end.
+#[derive(Clone)]
+pub struct Reading(Arc<AtomicBool>);
+
+impl Reading {
+    /// Of a body that nobody has begun to read.
+    pub fn of(body: &Incoming) -> Self {
+        Reading(Arc::new(AtomicBool::new(hyper::body::Body::is_end_stream(body))))
+    }
+
+    /// Whether it has.
+    pub fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// It has, if this is so.
+    pub fn end_if(&self, over: bool) {
+        self.0.fetch_or(over, Ordering::Relaxed);
+    }
+}
+
 /// A body that a task of its own reads, from the first time on that something is asked of it: so that a client that
 /// waits for `100 Continue` sends nothing that is refused.
 pub struct Body {
     state: State,
     left: RemainingLength,
+    /// The client waits to be told to send it.
+    waits: bool,
 }
 
 enum State {
-    Waiting(Option<(Incoming, Env, Framing)>),
+    Waiting(Option<(Incoming, Env, Framing, Reading)>),
     Reading(mpsc::Receiver<Result<Bytes, StdError>>),
 }
 
 impl Body {
     /// Of a request. `length`: its bytes as sent, where known.
-    pub fn new(body: Incoming, env: Env, framing: Framing, length: Option<usize>) -> Self {
+    pub fn new(body: Incoming, env: Env, framing: Framing, length: Option<usize>, reading: Reading, waits: bool) -> Self {
         // What is framed anew is longer than what was sent.
         let left = length.filter(|_| framing != Framing::Unsigned).map_or_else(RemainingLength::unknown, RemainingLength::new_exact);
-        Body { state: State::Waiting(Some((body, env, framing))), left }
+        Body { state: State::Waiting(Some((body, env, framing, reading))), left, waits }
     }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let State::Waiting(body) = &mut self.state
+            && let Some((body, env, ..)) = body.take().filter(|_| !self.waits)
+        {
+            env.clone().spawn(drain(body, env));
+        }
+    }
+}
+
+/// Gives up a body of which nothing was read.
+pub fn leave(body: Incoming, headers: &HeaderMap, env: &Env) {
+    if !headers.contains_key(hyper::header::EXPECT) {
+        env.spawn(drain(body, env.clone()));
+    }
+}
+
+/// Takes what a client still sends, for a while: one that is busy sending would not hear why it was refused.
+async fn drain(mut body: Incoming, env: Env) {
+    let mut left = DRAINED_MAX;
+    let all = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            if length > left {
+                break;
+            }
+            left -= length;
+        }
+    };
+    env.timeout(DRAIN_TIME, all).await;
 }
 
 impl Stream for Body {
@@ -76,10 +137,10 @@ impl Stream for Body {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let State::Waiting(body) = &mut self.state
-            && let Some((body, env, framing)) = body.take()
+            && let Some((body, env, framing, reading)) = body.take()
         {
             let (send, receive) = mpsc::channel(AHEAD);
-            env.clone().spawn(read(body, env, framing, send));
+            env.clone().spawn(read(body, env, framing, reading, send));
             self.state = State::Reading(receive);
         }
         match &mut self.state {
@@ -98,7 +159,7 @@ impl ByteStream for Body {
     }
 }
 
-async fn read(mut body: Incoming, env: Env, framing: Framing, send: mpsc::Sender<Result<Bytes, StdError>>) {
+async fn read(mut body: Incoming, env: Env, framing: Framing, reading: Reading, send: mpsc::Sender<Result<Bytes, StdError>>) {
     let mut frames = Frames::default();
     loop {
         let part = match env.timeout(STALL, body.frame()).await {
@@ -111,6 +172,8 @@ async fn read(mut body: Incoming, env: Env, framing: Framing, send: mpsc::Sender
             },
         };
         let failed = part.is_err();
+        // Known before the last part is taken: who has that may answer at once.
+        reading.end_if(hyper::body::Body::is_end_stream(&body));
         let parts = match part {
             Ok(part) if framing != Framing::Plain => match frames.take(part, framing) {
                 Ok(parts) => parts.into_iter().map(Ok).collect(),
@@ -120,11 +183,15 @@ async fn read(mut body: Incoming, env: Env, framing: Framing, send: mpsc::Sender
         };
         for part in parts {
             let failed = failed || part.is_err();
-            if send.send(part).await.is_err() || failed {
+            if send.send(part).await.is_err() {
+                return drain(body, env).await;
+            }
+            if failed {
                 return;
             }
         }
     }
+    reading.end_if(true);
     let _ = send.send(Ok(frames.rest())).await;
 }
 

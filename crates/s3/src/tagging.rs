@@ -2,7 +2,7 @@
 
 use crate::Gateway;
 use crate::buckets::Bucket;
-use crate::errors::{error, from_client, plain};
+use crate::errors::{error, from_client, plain, refusal};
 use crate::keys::unpercent;
 use crate::meta::Meta;
 use crate::tree::Object;
@@ -22,22 +22,28 @@ fn invalid(why: &str) -> S3Error {
     error(S3ErrorCode::InvalidTag, why)
 }
 
+/// Whether a character may be in a tag.
+fn is_allowed(c: char) -> bool {
+    c.is_alphanumeric() || c.is_whitespace() || "+-=._:/@".contains(c)
+}
+
 /// Checks tags: how many, how long, none twice.
 pub fn check(tags: Vec<Tag>, most: usize) -> S3Result<Vec<(String, String)>> {
     if tags.len() > most {
         let text = if most == OBJECT_TAGS { "Object tags cannot be greater than 10" } else { "Bucket tag count cannot be greater than 50" };
-        let mut e = error(S3ErrorCode::Custom("BadRequest".into()), text);
-        e.set_status_code(hyper::StatusCode::BAD_REQUEST);
-        return Err(e);
+        return Err(refusal("BadRequest", hyper::StatusCode::BAD_REQUEST, text));
     }
     let mut keys = BTreeSet::new();
     let mut out = Vec::with_capacity(tags.len());
     for tag in tags {
         let (key, value) = (tag.key.unwrap_or_default(), tag.value.unwrap_or_default());
-        if key.is_empty() || key.chars().count() > 128 {
+        if key.is_empty() || key.chars().count() > 128 || !key.chars().all(is_allowed) {
             return Err(invalid("The TagKey you have provided is invalid"));
         }
-        if value.chars().count() > 256 {
+        if key.starts_with("aws:") {
+            return Err(invalid("System tags cannot be added/updated by requester"));
+        }
+        if value.chars().count() > 256 || !value.chars().all(is_allowed) {
             return Err(invalid("The TagValue you have provided is invalid"));
         }
         if !keys.insert(key.clone()) {
@@ -59,9 +65,14 @@ pub fn of_header(header: Option<&str>) -> S3Result<Vec<(String, String)>> {
     };
     let decode = |text: &str| unpercent(&text.replace('+', " ")).ok_or_else(wrong);
     let mut tags = Vec::new();
+    let mut keys = BTreeSet::new();
     for pair in header.split('&').filter(|p| !p.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        tags.push(Tag { key: Some(decode(key)?), value: Some(decode(value)?) });
+        let key = decode(key)?;
+        if key.is_empty() || !keys.insert(key.clone()) {
+            return Err(wrong());
+        }
+        tags.push(Tag { key: Some(key), value: Some(decode(value)?) });
     }
     check(tags, OBJECT_TAGS)
 }
@@ -103,7 +114,7 @@ mod tests {
             [("a".into(), "b".into()), ("c".into(), "ä x".into()), ("d".into(), "".into())]
         );
         assert_eq!(of_header(None).unwrap(), []);
-        for bad in ["a=1&a=2", "=1", "a=%zz", "a=%ff"] {
+        for bad in ["a=1&a=2", "=1", "a=%zz", "a=%ff", "aws:x=1", "a=%3C", "%26=1"] {
             assert!(of_header(Some(bad)).is_err(), "{bad}");
         }
         let eleven: Vec<String> = (0..11).map(|i| format!("k{i}=v")).collect();

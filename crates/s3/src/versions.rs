@@ -7,13 +7,24 @@
 
 use crate::Gateway;
 use crate::buckets::{Bucket, Versioning};
-use crate::errors::{from_client, plain};
-use crate::meta::Meta;
+use crate::conditions::Conditions;
+use crate::errors::{error, from_client, plain};
+use crate::meta::{Meta, timestamp};
 use crate::objects::Deleted;
 use crate::tree::{Object, Spots, find};
 use client::{Entry, OnConflict, Properties, PutOptions, RemotePath, Source, VersionNumber};
-use model::Kind;
-use s3s::{S3ErrorCode, S3Result};
+use hyper::header::{ALLOW, HeaderMap, HeaderValue, LAST_MODIFIED};
+use model::{Error, Kind};
+use s3s::dto::TimestampFormat;
+use s3s::{S3Error, S3ErrorCode, S3Result};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+/// How often a change is tried while others change the same key.
+const TRIES: usize = 16;
+/// Locks of keys.
+const LOCKS: u64 = 256;
 
 /// The id of the version that has none.
 pub const NULL: &str = "null";
@@ -68,13 +79,10 @@ impl Gateway {
 
     /// One version of a key's object. `NoSuchVersion`; `MethodNotAllowed` for a mark of deletion.
     pub(crate) async fn object_version(&self, bucket: &Bucket, key: &str, id: &str) -> S3Result<Object> {
+        check_id(id)?;
         let object = self.any_version(bucket, key, id).await?.0.object;
         if object.meta.deleted {
-            let mut e = plain(S3ErrorCode::MethodNotAllowed);
-            let mut headers = hyper::HeaderMap::new();
-            headers.insert("x-amz-delete-marker", hyper::header::HeaderValue::from_static("true"));
-            e.set_headers(headers);
-            return Err(e);
+            return Err(is_mark(&object));
         }
         Ok(object)
     }
@@ -92,43 +100,53 @@ impl Gateway {
         Ok((versions.remove(at), versions, found.path))
     }
 
-    /// Puts a mark of deletion in the place of an object (or of nothing); `strict`: of this revision of it only.
-    pub(crate) async fn mark_deleted(
-        &self,
-        bucket: &Bucket,
-        key: &str,
-        spots: &Spots,
-        there: Option<Object>,
-        strict: bool,
-    ) -> S3Result<Deleted> {
-        let expected = there.as_ref().map(|o| o.entry.version).filter(|_| strict);
+    /// Puts a mark of deletion in the place of a key's object (or of nothing), if the conditions hold.
+    pub(crate) async fn mark_deleted(&self, bucket: &Bucket, key: &str, conditions: &Conditions) -> S3Result<Deleted> {
+        let spots = Spots::of(&bucket.path, key)?;
         let id = (bucket.config.versioning == Versioning::Enabled).then(|| self.new_id());
-        let meta = Meta { id, deleted: true, ..Meta::new(self.client.now_ms()) };
-        let version = Some(id_of(&meta).to_string());
-        let path = match there {
-            Some(object) => object.entry.path,
-            None => {
-                // Its folders may be missing: they are made as for any object.
-                self.store(bucket, key, &Default::default(), marked(&meta)).await?;
-                spots.free(&self.client).await.map_err(from_client)?
+        let meta = Meta { id, deleted: true, ..Meta::new(self.client.env().now_ms()) };
+        let done = Deleted { mark: true, version: Some(id_of(&meta).to_string()) };
+        let _hold = self.histories.hold(bucket, key).await;
+        for _ in 0..TRIES {
+            let found = find(&self.client, &spots, true).await.map_err(from_client)?;
+            let live = found.object.as_ref().filter(|o| !o.meta.deleted);
+            if conditions.matches.is_some() {
+                conditions.check_write(live.map(Object::etag).as_deref())?;
             }
-        };
-        let spot = self.client.spot(&path).await.map_err(from_client)?;
-        if spot.entry().is_some_and(|e| Meta::of(e).id != meta.id || meta.id.is_none()) {
-            let on_conflict = if strict { OnConflict::Refuse } else { OnConflict::Overwrite };
-            let options = PutOptions { on_conflict, if_version: expected, ..PutOptions::default() };
-            self.writer.put(spot, marked(&meta), options).await.map_err(from_client)?;
+            // The folders above nothing may be missing: they are made as for any object.
+            let spot = match found.spot.filter(|_| found.object.is_some()) {
+                Some(spot) => spot,
+                None => self.writable(bucket, &spots).await?,
+            };
+            let path = spot.path().clone();
+            let options = PutOptions {
+                on_conflict: OnConflict::Refuse,
+                if_version: spot.entry().map(|e| e.version),
+                if_absent: spot.entry().is_none(),
+                ..PutOptions::default()
+            };
+            match self.writer.put(spot, marked(&meta), options).await {
+                Err(e) if matches!(e.kind, Kind::Conflict | Kind::Exists | Kind::NotFound) => continue,
+                put => put.map_err(from_client)?,
+            };
+            self.hide(&path, &spots).await?;
+            return Ok(done);
         }
-        self.hide(&path, spots).await?;
-        Ok(Deleted { mark: true, version })
+        Err(plain(S3ErrorCode::OperationAborted))
     }
 
-    /// Moves a mark of deletion out of sight. Where that fails it is a mark all the same.
+    /// Moves a mark of deletion out of sight. Where somebody has written over it meanwhile, or that fails, it is a
+    /// mark all the same.
     async fn hide(&self, path: &RemotePath, spots: &Spots) -> S3Result<()> {
         if spots.is_deleted(path) {
             return Ok(());
         }
-        match self.client.rename(path, spots.mark()).await {
+        let renamed = match self.client.stat(path).await {
+            Ok(entry) if Meta::of(&entry).deleted => self.client.rename_entry(&entry, spots.mark()).await,
+            Ok(_) => Ok(()),
+            Err(e) => Err(e),
+        };
+        match renamed {
             Err(e) if !matches!(e.kind, Kind::Exists | Kind::NotFound | Kind::Conflict) => Err(from_client(e)),
             _ => Ok(()),
         }
@@ -136,38 +154,109 @@ impl Gateway {
 
     /// Destroys one version for good. Where that was the current one, the one before it is the current one.
     pub(crate) async fn delete_version(&self, bucket: &Bucket, key: &str, id: &str) -> S3Result<Deleted> {
-        let gone = Deleted { mark: false, version: Some(id.into()) };
-        let (version, others, path) = match self.any_version(bucket, key, id).await {
-            Err(e) if *e.code() == S3ErrorCode::NoSuchVersion => return Ok(gone),
-            other => other?,
-        };
-        let done = Deleted { mark: version.object.meta.deleted, ..gone };
-        let spots = Spots::of(&bucket.path, key)?;
+        check_id(id)?;
+        let _hold = self.histories.hold(bucket, key).await;
+        let mut done = Deleted { mark: false, version: Some(id.into()) };
+        // Until it is gone: others may bring it back to the front meanwhile.
+        for _ in 0..TRIES {
+            let (version, others, path) = match self.any_version(bucket, key, id).await {
+                Err(e) if *e.code() == S3ErrorCode::NoSuchVersion => return Ok(done),
+                other => other?,
+            };
+            done.mark |= version.object.meta.deleted;
+            match self.drop_once(bucket, key, version, &others, &path).await {
+                Err(e) if matches!(e.kind, Kind::Conflict | Kind::Exists | Kind::NotFound) => {}
+                dropped => dropped.map_err(from_client)?,
+            }
+        }
+        Err(plain(S3ErrorCode::OperationAborted))
+    }
+
+    /// Drops a version out of a history. `Conflict` where that has changed meanwhile.
+    async fn drop_once(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        version: ObjectVersion,
+        others: &[ObjectVersion],
+        path: &RemotePath,
+    ) -> model::Result<()> {
+        let spots = Spots::of(&bucket.path, key).map_err(|e| Error::invalid(e.to_string()))?;
         if version.latest {
             let Some(before) = others.first() else {
-                let spot = self.client.spot(&path).await.map_err(from_client)?;
-                return self.writer.remove(spot, true).await.map(|()| done).map_err(from_client);
+                let spot = self.client.spot(path).await?;
+                if spot.entry().is_none_or(|e| e.version != version.object.entry.version) {
+                    return Err(Error::conflict("somebody else wrote to it meanwhile"));
+                }
+                return self.writer.remove(spot, true).await;
             };
             let options =
                 PutOptions { on_conflict: OnConflict::Refuse, if_version: Some(version.object.entry.version), ..PutOptions::default() };
-            self.client.copy_file(&before.object.entry, &path, None, options).await.map_err(from_client)?;
+            self.client.copy_file(&before.object.entry, path, None, options).await?;
             if before.object.meta.deleted {
-                self.hide(&path, &spots).await?;
-            } else if spots.is_deleted(&path) {
-                let back = spots.free(&self.client).await.map_err(from_client)?;
-                self.client.rename(&path, &back).await.map_err(from_client)?;
+                self.hide(path, &spots).await.map_err(|e| Error::unavailable(e.to_string()))?;
+            } else if spots.is_deleted(path) {
+                let back = spots.free(&self.client).await?;
+                self.client.rename(path, &back).await?;
             }
         }
-        let found = find(&self.client, &spots, true).await.map_err(from_client)?;
-        let Some(now) = found.object else { return Ok(done) };
+        let Some(now) = find(&self.client, &spots, true).await?.object else { return Ok(()) };
         for number in version.revisions {
             match self.client.drop_version(&now.entry, number).await {
                 Err(e) if e.kind == Kind::NotFound => {}
-                other => other.map_err(from_client)?,
+                dropped => dropped?,
             }
         }
-        Ok(done)
+        Ok(())
     }
+}
+
+/// `InvalidArgument` for what is no id of a version.
+fn check_id(id: &str) -> S3Result<()> {
+    let is_one = id == NULL || id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_one { Ok(()) } else { Err(error(S3ErrorCode::InvalidArgument, "Invalid version id specified")) }
+}
+
+/// Locks of keys: whoever changes the history of one holds its own, since that takes several commits. Keys share a
+/// few; another gateway's changes are found out at commits.
+pub(crate) struct Histories(Vec<Arc<Mutex<()>>>);
+
+impl Default for Histories {
+    fn default() -> Self {
+        Histories((0..LOCKS).map(|_| Arc::default()).collect())
+    }
+}
+
+impl Histories {
+    /// The lock of a key, where its bucket keeps versions.
+    pub async fn hold(&self, bucket: &Bucket, key: &str) -> Option<OwnedMutexGuard<()>> {
+        if !bucket.has_versions() {
+            return None;
+        }
+        let mut hasher = DefaultHasher::new();
+        (&bucket.name, key).hash(&mut hasher);
+        let lock = self.0.get((hasher.finish() % LOCKS) as usize)?;
+        Some(lock.clone().lock_owned().await)
+    }
+}
+
+/// What is answered to whoever reads a mark of deletion by its id.
+fn is_mark(mark: &Object) -> S3Error {
+    let mut e = plain(S3ErrorCode::MethodNotAllowed);
+    let mut headers = HeaderMap::new();
+    headers.insert("x-amz-delete-marker", HeaderValue::from_static("true"));
+    headers.insert(ALLOW, HeaderValue::from_static("DELETE"));
+    let mut time = Vec::new();
+    if timestamp(mark.modified_ms()).format(TimestampFormat::HttpDate, &mut time).is_ok()
+        && let Ok(time) = HeaderValue::from_bytes(&time)
+    {
+        headers.insert(LAST_MODIFIED, time);
+    }
+    if let Ok(id) = HeaderValue::from_str(id_of(&mark.meta)) {
+        headers.insert("x-amz-version-id", id);
+    }
+    e.set_headers(headers);
+    e
 }
 
 /// An empty file that is a mark.

@@ -52,11 +52,19 @@ fn an_outcome_names_revision_and_log_time() {
     assert_eq!(world.commit(&user, vec![one]), Ok(Outcome::Committed { revision: 1, time_ms: START }));
     world.now += 5;
     assert_eq!(world.commit(&user, vec![two]), Ok(Outcome::Committed { revision: 2, time_ms: START + 5 }));
-    let rows = world.rows(&Query::List { space: user.space, folder: user.root, after: None, limit: 1, manifests: false });
+    let rows = world.rows(&Query::List { space: user.space, folder: user.root, after: None, limit: 1, manifests: false, have: Vec::new() });
     assert_eq!((rows.rows.len(), rows.more, rows.revision), (1, true, 2));
     let after = Some(rows.rows[0].row.tag);
-    let rest = world.rows(&Query::List { space: user.space, folder: user.root, after, limit: 1, manifests: false });
-    assert_eq!((rest.rows.len(), rest.more), (1, false));
+    let rest = world.rows(&Query::List { space: user.space, folder: user.root, after, limit: 1, manifests: false, have: Vec::new() });
+    assert_eq!((rest.rows.len(), rest.more, rest.commits.len()), (1, false, 1));
+    // Records that the asker has do not come again.
+    let have = vec![rows.rows[0].commit];
+    let known = Query::List { space: user.space, folder: user.root, after: None, limit: 9, manifests: false, have };
+    let known = world.rows(&known);
+    assert_eq!((known.rows.len(), known.commits.len(), known.commits[0].0), (2, 1, rest.rows[0].commit));
+    let have = vec![known.commits[0].0; 1025];
+    let too_many = Query::List { space: user.space, folder: user.root, after: None, limit: 9, manifests: false, have };
+    assert_eq!(crate::query(&world.kv, &too_many).map_err(|e| e.kind), Err(Kind::Invalid));
     let steps = vec![(user.root, tag("b")), (user.root, tag("no")), (user.root, tag("a"))];
     let walked = world.rows(&Query::Walk { space: user.space, steps, manifests: false });
     assert_eq!(walked.rows.iter().map(|r| r.row.tag).collect::<Vec<_>>(), [tag("b"), tag("a")]);
@@ -542,7 +550,7 @@ fn a_page_ends_before_its_manifests_are_too_long_for_one_answer() {
     }
     let (mut after, mut pages) = (None, 0);
     loop {
-        let rows = world.rows(&Query::List { space: user.space, folder: user.root, after, limit: 500, manifests: true });
+        let rows = world.rows(&Query::List { space: user.space, folder: user.root, after, limit: 500, manifests: true, have: Vec::new() });
         assert!(cbor::to_vec(&rows).len() < 9 << 20);
         assert_eq!(rows.rows.len(), rows.manifests.len());
         total += rows.rows.len();

@@ -51,7 +51,7 @@ fn queries(user: &User, object: ObjectId) -> Vec<Query> {
         Query::AccountByName(user.name.clone()),
         Query::Session(Hash([1; 32])),
         Query::Space { space, account: user.id },
-        Query::List { space, folder: user.root, after: None, limit: 100, manifests: true },
+        Query::List { space, folder: user.root, after: None, limit: 100, manifests: true, have: Vec::new() },
         Query::Cluster,
         Query::Layout(4),
         Query::Events { after: 0, limit: 100 },
@@ -130,7 +130,7 @@ fn a_damaged_identity_is_a_failure_of_the_store() {
 #[test]
 fn a_missing_row_is_a_failure_of_the_store() {
     let (world, user, _, object) = full();
-    let file = world.rows(&Query::List { space: user.space, folder: user.root, after: None, limit: 10, manifests: true });
+    let file = world.rows(&Query::List { space: user.space, folder: user.root, after: None, limit: 10, manifests: true, have: Vec::new() });
     let large = file.rows.iter().find(|r| r.manifest.is_some()).expect("the large file");
     let manifest = large.manifest.expect("its manifest");
     let old = Entry { id: large.row.entry, folder: user.root, name: "renamed".into(), rev: 2, child: None, manifest: Some(manifest) };

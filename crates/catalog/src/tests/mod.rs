@@ -317,7 +317,7 @@ impl World {
 
     /// Names' tags and revisions in a folder, in order of tag.
     fn list(&self, user: &User, folder: FolderId) -> Vec<(NameTag, u64)> {
-        let query = Query::List { space: user.space, folder, after: None, limit: 2000, manifests: true };
+        let query = Query::List { space: user.space, folder, after: None, limit: 2000, manifests: true, have: Vec::new() };
         self.rows(&query).rows.iter().map(|r| (r.row.tag, r.row.rev)).collect()
     }
 

@@ -177,7 +177,8 @@ fn copies_renames_and_versions_share_a_manifest() {
     assert_eq!(world.used(&user), 3 * 128 + 100 + 18_000_004);
     let manifests = world.ask(&Query::Manifests { space: user.space, ids: vec![file.manifest.expect("one"), ManifestId([1; 16])] });
     assert!(matches!(&manifests, Answer::Manifests(m) if m.len() == 1 && m[0].objects == [used(object)]));
-    let listed = world.rows(&Query::List { space: user.space, folder: user.root, after: None, limit: 10, manifests: true });
+    let listed =
+        world.rows(&Query::List { space: user.space, folder: user.root, after: None, limit: 10, manifests: true, have: Vec::new() });
     assert_eq!((listed.rows.len(), listed.manifests.len()), (2, 1));
     // Overwritten inline; purged: the copy holds it still.
     let (mut over, small) = World::overwrite(&user, &file, 100);

@@ -270,7 +270,7 @@ impl Hands {
 /// The tree that the catalog lists equals the model's.
 fn compare(world: &World, user: &User, model: &Model, folders: &[FolderId]) {
     for folder in folders {
-        let query = Query::List { space: user.space, folder: *folder, after: None, limit: 2000, manifests: true };
+        let query = Query::List { space: user.space, folder: *folder, after: None, limit: 2000, manifests: true, have: Vec::new() };
         let listed: Vec<_> = world.rows(&query).rows.iter().map(|r| (r.row.tag, r.row.entry, r.row.rev, r.child)).collect();
         let mut told: Vec<_> =
             model.entries.iter().filter(|(_, e)| e.folder == *folder).map(|(id, e)| (e.tag, *id, e.rev, e.child)).collect();

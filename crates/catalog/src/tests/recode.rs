@@ -63,7 +63,8 @@ fn last_events(world: &World, count: u64) -> Vec<String> {
 fn read(world: &World, user: &User, file: &Entry) -> ObjectUse {
     let ids = vec![file.manifest.expect("a file with content")];
     let Answer::Manifests(rows) = world.ask(&Query::Manifests { space: user.space, ids }) else { panic!("no manifests") };
-    let listed = world.rows(&Query::List { space: user.space, folder: user.root, after: None, limit: 100, manifests: true });
+    let listed =
+        world.rows(&Query::List { space: user.space, folder: user.root, after: None, limit: 100, manifests: true, have: Vec::new() });
     let again = listed.manifests.into_iter().find(|m| m.id == rows[0].id).expect("listed");
     assert_eq!(again, rows[0], "both ways of asking say the same");
     rows[0].objects[0].clone()

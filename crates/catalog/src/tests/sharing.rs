@@ -152,7 +152,7 @@ impl World {
     }
 
     fn tags_in(&self, space: SpaceId, folder: FolderId) -> Vec<(NameTag, u64)> {
-        let query = Query::List { space, folder, after: None, limit: 2000, manifests: true };
+        let query = Query::List { space, folder, after: None, limit: 2000, manifests: true, have: Vec::new() };
         self.rows(&query).rows.iter().map(|r| (r.row.tag, r.row.rev)).collect()
     }
 }
@@ -358,8 +358,11 @@ fn whoever_is_removed_is_refused_everything_from_that_moment_and_the_rest_gets_n
     let [ann, bea, cem] = users.as_slice() else { unreachable!() };
     let shared = world.shared(ann, "work", 6, &[(bea, Role::Write), (cem, Role::Read)]);
     world.write(bea, &shared, "file").expect("written");
-    let file =
-        world.rows(&Query::List { space: shared.id, folder: shared.root, after: None, limit: 9, manifests: false }).rows[0].row.clone();
+    let file = world
+        .rows(&Query::List { space: shared.id, folder: shared.root, after: None, limit: 9, manifests: false, have: Vec::new() })
+        .rows[0]
+        .row
+        .clone();
     let (next, command) = next_set(ann, &shared, &[as_member(ann, Role::Admin), as_member(cem, Role::Read)]);
     assert_eq!(next.epoch, KeyEpoch(2));
     world.done(Some(ann.id), command);
@@ -374,7 +377,8 @@ fn whoever_is_removed_is_refused_everything_from_that_moment_and_the_rest_gets_n
     assert_eq!((info.grants.len(), info.member_sets.len()), (2, 3));
 
     // New keys: a fresh root beside the old one, and one moment.
-    let kept = world.rows(&Query::List { space: shared.id, folder: shared.root, after: None, limit: 9, manifests: false }).rows;
+    let kept =
+        world.rows(&Query::List { space: shared.id, folder: shared.root, after: None, limit: 9, manifests: false, have: Vec::new() }).rows;
     let root = FolderId(id16("second root"));
     let rekey = Rekey { source: next.id, folder: next.root, target: next.id, root, new: None };
     world.done(Some(ann.id), Command::BeginRekey(Box::new(rekey.clone())));
@@ -395,7 +399,7 @@ fn whoever_is_removed_is_refused_everything_from_that_moment_and_the_rest_gets_n
     assert_eq!(kind(&world.reseal(ann, &next, vec![old])), Kind::Invalid);
     world.done(Some(ann.id), Command::SwapRekey { target: next.id, door: None });
     assert_eq!(world.tags_in(next.id, root), World::names(&[("file", 1), ("kept", 1)]));
-    let told = world.rows(&Query::List { space: next.id, folder: root, after: None, limit: 9, manifests: false });
+    let told = world.rows(&Query::List { space: next.id, folder: root, after: None, limit: 9, manifests: false, have: Vec::new() });
     assert_eq!((told.members, told.root), (next.seq, Some(root)));
     world.pass(1);
     assert_eq!(world.tags_in(next.id, next.root), []);

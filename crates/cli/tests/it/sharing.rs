@@ -1,12 +1,15 @@
 //! Three people at three homes share a folder: reading, writing, administering, and taking it back.
 
+use crate::support::three::Three;
 use crate::support::{Cluster, User, text};
 
 fn people(cluster: &Cluster, names: &[&str]) -> Vec<User> {
     let one = |name: &&str| {
         let user = cluster.user(name);
         let invite = cluster.owner.json(&["cluster", "invite", name])["invite"].as_str().unwrap().to_string();
-        user.ok(&["register", &invite]);
+        let file = cluster.path(&format!("invite-{name}"));
+        std::fs::write(&file, invite + "\n").unwrap();
+        user.ok(&["register", &format!("@{}", file.display())]);
         user
     };
     names.iter().map(one).collect()
@@ -14,10 +17,10 @@ fn people(cluster: &Cluster, names: &[&str]) -> Vec<User> {
 
 #[test]
 fn a_folder_is_shared_and_taken_back_by_the_command_line() {
-    let cluster = Cluster::start(4);
-    let users = people(&cluster, &["ann", "bea", "cem"]);
+    let mut three = Three::start(4);
+    let users = people(&three.cluster, &["ann", "bea", "cem"]);
     let [ann, bea, cem] = users.as_slice() else { unreachable!() };
-    let src = cluster.path("src");
+    let src = three.cluster.path("src");
     std::fs::create_dir_all(src.join("sub")).unwrap();
     std::fs::write(src.join("a.txt"), b"alpha\n").unwrap();
     std::fs::write(src.join("sub/b.bin"), crate::support::files::noise(1, 3 << 20)).unwrap();
@@ -38,7 +41,7 @@ fn a_folder_is_shared_and_taken_back_by_the_command_line() {
         ["/Shared", "└── ann", "    └── Work", "        ├── a.txt", "        └── sub", "            └── b.bin"]
     );
     assert_eq!(bea.read("/Shared/ann/Work/a.txt"), b"alpha\n");
-    let back = cluster.path("back");
+    let back = three.cluster.path("back");
     bea.ok(&["get", "-r", "/Shared/ann/Work/sub", text(&back)]);
     assert_eq!(std::fs::read(back.join("b.bin")).unwrap(), std::fs::read(src.join("sub/b.bin")).unwrap());
     assert_eq!(bea.json(&["stat", "/Shared/ann/Work/a.txt"])["size"], 6);
@@ -87,6 +90,20 @@ fn a_folder_is_shared_and_taken_back_by_the_command_line() {
     bea.ok(&["shares", "hide", "/Shared/ann/Job"]);
     assert!(bea.ok(&["ls", "/Shared"]).lines().is_empty());
     bea.ok(&["shares", "show", "/Shared/ann/Job"]);
+
+    // Whoever administers brings others in and takes them out again; the leader is lost on the way.
+    let leader = three.leader();
+    three.kill(leader);
+    ann.ok(&["share", "/Work", "cem:admin"]);
+    cem.ok(&["share", "/Shared/ann/Work", "owner"]);
+    let owner = &three.cluster.owner;
+    assert_eq!(owner.read("/Shared/ann/Work/a.txt"), b"alpha\n");
+    owner.run(&["rm", "/Shared/ann/Work/a.txt"]).exits(4);
+    three.restart(leader);
+    cem.ok(&["unshare", "/Shared/ann/Work", "owner"]);
+    three.cluster.owner.run(&["cat", "/Shared/ann/Work/a.txt"]).exits(3);
+    // What is the owner's alone is not the admin's.
+    cem.run(&["shares", "transfer", "/Shared/ann/Work", "cem"]).exits(4);
 
     ann.run(&["rm", "-r", "/Work"]).exits(1);
     let done = ann.json(&["unshare", "/Work", "bea", "--reencrypt"]);

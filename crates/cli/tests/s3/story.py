@@ -286,7 +286,124 @@ def signatures():
         check("unsigned", e.code, 403)
 
 
-ALL = [buckets, objects, keys, multipart, versions, settings, signatures]
+def history():
+    """The versions of a key while many change it: none is lost, none comes back."""
+    s3.create_bucket(Bucket="hist")
+    s3.put_bucket_versioning(Bucket="hist", VersioningConfiguration={"Status": "Enabled"})
+
+    def all_of(key):
+        found = s3.list_object_versions(Bucket="hist", Prefix=key)
+        return [(v["Key"], v["VersionId"]) for v in found.get("Versions", []) + found.get("DeleteMarkers", [])]
+
+    def at_once(*calls):
+        with ThreadPoolExecutor(len(calls)) as pool:
+            return list(pool.map(lambda call: error(call[0], Bucket="hist", **call[1]), calls))
+
+    for i in range(4):
+        s3.put_object(Bucket="hist", Key="k", Body=b"%d" % i)
+    s3.delete_object(Bucket="hist", Key="k")
+    named = [{"Key": key, "VersionId": version} for key, version in all_of("k")]
+    check("five", len(named), 5)
+    gone = s3.delete_objects(Bucket="hist", Delete={"Objects": named[::-1]})
+    check("all gone", (len(gone.get("Deleted", [])), gone.get("Errors", []), all_of("k")), (5, [], []))
+    for i in range(4):
+        s3.put_object(Bucket="hist", Key="k", Body=b"%d" % i)
+    check("in parallel", at_once(*((s3.delete_object, {"Key": k, "VersionId": v}) for k, v in all_of("k"))), [None] * 4)
+    check("all gone again", all_of("k"), [])
+    s3.put_object(Bucket="hist", Key="m", Body=b"0")
+    check("marks", at_once(*[(s3.delete_object, {"Key": "m"})] * 5), [None] * 5)
+    check("every mark", len(all_of("m")), 6)
+    for i in range(5):
+        key = f"both{i}"
+        s3.put_object(Bucket="hist", Key=key, Body=b"0")
+        check("put and delete", at_once((s3.put_object, {"Key": key, "Body": b"1"}), (s3.delete_object, {"Key": key})), [None, None])
+        check("neither is lost", len(all_of(key)), 3)
+    check("no version", error(s3.get_object, Bucket="hist", Key="m", VersionId="what"), ("InvalidArgument", 400))
+    # Keys do not know of each other, though files and folders do.
+    s3.create_bucket(Bucket="plain")
+    for bucket in ["hist", "plain"]:
+        for i in range(8):
+            pair = [(s3.put_object, {"Key": f"p{i}", "Body": b"1"}), (s3.put_object, {"Key": f"p{i}/x", "Body": b"2"})]
+            with ThreadPoolExecutor(2) as pool:
+                check("beside and below", list(pool.map(lambda c: error(c[0], Bucket=bucket, **c[1]), pair)), [None, None])
+            check("both read", (body(bucket, f"p{i}"), body(bucket, f"p{i}/x")), (b"1", b"2"))
+
+
+def raw(method, url, headers=None, data=None):
+    asked = urllib.request.Request(url, data=data, headers=headers or {}, method=method)
+    try:
+        with urllib.request.urlopen(asked) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as e:
+        return e.code, e.headers, e.read()
+
+
+def presigned(call, **params):
+    return client(signature_version="s3v4").generate_presigned_url(call, Params=params, ExpiresIn=60)
+
+
+def posted(post, fields, file, name="x"):
+    parts = "".join(f'--XX\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in {**post["fields"], **fields}.items())
+    head = f'{parts}--XX\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Transfer-Encoding: binary\r\n\r\n'
+    whole = head.encode() + file + b"\r\n--XX--\r\n"
+    return raw("POST", post["url"], {"Content-Type": "multipart/form-data; boundary=XX"}, whole)
+
+
+def refusals():
+    """What looks like something else, or says more than was signed, is refused and changes nothing."""
+    s3.create_bucket(Bucket="ref")
+    s3.put_object(Bucket="ref", Key="o", Body=b"here")
+    status, _, told = raw("PUT", presigned("put_object", Bucket="ref", Key="stolen"), {"x-amz-copy-source": "ref/o"}, b"")
+    check("unsigned header", (status, b"not signed" in told), (403, True))
+    check("nothing stolen", error(s3.head_object, Bucket="ref", Key="stolen"), ("404", 404))
+    for url in [presigned("delete_bucket", Bucket="ref"), presigned("delete_object", Bucket="ref", Key="o")]:
+        status, _, told = raw("DELETE", url.replace("?", "?acl&", 1))
+        check("subresource", (status, b"MethodNotAllowed" in told, b"<RequestId>" in told, b"<Resource>/ref" in told), (405, True, True, True))
+    check("still there", body("ref", "o"), b"here")
+    for header, value in [("x-amz-server-side-encryption-customer-algorithm", "AES256"), ("x-amz-checksum-sha512", "x")]:
+        def add(request, **_):
+            request.headers[header] = value
+        other = client()
+        other.meta.events.register("before-sign.s3.PutObject", add)
+        check(header, error(other.put_object, Bucket="ref", Key="o", Body=b"other")[1] >= 400, True)
+    check("copied over", error(s3.copy_object, Bucket="ref", Key="o", CopySource="ref/o", MetadataDirective="SOME"), ("InvalidArgument", 400))
+    one = {"Objects": [{"Key": "o"}]}
+    def forge(request, **_):
+        request.headers["Content-MD5"] = "1B2M2Y8AsgTpgAmY7PhCfg=="
+    other = client()
+    other.meta.events.register("before-sign.s3.DeleteObjects", forge)
+    check("digest of a document", error(other.delete_objects, Bucket="ref", Delete=one), ("BadDigest", 400))
+    # After a refused body the connection is not out of step.
+    for i in range(40):
+        check("refused", error(s3.put_object, Bucket="nowhere", Key="k", Body=b"x" * (i % 3 * 500 + 1)), ("NoSuchBucket", 404))
+        check("and the next", body("ref", "o"), b"here")
+    for odd in ["bytes=5-2", "bites=0-1", "bytes=0-1,3-3"]:
+        check(odd, (body("ref", "o", Range=odd), s3.get_object(Bucket="ref", Key="o", Range="bytes=1-2")["Body"].read()), (b"here", b"er"))
+    check("partial head", s3.head_object(Bucket="ref", Key="o", Range="bytes=1-2")["ResponseMetadata"]["HTTPStatusCode"], 206)
+
+
+def forms():
+    s3.create_bucket(Bucket="form")
+    big = BIG * 6
+    signer = client(signature_version="s3v4")
+    tags = "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
+    conditions = [["starts-with", "$tagging", ""], ["content-length-range", 1, len(big)], {"success_action_status": "201"}]
+    post = signer.generate_presigned_post("form", "up/${filename}", Conditions=conditions, ExpiresIn=60)
+    fields = {"tagging": tags, "success_action_status": "201"}
+    status, headers, told = posted(post, fields, big, "C:\\dir\\a b.txt")
+    check("201", (status, headers["ETag"], b"/form/up/a%20b.txt</Location>" in told), (201, f'"{md5(big)}"', True))
+    check("streamed", md5(body("form", "up/a b.txt")), md5(big))
+    check("tags", s3.get_object_tagging(Bucket="form", Key="up/a b.txt")["TagSet"], [{"Key": "a", "Value": "b"}])
+    for what, more, file, code in [
+        ("too long", fields, big + b"x", b"EntityTooLarge"), ("too short", fields, b"", b"EntityTooSmall"),
+        ("more", {**fields, "x-amz-meta-a": "b"}, b"x", b"Extra input fields"), ("other", {**fields, "key": "down/x"}, b"x", b"Policy Condition failed"),
+        ("forged", {**fields, "policy": post["fields"]["policy"][:-8]}, b"x", b"SignatureDoesNotMatch"),
+    ]:
+        status, _, told = posted(post, more, file, "n")
+        check(what, (status >= 400, code in told, error(s3.head_object, Bucket="form", Key="up/n")), (True, True, ("404", 404)))
+
+
+ALL = [buckets, objects, keys, multipart, versions, settings, signatures, history, refusals, forms]
 for section in ALL:
     if len(sys.argv) < 2 or section.__name__ in sys.argv[1:]:
         section()

@@ -5,11 +5,15 @@ use crate::commit::Committer;
 use crate::connection::unexpected;
 use crate::path::RemotePath;
 use crate::session::Client;
+use crate::spaces::moved;
 use crate::tree::{EntryKind, Folder};
 use model::command::Query;
 use model::{Error, Result};
 use seal::tree::{Attributes, Name, RowVerifier};
 use std::collections::BTreeMap;
+
+/// How often a place is looked up anew because folders on the way get new keys meanwhile.
+const AGAIN: usize = 8;
 
 /// Folders of an upload and what lies in them: those just made are empty, of the others the names
 /// needed are looked up in batches.
@@ -36,6 +40,24 @@ impl Places {
 
     /// The place of a file; for a folder it is made, unless it is there, and there is no place.
     pub(super) async fn of(
+        &mut self,
+        upload: &Upload,
+        path: &RemotePath,
+        folder: Option<Attributes>,
+        committer: &Committer,
+    ) -> Result<Option<Place>> {
+        for _ in 0..AGAIN {
+            match self.find(upload, path, folder.clone(), committer).await {
+                // Folders that are given new keys are looked up anew; those just made come after the commit that
+                // makes them.
+                Err(e) if e == moved() => self.folders.retain(|_, known| matches!(known, Known::Fresh(_))),
+                found => return found,
+            }
+        }
+        Err(moved())
+    }
+
+    async fn find(
         &mut self,
         upload: &Upload,
         path: &RemotePath,

@@ -8,8 +8,8 @@ use crate::issue::Issuer;
 use crate::path::RemotePath;
 use crate::session::Client;
 use crate::tree::{Entry, Folder};
-use crate::upload::{PutOptions, Source};
-use model::{Error, Result};
+use crate::upload::{Ask, PutOptions, Source};
+use model::{Error, Result, SpaceId};
 use seal::tree::Name;
 use std::sync::Arc;
 
@@ -32,6 +32,19 @@ impl Spot {
     pub fn path(&self) -> &RemotePath {
         &self.path
     }
+
+    /// The space that it is in.
+    pub(super) fn space(&self) -> SpaceId {
+        self.folder.space.id()
+    }
+
+    /// For a file, if it may go there.
+    pub(super) fn into_place(self, options: &PutOptions) -> Result<Place> {
+        let Spot { folder, name, entry, path } = self;
+        let there = entry.map(|e| (There { id: e.id, rev: e.version }, e.kind));
+        check_there(&path, there, options)?;
+        Ok(Place { folder, name, there: there.map(|(t, _)| t), path })
+    }
 }
 
 /// Stores single files.
@@ -47,20 +60,24 @@ impl Writer {
     /// Stores a stream, bytes or another entry at a place. Answers when it is committed, with the number of bytes
     /// and whether some shards are still missing.
     pub async fn put(&self, spot: Spot, source: Source, options: PutOptions) -> Result<(u64, bool)> {
-        let Spot { folder, name, entry, path } = spot;
-        self.client.check_writable(&folder)?;
-        let there = entry.map(|e| (There { id: e.id, rev: e.version }, e.kind));
-        check_there(&path, there, &options)?;
+        self.put_where(spot, source, options, None).await
+    }
+
+    /// The same for a file whose place may change meanwhile: `spot` is where it would go now. What `options` say of
+    /// conflicts is not looked at then: whoever is asked decides.
+    pub async fn put_where(&self, spot: Spot, source: Source, options: PutOptions, ask: Option<Ask>) -> Result<(u64, bool)> {
+        self.client.check_writable(&spot.folder)?;
+        let place = spot.into_place(&options)?;
+        let path = place.path.clone();
         let work = match source {
-            Source::Stream(stream) => Work::Stream(stream, None, path.clone()),
-            Source::Described(stream, describe) => Work::Stream(stream, Some(describe), path.clone()),
-            Source::Bytes(bytes) => Work::Bytes(bytes, path.clone()),
-            Source::Entry(entry) => Work::Entry(entry, path.clone()),
+            Source::Stream(stream) => Work::Stream(stream, None, path),
+            Source::Described(stream, describe) => Work::Stream(stream, Some(describe), path),
+            Source::Bytes(bytes) => Work::Bytes(bytes, path),
+            Source::Entry(entry) => Work::Entry(entry, path),
             Source::Path(_) | Source::Queued(_) | Source::Spooled(_) => return Err(Error::invalid("a local file is put by its path")),
         };
-        let place = Place { folder, name, there: there.map(|(t, _)| t), path };
         let (client, issuer, commits) = (self.client.clone(), self.issuer.clone(), self.commits.clone());
-        let upload = Upload { client, options, progress: Arc::new(()), issuer, commits };
+        let upload = Upload { client, options, progress: Arc::new(()), issuer, commits, ask };
         let Sent { bytes, degraded } = upload.one(work, place).await?;
         Ok((bytes, degraded))
     }

@@ -1,18 +1,17 @@
-//! What buckets and objects are set to: versions, tags, cross-origin rules, expiry; and what is always the same here.
+//! What buckets and objects are set to: versions, tags, cross-origin rules, expiry.
 
 use super::*;
 use crate::buckets::BucketConfig;
+use crate::errors::refusal;
 
-async fn configured(ops: &Operations, name: &str) -> S3Result<Arc<BucketConfig>> {
+pub(super) async fn configured(ops: &Operations, name: &str) -> S3Result<Arc<BucketConfig>> {
     let bucket = ops.bucket(name).await?;
     ops.0.check_bucket(&bucket).await?;
     Ok(bucket.config)
 }
 
-fn none_such(code: &'static str, message: &'static str) -> S3Error {
-    let mut e = error(S3ErrorCode::Custom(code.into()), message);
-    e.set_status_code(hyper::StatusCode::NOT_FOUND);
-    e
+pub(super) fn none_such(code: &'static str, message: &'static str) -> S3Error {
+    refusal(code, hyper::StatusCode::NOT_FOUND, message)
 }
 
 pub(super) async fn get_bucket_versioning(
@@ -32,13 +31,16 @@ pub(super) async fn put_bucket_versioning(
     req: S3Request<PutBucketVersioningInput>,
 ) -> S3Result<S3Response<PutBucketVersioningOutput>> {
     let asked = req.input.versioning_configuration;
-    if asked.mfa_delete.is_some_and(|m| m.as_str() == "Enabled") {
-        return Err(not_here("MFA delete"));
+    match asked.mfa_delete.as_ref().map(|m| m.as_str()) {
+        Some(MFADelete::ENABLED) => return Err(not_here("MFA delete")),
+        Some(MFADelete::DISABLED) | None => {}
+        Some(_) => return Err(plain(S3ErrorCode::MalformedXML)),
     }
     let versioning = match asked.status.as_ref().map(|s| s.as_str()) {
         Some(BucketVersioningStatus::ENABLED) => Versioning::Enabled,
         Some(BucketVersioningStatus::SUSPENDED) => Versioning::Suspended,
-        _ => return Err(error(S3ErrorCode::MalformedXML, "The versioning status is Enabled or Suspended")),
+        Some(_) => return Err(plain(S3ErrorCode::MalformedXML)),
+        None => return Err(error(S3ErrorCode::IllegalVersioningConfigurationException, "The Versioning element must be specified")),
     };
     ops.0.buckets.configure(&req.input.bucket, |config| config.versioning = versioning).await?;
     ok(PutBucketVersioningOutput {})
@@ -59,7 +61,7 @@ pub(super) async fn put_bucket_tagging(
     tagging::check(req.input.tagging.tag_set.clone(), tagging::BUCKET_TAGS)?;
     let tags = req.input.tagging.tag_set;
     ops.0.buckets.configure(&req.input.bucket, |config| config.tags = Some(tags.clone())).await?;
-    Ok(S3Response::with_status(PutBucketTaggingOutput {}, hyper::StatusCode::NO_CONTENT))
+    Ok(with_status(PutBucketTaggingOutput {}, hyper::StatusCode::NO_CONTENT))
 }
 
 pub(super) async fn delete_bucket_tagging(
@@ -135,7 +137,13 @@ pub(super) async fn put_public_access_block(
     ops: &Operations,
     req: S3Request<PutPublicAccessBlockInput>,
 ) -> S3Result<S3Response<PutPublicAccessBlockOutput>> {
-    let block = req.input.public_access_block_configuration;
+    let asked = req.input.public_access_block_configuration;
+    let block = PublicAccessBlockConfiguration {
+        block_public_acls: Some(asked.block_public_acls == Some(true)),
+        block_public_policy: Some(asked.block_public_policy == Some(true)),
+        ignore_public_acls: Some(asked.ignore_public_acls == Some(true)),
+        restrict_public_buckets: Some(asked.restrict_public_buckets == Some(true)),
+    };
     ops.0.buckets.configure(&req.input.bucket, |config| config.public_access = Some(block.clone())).await?;
     ok(PutPublicAccessBlockOutput {})
 }
@@ -148,13 +156,24 @@ pub(super) async fn delete_public_access_block(
     ok(DeletePublicAccessBlockOutput {})
 }
 
-/// Whether a list of rights says only what is so: that the owner may do everything. `s3cmd` copies such ones.
-fn says_nothing_new(ops: &Operations, policy: Option<&AccessControlPolicy>) -> bool {
+/// Checks an ACL put: a canned one, headers that grant something, or a list of rights. Only what says what is so is
+/// taken: that the owner, and nobody else, may do everything. `s3cmd` copies such lists.
+fn check_put_acl(owner: &Owner, canned: Option<&str>, grants: bool, list: Option<&AccessControlPolicy>) -> S3Result<()> {
+    let Some(list) = list else {
+        if canned.is_none() && !grants {
+            return Err(error(S3ErrorCode::MissingSecurityHeader, "Your request was missing a required header"));
+        }
+        return check_acl(canned, grants);
+    };
+    if list.owner.as_ref().is_some_and(|o| o.id != owner.id) {
+        return Err(error(S3ErrorCode::AccessDenied, "Access Denied"));
+    }
     let is_owners = |grant: &Grant| {
         let id = grant.grantee.as_ref().and_then(|g| g.id.as_ref());
-        id == ops.0.owner.id.as_ref() && grant.permission.as_ref().is_some_and(|p| p.as_str() == Permission::FULL_CONTROL)
+        id == owner.id.as_ref() && grant.permission.as_ref().is_some_and(|p| p.as_str() == Permission::FULL_CONTROL)
     };
-    policy.is_none_or(|policy| policy.grants.iter().flatten().all(is_owners))
+    let rights = list.grants.as_deref().unwrap_or_default();
+    check_acl(canned, grants || rights.is_empty() || !rights.iter().all(is_owners))
 }
 
 pub(super) async fn get_bucket_acl(ops: &Operations, req: S3Request<GetBucketAclInput>) -> S3Result<S3Response<GetBucketAclOutput>> {
@@ -165,13 +184,12 @@ pub(super) async fn get_bucket_acl(ops: &Operations, req: S3Request<GetBucketAcl
 pub(super) async fn put_bucket_acl(ops: &Operations, req: S3Request<PutBucketAclInput>) -> S3Result<S3Response<PutBucketAclOutput>> {
     let input = req.input;
     configured(ops, &input.bucket).await?;
-    let grants = !says_nothing_new(ops, input.access_control_policy.as_ref())
-        || input.grant_full_control.is_some()
+    let grants = input.grant_full_control.is_some()
         || input.grant_read.is_some()
         || input.grant_read_acp.is_some()
         || input.grant_write.is_some()
         || input.grant_write_acp.is_some();
-    check_acl(input.acl.as_ref().map(|a| a.as_str()), grants)?;
+    check_put_acl(&ops.0.owner, input.acl.as_ref().map(|a| a.as_str()), grants, input.access_control_policy.as_ref())?;
     ok(PutBucketAclOutput {})
 }
 
@@ -185,13 +203,12 @@ pub(super) async fn put_object_acl(ops: &Operations, req: S3Request<PutObjectAcl
     let input = req.input;
     let bucket = ops.bucket(&input.bucket).await?;
     ops.0.object(&bucket, &input.key, input.version_id.as_deref()).await?;
-    let grants = !says_nothing_new(ops, input.access_control_policy.as_ref())
-        || input.grant_full_control.is_some()
+    let grants = input.grant_full_control.is_some()
         || input.grant_read.is_some()
         || input.grant_read_acp.is_some()
         || input.grant_write.is_some()
         || input.grant_write_acp.is_some();
-    check_acl(input.acl.as_ref().map(|a| a.as_str()), grants)?;
+    check_put_acl(&ops.0.owner, input.acl.as_ref().map(|a| a.as_str()), grants, input.access_control_policy.as_ref())?;
     ok(PutObjectAclOutput::default())
 }
 
@@ -226,110 +243,42 @@ pub(super) async fn delete_object_tagging(
     let bucket = ops.bucket(&input.bucket).await?;
     let object = ops.0.set_tags(&bucket, &input.key, input.version_id.as_deref(), Vec::new()).await?;
     let output = DeleteObjectTaggingOutput { version_id: bucket.has_versions().then(|| id_of(&object.meta).to_string()) };
-    Ok(S3Response::with_status(output, hyper::StatusCode::NO_CONTENT))
+    Ok(with_status(output, hyper::StatusCode::NO_CONTENT))
 }
 
-pub(super) async fn get_bucket_policy(
-    ops: &Operations,
-    req: S3Request<GetBucketPolicyInput>,
-) -> S3Result<S3Response<GetBucketPolicyOutput>> {
-    configured(ops, &req.input.bucket).await?;
-    Err(none_such("NoSuchBucketPolicy", "The bucket policy does not exist"))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-pub(super) async fn get_bucket_policy_status(
-    ops: &Operations,
-    req: S3Request<GetBucketPolicyStatusInput>,
-) -> S3Result<S3Response<GetBucketPolicyStatusOutput>> {
-    configured(ops, &req.input.bucket).await?;
-    Err(none_such("NoSuchBucketPolicy", "The bucket policy does not exist"))
-}
-
-pub(super) async fn get_bucket_website(
-    ops: &Operations,
-    req: S3Request<GetBucketWebsiteInput>,
-) -> S3Result<S3Response<GetBucketWebsiteOutput>> {
-    configured(ops, &req.input.bucket).await?;
-    Err(none_such("NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration"))
-}
-
-pub(super) async fn get_bucket_replication(
-    ops: &Operations,
-    req: S3Request<GetBucketReplicationInput>,
-) -> S3Result<S3Response<GetBucketReplicationOutput>> {
-    configured(ops, &req.input.bucket).await?;
-    Err(none_such("ReplicationConfigurationNotFoundError", "The replication configuration was not found"))
-}
-
-pub(super) async fn get_bucket_encryption(
-    ops: &Operations,
-    req: S3Request<GetBucketEncryptionInput>,
-) -> S3Result<S3Response<GetBucketEncryptionOutput>> {
-    configured(ops, &req.input.bucket).await?;
-    Err(none_such("ServerSideEncryptionConfigurationNotFoundError", "The server side encryption configuration was not found"))
-}
-
-pub(super) async fn get_object_lock_configuration(
-    ops: &Operations,
-    req: S3Request<GetObjectLockConfigurationInput>,
-) -> S3Result<S3Response<GetObjectLockConfigurationOutput>> {
-    configured(ops, &req.input.bucket).await?;
-    Err(none_such("ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket"))
-}
-
-pub(super) async fn get_bucket_request_payment(
-    ops: &Operations,
-    req: S3Request<GetBucketRequestPaymentInput>,
-) -> S3Result<S3Response<GetBucketRequestPaymentOutput>> {
-    configured(ops, &req.input.bucket).await?;
-    ok(GetBucketRequestPaymentOutput { payer: Some(Payer::from_static(Payer::BUCKET_OWNER)) })
-}
-
-pub(super) async fn get_bucket_logging(
-    ops: &Operations,
-    req: S3Request<GetBucketLoggingInput>,
-) -> S3Result<S3Response<GetBucketLoggingOutput>> {
-    configured(ops, &req.input.bucket).await?;
-    ok(GetBucketLoggingOutput::default())
-}
-
-pub(super) async fn get_bucket_accelerate_configuration(
-    ops: &Operations,
-    req: S3Request<GetBucketAccelerateConfigurationInput>,
-) -> S3Result<S3Response<GetBucketAccelerateConfigurationOutput>> {
-    configured(ops, &req.input.bucket).await?;
-    ok(GetBucketAccelerateConfigurationOutput::default())
-}
-
-pub(super) async fn get_bucket_notification_configuration(
-    ops: &Operations,
-    req: S3Request<GetBucketNotificationConfigurationInput>,
-) -> S3Result<S3Response<GetBucketNotificationConfigurationOutput>> {
-    configured(ops, &req.input.bucket).await?;
-    ok(GetBucketNotificationConfigurationOutput::default())
-}
-
-pub(super) async fn get_bucket_ownership_controls(
-    ops: &Operations,
-    req: S3Request<GetBucketOwnershipControlsInput>,
-) -> S3Result<S3Response<GetBucketOwnershipControlsOutput>> {
-    configured(ops, &req.input.bucket).await?;
-    let rule = OwnershipControlsRule { object_ownership: ObjectOwnership::from_static(ObjectOwnership::BUCKET_OWNER_ENFORCED) };
-    ok(GetBucketOwnershipControlsOutput { ownership_controls: Some(OwnershipControls { rules: vec![rule] }) })
-}
-
-pub(super) async fn get_object_legal_hold(
-    ops: &Operations,
-    req: S3Request<GetObjectLegalHoldInput>,
-) -> S3Result<S3Response<GetObjectLegalHoldOutput>> {
-    configured(ops, &req.input.bucket).await?;
-    Err(error(S3ErrorCode::InvalidRequest, "Bucket is missing Object Lock Configuration"))
-}
-
-pub(super) async fn get_object_retention(
-    ops: &Operations,
-    req: S3Request<GetObjectRetentionInput>,
-) -> S3Result<S3Response<GetObjectRetentionOutput>> {
-    configured(ops, &req.input.bucket).await?;
-    Err(error(S3ErrorCode::InvalidRequest, "Bucket is missing Object Lock Configuration"))
+    #[test]
+    fn an_acl_says_what_is_so_or_is_refused() {
+        let by = |id: &str| Owner { display_name: None, id: Some(id.into()) };
+        let grant = |id: &str, permission: &'static str| Grant {
+            grantee: Some(Grantee {
+                display_name: None,
+                email_address: None,
+                id: Some(id.into()),
+                type_: Type::from_static(Type::CANONICAL_USER),
+                uri: None,
+            }),
+            permission: Some(Permission::from_static(permission)),
+        };
+        let list = |owner: &str, grants: Vec<Grant>| AccessControlPolicy { grants: Some(grants), owner: Some(by(owner)) };
+        let code = |canned, grants, list: Option<AccessControlPolicy>| {
+            check_put_acl(&by("me"), canned, grants, list.as_ref()).err().map(|e| e.code().clone())
+        };
+        let unsupported = Some(S3ErrorCode::AccessControlListNotSupported);
+        let all = Permission::FULL_CONTROL;
+        assert_eq!(code(None, false, None), Some(S3ErrorCode::MissingSecurityHeader));
+        assert_eq!(code(Some("private"), false, None), None);
+        assert_eq!(code(Some("public-read"), false, None), unsupported);
+        assert_eq!(code(None, true, None), unsupported);
+        assert_eq!(code(None, false, Some(list("me", vec![grant("me", all)]))), None);
+        assert_eq!(code(None, false, Some(AccessControlPolicy { owner: None, ..list("me", vec![grant("me", all)]) })), None);
+        assert_eq!(code(None, false, Some(list("you", vec![grant("me", all)]))), Some(S3ErrorCode::AccessDenied));
+        assert_eq!(code(None, false, Some(list("me", vec![]))), unsupported);
+        assert_eq!(code(None, false, Some(AccessControlPolicy::default())), unsupported);
+        assert_eq!(code(None, false, Some(list("me", vec![grant("me", all), grant("you", all)]))), unsupported);
+        assert_eq!(code(None, false, Some(list("me", vec![grant("me", Permission::READ)]))), unsupported);
+    }
 }

@@ -4,6 +4,8 @@ use super::*;
 
 /// Most parts or uploads of a page.
 const PAGE: i32 = 1_000;
+/// Uploads of at most so many parts are complete at once: the parts of longer ones may have to be stored anew.
+const AT_ONCE: usize = 256;
 
 pub(super) async fn create_multipart_upload(
     ops: &Operations,
@@ -13,7 +15,10 @@ pub(super) async fn create_multipart_upload(
     let bucket = ops.bucket(&input.bucket).await?;
     let meta = Meta { id: None, ..asked!(input).keep(ops.0.new_meta(&bucket))? };
     let algorithm = input.checksum_algorithm.as_ref().map(|a| known(a.as_str())).transpose()?;
-    let kind = input.checksum_type.as_ref().map(|k| k.as_str().to_string());
+    let kind = input.checksum_type.as_ref().map(|k| k.as_str().to_ascii_uppercase());
+    if kind.as_deref().is_some_and(|k| ![ChecksumType::FULL_OBJECT, ChecksumType::COMPOSITE].contains(&k)) {
+        return Err(error(S3ErrorCode::InvalidRequest, "Value for x-amz-checksum-type header is invalid."));
+    }
     match (algorithm, kind.as_deref()) {
         (Some(algorithm), Some(kind)) if !checksum::is_possible(algorithm, kind) => {
             let text = format!("The {kind} checksum type cannot be used with the {} checksum algorithm.", algorithm.to_lowercase());
@@ -34,9 +39,9 @@ pub(super) async fn create_multipart_upload(
         bucket: Some(input.bucket),
         key: Some(input.key),
         upload_id: Some(id),
-        checksum_algorithm: input.checksum_algorithm,
+        checksum_algorithm: algorithm.map(|a| ChecksumAlgorithm::from(a.to_string())),
         checksum_type: kind.map(ChecksumType::from),
-        server_side_encryption: input.server_side_encryption,
+        server_side_encryption: Some(aes256()),
         ..Default::default()
     })
 }
@@ -51,6 +56,7 @@ pub(super) async fn upload_part(ops: &Operations, req: S3Request<UploadPartInput
     let sums = digest.sum.as_ref().map(Sum::to_checksum).unwrap_or_default();
     ok(UploadPartOutput {
         e_tag: Some(strong(data_encoding::HEXLOWER.encode(&digest.md5))),
+        server_side_encryption: Some(aes256()),
         checksum_crc32: sums.checksum_crc32,
         checksum_crc32c: sums.checksum_crc32c,
         checksum_crc64nvme: sums.checksum_crc64nvme,
@@ -78,7 +84,7 @@ pub(super) async fn upload_part_copy(ops: &Operations, req: S3Request<UploadPart
     let sums = digest.sum.as_ref().map(Sum::to_checksum).unwrap_or_default();
     let copied = CopyPartResult {
         e_tag: Some(strong(data_encoding::HEXLOWER.encode(&digest.md5))),
-        last_modified: Some(timestamp(ops.0.client.now_ms())),
+        last_modified: Some(timestamp(ops.0.client.env().now_ms())),
         checksum_crc32: sums.checksum_crc32,
         checksum_crc32c: sums.checksum_crc32c,
         checksum_crc64nvme: sums.checksum_crc64nvme,
@@ -87,6 +93,7 @@ pub(super) async fn upload_part_copy(ops: &Operations, req: S3Request<UploadPart
     };
     ok(UploadPartCopyOutput {
         copy_part_result: Some(copied),
+        server_side_encryption: Some(aes256()),
         copy_source_version_id: from_bucket.has_versions().then(|| id_of(&object.meta).to_string()),
         ..Default::default()
     })
@@ -99,12 +106,13 @@ fn whole_range(text: &str, size: u64) -> S3Result<std::ops::Range<u64>> {
         wrong("The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy".into())
     };
     let (first, last) = text.strip_prefix("bytes=").and_then(|r| r.split_once('-')).ok_or_else(form)?;
-    let (first, last): (u64, u64) = (first.parse().map_err(|_| form())?, last.parse().map_err(|_| form())?);
+    let number = |text: &str| text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit())).ok_or_else(form);
+    let (first, last): (u64, u64) = (number(first)?, number(last)?);
     if first > last {
         return Err(form());
     }
     if last >= size {
-        return Err(error(S3ErrorCode::InvalidRange, format!("Range specified is not valid for source object of size: {size}")));
+        return Err(wrong(format!("Range specified is not valid for source object of size: {size}")));
     }
     Ok(first..last + 1)
 }
@@ -113,15 +121,26 @@ pub(super) async fn complete_multipart_upload(
     ops: &Operations,
     req: S3Request<CompleteMultipartUploadInput>,
 ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-    let input = req.input;
-    let bucket = ops.bucket(&input.bucket).await?;
-    let upload = match ops.0.upload(&bucket, &input.key, &input.upload_id).await {
-        Err(e) if *e.code() == S3ErrorCode::NoSuchUpload => match ops.0.completed(&bucket, &input.key, &input.upload_id).await? {
-            Some(object) => return ok(completed(&bucket, input.key, &object.meta)),
-            None => return Err(e),
+    let bucket = ops.bucket(&req.input.bucket).await?;
+    let (key, id) = (req.input.key.clone(), req.input.upload_id.clone());
+    let place = ops.0.url_of(&req.headers, &req.uri);
+    match complete(ops, &bucket, req.input, place.clone()).await {
+        // By another request at the same time, or by one whose answer was lost.
+        Err(e) if *e.code() == S3ErrorCode::NoSuchUpload => match ops.0.completed(&bucket, &key, &id).await? {
+            Some(object) => ok(completed(&bucket, key, &object.meta, object.entry.size, place)),
+            None => Err(e),
         },
-        upload => upload?,
-    };
+        done => done,
+    }
+}
+
+async fn complete(
+    ops: &Operations,
+    bucket: &Bucket,
+    input: CompleteMultipartUploadInput,
+    place: String,
+) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+    let upload = ops.0.upload(bucket, &input.key, &input.upload_id).await?;
     let named = input.multipart_upload.and_then(|m| m.parts).unwrap_or_default();
     let claimed = Checksum {
         checksum_crc32: input.checksum_crc32,
@@ -131,33 +150,56 @@ pub(super) async fn complete_multipart_upload(
         checksum_sha256: input.checksum_sha256,
         ..Default::default()
     };
-    let algorithms = [
-        ChecksumAlgorithm::CRC32,
-        ChecksumAlgorithm::CRC32C,
-        ChecksumAlgorithm::CRC64NVME,
-        ChecksumAlgorithm::SHA1,
-        ChecksumAlgorithm::SHA256,
-    ];
-    let whole = algorithms.iter().find_map(|a| Sum::of(&claimed, a));
+    let whole = crate::body::ALGORITHMS.iter().find_map(|(algorithm, ..)| Sum::of(&claimed, algorithm));
+    let is_good = |sum: &Sum| {
+        // Of parts' checksums their number may follow.
+        let value = sum.value.split_once('-').map_or(sum.value.as_str(), |(value, _)| value);
+        let length = crate::body::ALGORITHMS.iter().find(|(a, ..)| *a == sum.algorithm).map(|(.., length)| *length);
+        crate::body::decoded_len(value) == length
+    };
+    if whole.as_ref().is_some_and(|sum| !is_good(sum)) {
+        return Err(error(S3ErrorCode::InvalidRequest, "Value for the checksum of the object is invalid."));
+    }
+    let kind = upload.record.checksum().1;
+    if input.checksum_type.as_ref().is_some_and(|asked| !asked.as_str().eq_ignore_ascii_case(&kind)) {
+        let text = format!("The upload was created with the {kind} checksum type; the complete request names another one.");
+        return Err(error(S3ErrorCode::InvalidRequest, text));
+    }
     let (parts, mut meta) = ops.0.chosen(&upload, &named, whole.as_ref()).await?;
     let size: u64 = parts.iter().map(|p| p.entry.size).sum();
     if input.mpu_object_size.is_some_and(|claimed| u64::try_from(claimed) != Ok(size)) {
         return Err(error(S3ErrorCode::InvalidRequest, "The provided 'x-amz-mp-object-size' header does not match what was computed"));
     }
-    meta.id = ops.0.new_meta(&bucket).id;
+    meta.id = ops.0.new_meta(bucket).id;
     let conditions = Conditions { matches: input.if_match, none_match: input.if_none_match, ..Default::default() };
-    ops.0.complete(&bucket, &upload, &parts, &meta, &conditions).await?;
-    ok(completed(&bucket, input.key, &meta))
+    let done = completed(bucket, input.key.clone(), &meta, size, place);
+    if parts.len() <= AT_ONCE {
+        ops.0.complete(bucket, &upload, &parts, &meta, &conditions).await?;
+        return ok(done);
+    }
+    // It may take minutes: the answer begins now, and goes on as S3 does, with spaces, so that nobody gives it up.
+    let (gateway, bucket) = (ops.0.clone(), bucket.clone());
+    let (version_id, expiration) = (done.version_id.clone(), done.expiration.clone());
+    let future = async move { gateway.complete(&bucket, &upload, &parts, &meta, &conditions).await.map(|()| done) };
+    ok(CompleteMultipartUploadOutput {
+        version_id,
+        expiration,
+        server_side_encryption: Some(aes256()),
+        future: Some(Box::pin(future)),
+        ..Default::default()
+    })
 }
 
-fn completed(bucket: &Bucket, key: String, meta: &Meta) -> CompleteMultipartUploadOutput {
+fn completed(bucket: &Bucket, key: String, meta: &Meta, size: u64, place: String) -> CompleteMultipartUploadOutput {
     let sums = meta.checksum.as_ref().map(Sum::to_checksum).unwrap_or_default();
     let etag = meta.md5.map(|md5| format!("{}-{}", data_encoding::HEXLOWER.encode(&*md5), meta.part_count()));
     CompleteMultipartUploadOutput {
-        location: Some(format!("/{}/{key}", bucket.name)),
+        expiration: lifecycle::expiration(&bucket.config, &key, meta, size, meta.modified_ms.unwrap_or_default()),
+        location: Some(place),
         bucket: Some(bucket.name.clone()),
         key: Some(key),
         e_tag: etag.map(strong),
+        server_side_encryption: Some(aes256()),
         checksum_crc32: sums.checksum_crc32,
         checksum_crc32c: sums.checksum_crc32c,
         checksum_crc64nvme: sums.checksum_crc64nvme,
@@ -177,13 +219,18 @@ pub(super) async fn abort_multipart_upload(
     let bucket = ops.bucket(&input.bucket).await?;
     let upload = ops.0.upload(&bucket, &input.key, &input.upload_id).await?;
     ops.0.abort(&upload).await?;
-    Ok(S3Response::with_status(AbortMultipartUploadOutput::default(), hyper::StatusCode::NO_CONTENT))
+    Ok(with_status(AbortMultipartUploadOutput::default(), hyper::StatusCode::NO_CONTENT))
 }
 
 fn kind_of(upload: &Upload) -> (Option<ChecksumAlgorithm>, Option<ChecksumType>) {
     let algorithm = upload.record.algorithm.clone();
     let kind = algorithm.as_deref().map(|a| upload.record.kind.clone().unwrap_or_else(|| checksum::default_type(a).into()));
     (algorithm.map(ChecksumAlgorithm::from), kind.map(ChecksumType::from))
+}
+
+fn class_of(upload: &Upload) -> Option<StorageClass> {
+    let class = upload.meta.headers.storage_class.clone();
+    Some(class.map_or(StorageClass::from_static(StorageClass::STANDARD), StorageClass::from))
 }
 
 pub(super) async fn list_parts(ops: &Operations, req: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
@@ -196,6 +243,9 @@ pub(super) async fn list_parts(ops: &Operations, req: S3Request<ListPartsInput>)
         }
         n => n.unwrap_or(PAGE).min(PAGE),
     };
+    if input.part_number_marker.is_some_and(|n| n < 0) {
+        return Err(error(S3ErrorCode::InvalidArgument, "Argument part-number-marker must be an integer between 0 and 2147483647"));
+    }
     let after = input.part_number_marker.unwrap_or(0).clamp(0, PARTS_MAX);
     let mut parts: Vec<_> = ops.0.parts(&upload).await?.into_iter().filter(|p| p.number > after).collect();
     let truncated = parts.len() > max as usize;
@@ -231,7 +281,7 @@ pub(super) async fn list_parts(ops: &Operations, req: S3Request<ListPartsInput>)
         checksum_type,
         owner: Some(owner.clone()),
         initiator: Some(Initiator { display_name: owner.display_name.clone(), id: owner.id.clone() }),
-        storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
+        storage_class: class_of(&upload),
         ..Default::default()
     })
 }
@@ -285,7 +335,7 @@ pub(super) async fn list_multipart_uploads(
                     initiated: Some(timestamp(upload.begun_ms)),
                     initiator: Some(Initiator { display_name: owner.display_name.clone(), id: owner.id.clone() }),
                     owner: Some(owner.clone()),
-                    storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
+                    storage_class: class_of(&upload),
                     checksum_algorithm,
                     checksum_type,
                 });

@@ -3,7 +3,7 @@
 use super::{HISTORIES, Operations, groups, ok, wanted};
 use crate::errors::from_client;
 use crate::listing::{encoder, page_size};
-use crate::meta::{strong, timestamp};
+use crate::meta::{Sum, strong, timestamp};
 use crate::tree::{Object, Spots, find};
 use crate::versions::ObjectVersion as Known;
 use futures::{StreamExt, TryStreamExt};
@@ -114,7 +114,11 @@ pub(super) async fn list_object_versions(
 fn listed(key: String, version: &Known, owner: &Owner) -> ObjectVersion {
     let object: &Object = &version.object;
     let class = object.meta.headers.storage_class.clone();
+    let sum = object.meta.checksum.as_ref();
+    let kind = |sum: &Sum| if sum.is_composite() { ChecksumType::COMPOSITE } else { ChecksumType::FULL_OBJECT };
     ObjectVersion {
+        checksum_algorithm: sum.map(|sum| vec![ChecksumAlgorithm::from(sum.algorithm.clone())]),
+        checksum_type: sum.map(|sum| ChecksumType::from_static(kind(sum))),
         key: Some(key),
         version_id: Some(version.id().to_string()),
         is_latest: Some(version.latest),

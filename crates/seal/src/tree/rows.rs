@@ -8,12 +8,45 @@ use super::{Content, Entry, FolderKeys, Name};
 use crate::space::OpenSpace;
 use model::command::Rows;
 use model::tree::{COMMIT_MAX, EntryRow};
-use model::{AccountId, CommitId, EntryId, Error, Hash, ManifestId, NameTag, Result};
+use model::{AccountId, CommitId, EntryId, Error, Hash, KeyEpoch, ManifestId, NameTag, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Verifies rows of one space.
 pub struct RowVerifier<'s> {
     space: &'s OpenSpace,
+}
+
+/// A commit whose signature was checked.
+struct KnownCommit {
+    author: AccountId,
+    epoch: KeyEpoch,
+    /// Sorted.
+    rows: Vec<Hash>,
+    /// Rows of it that have not come yet.
+    left: usize,
+}
+
+/// Commits that were checked.
+#[derive(Default)]
+struct KnownCommits(BTreeMap<CommitId, KnownCommit>);
+
+impl KnownCommits {
+    /// Most commits that a listing keeps: 8 MiB of hashes.
+    const MAX: usize = 1_024;
+
+    /// Forgets those of which all rows have come, and where too many are left, those of which least is to come.
+    fn trim(&mut self) {
+        self.0.retain(|_, commit| commit.left > 0);
+        let extra = self.0.len().saturating_sub(Self::MAX);
+        if extra == 0 {
+            return;
+        }
+        let mut left: Vec<(usize, CommitId)> = self.0.iter().map(|(id, commit)| (commit.left, *id)).collect();
+        left.sort_unstable();
+        for (_, id) in left.into_iter().take(extra) {
+            self.0.remove(&id);
+        }
+    }
 }
 
 /// Rows whose author, commit and integrity were checked; not opened yet.
@@ -38,29 +71,37 @@ impl<'s> RowVerifier<'s> {
     /// in its epoch, and lists the row; a row's own epoch is no later than its commit's (so that a
     /// revoked writer's signature of an old epoch is good for no newer folder).
     pub fn verify<'r>(&self, answer: &'r Rows) -> Result<VerifiedRows<'r>> {
+        self.verify_page(answer, &mut KnownCommits::default())
+    }
+
+    /// The same for one page of several, whose commits may be known from those before.
+    fn verify_page<'r>(&self, answer: &'r Rows, known: &mut KnownCommits) -> Result<VerifiedRows<'r>> {
         let bad = |why: &str| Error::corrupt(format!("rows from the catalog do not verify: {why}"));
-        let mut commits: BTreeMap<CommitId, (AccountId, model::KeyEpoch, Vec<Hash>)> = BTreeMap::new();
+        let mut came = BTreeSet::new();
         for (id, record) in &answer.commits {
             let body = self.space.verify_commit(record)?;
             if body.commit != *id || body.rows.len() > COMMIT_MAX {
                 return Err(bad("a commit has another's id"));
             }
-            let mut hashes = body.rows;
-            hashes.sort_unstable();
-            if commits.insert(*id, (record.author, body.epoch, hashes)).is_some() {
+            if !came.insert(*id) {
                 return Err(bad("a commit comes twice"));
             }
+            let mut rows = body.rows;
+            rows.sort_unstable();
+            let left = rows.len();
+            known.0.insert(*id, KnownCommit { author: record.author, epoch: body.epoch, rows, left });
         }
         let mut rows = Vec::with_capacity(answer.rows.len());
         for row in &answer.rows {
-            let (author, epoch, hashes) = commits.get(&row.commit).ok_or_else(|| bad("a commit is missing"))?;
-            if row.row.space != self.space.id() || row.row.epoch > *epoch {
+            let commit = known.0.get_mut(&row.commit).ok_or_else(|| bad("a commit is missing"))?;
+            if row.row.space != self.space.id() || row.row.epoch > commit.epoch {
                 return Err(bad("a row belongs to another space or epoch than its commit"));
             }
-            if hashes.binary_search(&row.row.hash()).is_err() {
+            if commit.rows.binary_search(&row.row.hash()).is_err() {
                 return Err(bad("a row is not in its commit"));
             }
-            rows.push(VerifiedRow { row, author: *author });
+            commit.left = commit.left.saturating_sub(1);
+            rows.push(VerifiedRow { row, author: commit.author });
         }
         Ok(VerifiedRows { rows })
     }
@@ -117,11 +158,13 @@ impl<'r> VerifiedRows<'r> {
     }
 }
 
-/// A listing of one folder over all its pages.
+/// A listing of one folder over all its pages. It keeps the commits that earlier pages brought, so that they
+/// need not come, and need not be checked, again with each page that holds one of their rows.
 #[derive(Default)]
 pub struct Listing {
     last: Option<NameTag>,
     seen: BTreeSet<EntryId>,
+    known: KnownCommits,
 }
 
 impl Listing {
@@ -135,25 +178,24 @@ impl Listing {
         self.last
     }
 
-    /// Opens one page. Tags must grow strictly over all pages (so no name comes twice), and no entry
-    /// may come twice; `Corrupt` otherwise, and the listing is then to be given up.
-    pub fn page(&mut self, page: &VerifiedRows<'_>, keys: &FolderKeys) -> Result<Vec<Found>> {
-        let mut found = Vec::with_capacity(page.rows.len());
-        for row in &page.rows {
-            self.admit(row)?;
-            found.push(row.open(keys)?);
-        }
-        Ok(found)
+    /// The commits that need not come again (`Query::List::have`), at most 1,024.
+    pub fn have(&self) -> Vec<CommitId> {
+        self.known.0.keys().copied().collect()
     }
 
-    /// The check of [`Listing::page`] alone, for callers that open rows on several cores.
-    pub fn admit(&mut self, row: &VerifiedRow<'_>) -> Result<()> {
-        let tag = row.row.row.tag;
-        if self.last.is_some_and(|last| last >= tag) || !self.seen.insert(row.row.row.entry) {
-            return Err(Error::corrupt("a listing is out of order or holds an entry twice"));
+    /// Verifies one page. Tags must grow strictly over all pages (so no name comes twice), and no entry
+    /// may come twice; `Corrupt` otherwise, and the listing is then to be given up.
+    pub fn page<'r>(&mut self, space: &OpenSpace, page: &'r Rows) -> Result<VerifiedRows<'r>> {
+        let verified = RowVerifier::new(space).verify_page(page, &mut self.known)?;
+        self.known.trim();
+        for row in &verified.rows {
+            let (tag, entry) = (row.row.row.tag, row.row.row.entry);
+            if self.last.is_some_and(|last| last >= tag) || !self.seen.insert(entry) {
+                return Err(Error::corrupt("a listing is out of order or holds an entry twice"));
+            }
+            self.last = Some(tag);
         }
-        self.last = Some(tag);
-        Ok(())
+        Ok(verified)
     }
 }
 

@@ -118,7 +118,7 @@ fn questions(space: SpaceId, folder: FolderId, account: AccountId) -> Vec<Query>
     let (tag, entry) = (NameTag([1; 16]), EntryId([2; 16]));
     vec![
         Query::Lookup { space, folder, tags: vec![tag], manifests: true },
-        Query::List { space, folder, after: None, limit: 100, manifests: true },
+        Query::List { space, folder, after: None, limit: 100, manifests: true, have: Vec::new() },
         Query::Walk { space, steps: vec![(folder, tag)], manifests: true },
         Query::Manifests { space, ids: vec![ManifestId([3; 16])] },
         Query::Versions { space, entry },

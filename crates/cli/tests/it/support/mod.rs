@@ -6,6 +6,7 @@
 //! but these processes is ever killed.
 
 pub mod files;
+pub mod three;
 
 use serde_json::Value;
 use std::ffi::OsStr;
