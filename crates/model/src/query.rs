@@ -65,7 +65,7 @@ pub enum Query {
         /// Return manifests too.
         #[n(4)]
         manifests: bool,
-        /// Commits whose records need not come: the asker has them from earlier pages. At most 1,024.
+        /// Commits whose records need not come: the asker has them from earlier pages. At most 8,192.
         #[n(5)]
         #[cbor(default)]
         have: Vec<CommitId>,

@@ -12,6 +12,8 @@ pub const SEALED_ENTRY_MAX: usize = 16 << 10;
 pub const SEALED_MANIFEST_MAX: usize = 24 << 10;
 /// Most changes in one commit.
 pub const COMMIT_MAX: usize = 256;
+/// Most commits that whoever lists a folder may say to have.
+pub const HAVE_MAX: usize = 8_192;
 /// Revisions from here on are those of conflict versions: kept beside an entry, never current.
 pub const CONFLICTS: u64 = 1 << 63;
 /// Most hints for repair in one [`ObjectUse`]. Further ones are left out: reconciliation finds all.

@@ -62,7 +62,7 @@ fn an_outcome_names_revision_and_log_time() {
     let known = Query::List { space: user.space, folder: user.root, after: None, limit: 9, manifests: false, have };
     let known = world.rows(&known);
     assert_eq!((known.rows.len(), known.commits.len(), known.commits[0].0), (2, 1, rest.rows[0].commit));
-    let have = vec![known.commits[0].0; 1025];
+    let have = vec![known.commits[0].0; model::tree::HAVE_MAX + 1];
     let too_many = Query::List { space: user.space, folder: user.root, after: None, limit: 9, manifests: false, have };
     assert_eq!(crate::query(&world.kv, &too_many).map_err(|e| e.kind), Err(Kind::Invalid));
     let steps = vec![(user.root, tag("b")), (user.root, tag("no")), (user.root, tag("a"))];

@@ -7,7 +7,7 @@
 use super::{Content, Entry, FolderKeys, Name};
 use crate::space::OpenSpace;
 use model::command::Rows;
-use model::tree::{COMMIT_MAX, EntryRow};
+use model::tree::{COMMIT_MAX, EntryRow, HAVE_MAX};
 use model::{AccountId, CommitId, EntryId, Error, Hash, KeyEpoch, ManifestId, NameTag, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,20 +31,23 @@ struct KnownCommit {
 struct KnownCommits(BTreeMap<CommitId, KnownCommit>);
 
 impl KnownCommits {
-    /// Most commits that a listing keeps: 8 MiB of hashes.
-    const MAX: usize = 1_024;
+    /// Most hashes of rows that a listing keeps: 8 MiB.
+    const ROWS_MAX: usize = 1 << 18;
 
     /// Forgets those of which all rows have come, and where too many are left, those of which least is to come.
     fn trim(&mut self) {
         self.0.retain(|_, commit| commit.left > 0);
-        let extra = self.0.len().saturating_sub(Self::MAX);
-        if extra == 0 {
+        let mut rows: usize = self.0.values().map(|commit| commit.rows.len()).sum();
+        if self.0.len() <= HAVE_MAX && rows <= Self::ROWS_MAX {
             return;
         }
-        let mut left: Vec<(usize, CommitId)> = self.0.iter().map(|(id, commit)| (commit.left, *id)).collect();
-        left.sort_unstable();
-        for (_, id) in left.into_iter().take(extra) {
-            self.0.remove(&id);
+        let mut least: Vec<(usize, CommitId)> = self.0.iter().map(|(id, commit)| (commit.left, *id)).collect();
+        least.sort_unstable();
+        for (_, id) in least {
+            if self.0.len() <= HAVE_MAX && rows <= Self::ROWS_MAX {
+                break;
+            }
+            rows -= self.0.remove(&id).map_or(0, |commit| commit.rows.len());
         }
     }
 }
@@ -178,7 +181,7 @@ impl Listing {
         self.last
     }
 
-    /// The commits that need not come again (`Query::List::have`), at most 1,024.
+    /// The commits that need not come again (`Query::List::have`), at most [`HAVE_MAX`].
     pub fn have(&self) -> Vec<CommitId> {
         self.known.0.keys().copied().collect()
     }

@@ -4,6 +4,7 @@
 use super::part::Part;
 use crate::rpc::{answer, unknown};
 use futures::future::BoxFuture;
+use model::tree::HAVE_MAX;
 use model::{CoordinatorId, Error, NodeId, Result};
 use std::sync::Arc;
 use transport::{Connection, Peer, Request, Response, Service};
@@ -21,6 +22,8 @@ pub(crate) struct CoordinatorService(pub Arc<Part>);
 pub(crate) const COMMIT_BYTES: usize = 11 << 20;
 /// Longest message of another coordinator: an entry with a commit in it, and what stands around it.
 pub(crate) const PEER_BYTES: usize = COMMIT_BYTES + (1 << 20);
+/// Longest question: a listing that names the commits that need not come, and what stands around them.
+const QUERY_BYTES: usize = 20 * HAVE_MAX;
 /// Longest message of any other kind.
 const MESSAGE_BYTES: usize = 64 << 10;
 
@@ -34,6 +37,7 @@ impl Service for CoordinatorService {
     fn max_body(&self, path: &str, connection: &Connection) -> usize {
         match path {
             Propose::PATH => COMMIT_BYTES,
+            Ask::PATH => QUERY_BYTES,
             Append::PATH | Snapshot::PATH if matches!(connection.peer, Peer::Coordinator(_)) => PEER_BYTES,
             _ => MESSAGE_BYTES,
         }
