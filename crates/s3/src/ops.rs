@@ -138,7 +138,10 @@ fn expiration(bucket: &Bucket, key: &str, object: &Object) -> Option<String> {
 /// A body out of an object's bytes.
 async fn body(gateway: &Gateway, object: &Object, portion: &Portion) -> S3Result<StreamingBlob> {
     let reader = gateway.client.open_file(&object.entry).await.map_err(crate::errors::from_client)?;
-    Ok(StreamingBlob::wrap(reader.stream(portion.range.clone()).map_ok(Bytes::from)))
+    let mut parts = reader.stream(portion.range.clone());
+    // What cannot be read at all is an error, not an answer that breaks off.
+    let first = parts.try_next().await.map_err(crate::errors::from_client)?;
+    Ok(StreamingBlob::wrap(futures::stream::iter(first.map(Ok)).chain(parts).map_ok(Bytes::from)))
 }
 
 fn wanted(prefix: Option<String>, delimiter: Option<String>, max: i32, after: Option<String>, marks: bool) -> Wanted {

@@ -92,6 +92,8 @@ impl Store {
     fn begin(&self, durable: bool) -> Result<WriteTransaction> {
         let mut write = self.db.begin_write().map_err(failed)?;
         write.set_durability(if durable { Durability::Immediate } else { Durability::None }).map_err(failed)?;
+        // What is durable can be opened after a crash without a walk through all of the file.
+        write.set_quick_repair(durable);
         Ok(write)
     }
 

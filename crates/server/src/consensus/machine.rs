@@ -70,6 +70,11 @@ impl Machine {
         self.store.view()
     }
 
+    /// Whether anything was applied since the database was made durable.
+    pub fn is_behind(&self) -> bool {
+        *self.since_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) > 0
+    }
+
     /// Makes the database durable.
     pub async fn checkpoint(&self) -> Result<()> {
         *self.since_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = 0;

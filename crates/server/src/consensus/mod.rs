@@ -271,6 +271,11 @@ impl Consensus {
         self.machine.checkpoint().await
     }
 
+    /// The same where anything was applied since the last time.
+    pub(crate) async fn checkpoint_if_behind(&self) -> Result<()> {
+        if self.machine.is_behind() { self.machine.checkpoint().await } else { Ok(()) }
+    }
+
     /// Takes over what the catalog, as far as it was applied here, says of where the others are.
     /// Whether it lists this coordinator.
     pub(crate) fn read_roster(&self) -> Result<Option<model::cluster::Coordinator>> {

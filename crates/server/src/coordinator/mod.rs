@@ -67,6 +67,8 @@ const ELECTION: Duration = Duration::from_secs(3);
 const CATCH_UP: Duration = Duration::from_secs(15);
 /// How long before its certificate expires a server asks for another.
 pub(crate) const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How often the catalog is made durable while it changes.
+const CHECKPOINT_PAUSE: Duration = Duration::from_secs(5);
 /// How long after a start the first snapshot of the catalog is put onto nodes.
 const FIRST_SNAPSHOT: Duration = Duration::from_secs(60);
 /// Longest round trip between coordinators, unless told otherwise.
@@ -194,6 +196,7 @@ impl Coordinator {
         let card_file = card::file(&config.dir);
         tasks.background(async move { keeping.keep_place(card, card_file).await });
         tasks.background(async move { serving.serve_catalog(identity, spki).await });
+        tasks.background(checkpoints(env.clone(), consensus.clone()));
         tasks.background(snapshot::run(part.clone(), config.dir.clone(), config.first_snapshot));
         let closing = consensus.clone();
         let stop = tasks.into_stop(async move { closing.shutdown().await }, vec![lock]);
@@ -205,6 +208,16 @@ impl Coordinator {
         };
         tracing::info!(%address, %cluster, id = %me, caught_up, "coordinator serves");
         Ok(Running { address, id: me, cluster, fingerprint, invite, caught_up, consensus, stop })
+    }
+}
+
+/// Makes the catalog durable now and then: a crash leaves seconds of the log to be applied again, not hours.
+async fn checkpoints(env: Env, consensus: Consensus) {
+    loop {
+        env.sleep(CHECKPOINT_PAUSE).await;
+        if let Err(e) = consensus.checkpoint_if_behind().await {
+            tracing::warn!(error = %e, "the catalog could not be made durable; the log has it");
+        }
     }
 }
 

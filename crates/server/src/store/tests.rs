@@ -143,3 +143,26 @@ fn a_snapshot_that_is_killed_while_it_is_installed_leaves_the_old_rows_or_the_ne
     drop(view);
     assert!(!dir.path().join("incoming-1").exists(), "the temporary file goes with its last reader");
 }
+
+#[test]
+fn what_a_crash_leaves_opens_at_its_last_checkpoint_without_a_walk_through_all_of_it() {
+    let env = env::real::env();
+    let dir = tempfile::tempdir().unwrap();
+    let (path, left) = (dir.path().join("catalog"), dir.path().join("left"));
+    let store = Store::open(&env, &path).unwrap();
+    fill(&store, 1, 2_000);
+    let since = store.change(|kv| (0..1_000u32).try_for_each(|n| kv.put(&n.to_be_bytes(), &[2; 700])).map(|()| ((), vec![2])));
+    since.unwrap();
+    std::fs::copy(&path, &left).unwrap();
+    let walked = Arc::new(AtomicI64::new(0));
+    {
+        let counted = walked.clone();
+        let mut builder = Database::builder();
+        builder.set_repair_callback(move |_| _ = counted.fetch_add(1, Ordering::Relaxed));
+        drop(builder.open(&left).unwrap());
+    }
+    assert_eq!(walked.load(Ordering::Relaxed), 0);
+    let (rows, applied) = content(&Store::open(&env, &left).unwrap());
+    assert_eq!((rows.len(), applied), (2_000, Some(vec![1])));
+    assert!(rows.iter().all(|(_, value)| *value == 1));
+}
