@@ -95,12 +95,12 @@ fn a_folder_is_shared_and_taken_back_by_the_command_line() {
     let leader = three.leader();
     three.kill(leader);
     ann.ok(&["share", "/Work", "cem:admin"]);
-    cem.ok(&["share", "/Shared/ann/Work", "owner"]);
+    cem.ok(&["share", "/Shared/ann/Work", "admin"]);
     let owner = &three.cluster.owner;
     assert_eq!(owner.read("/Shared/ann/Work/a.txt"), b"alpha\n");
     owner.run(&["rm", "/Shared/ann/Work/a.txt"]).exits(4);
     three.restart(leader);
-    cem.ok(&["unshare", "/Shared/ann/Work", "owner"]);
+    cem.ok(&["unshare", "/Shared/ann/Work", "admin"]);
     three.cluster.owner.run(&["cat", "/Shared/ann/Work/a.txt"]).exits(3);
     // What is the owner's alone is not the admin's.
     cem.run(&["shares", "transfer", "/Shared/ann/Work", "cem"]).exits(4);
