@@ -37,6 +37,9 @@ const HEAD_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 200;
 /// Longest time for a request's head to arrive.
 const HEAD_TIME: Duration = Duration::from_secs(30);
+/// Documents up to this length, in bytes, are read at once; of longer ones [`LONG_DOCUMENTS`] at a time.
+const SHORT_DOCUMENT: u64 = 64 << 10;
+const LONG_DOCUMENTS: usize = 8;
 /// Time that requests under way have when the gateway stops.
 const DRAIN: Duration = Duration::from_secs(4);
 
@@ -92,6 +95,7 @@ pub async fn serve(client: Client, config: Config) -> Result<Running> {
         gateway: gateway.clone(),
         metrics: Metrics::new()?,
         env: env.clone(),
+        documents: Semaphore::new(LONG_DOCUMENTS),
     });
     let (stop, stopped) = watch::channel(false);
     let expiry = env.spawn(gateway.expire());
@@ -145,6 +149,8 @@ struct Server {
     gateway: Arc<Gateway>,
     metrics: Metrics,
     env: Env,
+    /// Turns of long documents.
+    documents: Semaphore,
 }
 
 impl Server {
@@ -268,6 +274,9 @@ impl Server {
         let framing = Framing::of(head.headers.get("x-amz-content-sha256").and_then(|v| v.to_str().ok()));
         if framing == Framing::Plain && gate::brings_document(&head, hosted) {
             let digested = head.method == Method::POST && gate::is_delete(&head);
+            // It is held whole, before anybody knows who sends it: few long ones at a time.
+            let is_short = body.size_hint().exact().is_some_and(|length| length <= SHORT_DOCUMENT);
+            let _turn = if is_short { None } else { self.documents.acquire().await.ok() };
             let read = documents::read(body, &head.headers, &self.env, digested).await;
             reading.end_if(read.is_ok());
             return match read {
