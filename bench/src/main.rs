@@ -2,13 +2,14 @@
 //! in the same run. Figures are medians of several rounds; claims are ratios within one run.
 //!
 //! ```text
-//! cargo build --release && cargo run --release -p bench -- [limits|w1|w2|w3|w4|w5|w6|w7|w8]... [--rounds N] [--entries N] [--small] [--json]
+//! cargo build --release && cargo run --release -p bench -- [limits|w1|w2|w3|w4|w5|w6|w7|w8|device]... [--rounds N] [--entries N] [--small] [--json]
 //! ```
 //! Servers are real processes of the release binary; the client is in this process.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // it measures the real machine
 
 mod cluster;
+mod device;
 mod filler;
 mod growth;
 mod healing;
@@ -25,6 +26,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Those from `w6` on change the cluster for good, and take long: only when they are asked for.
 const ALL: [&str; 9] = ["limits", "w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8"];
+/// One device with `--entries` shards, without a cluster.
+const DEVICE: &str = "device";
 const SHORT: usize = 6;
 
 fn main() {
@@ -36,8 +39,8 @@ fn main() {
         _ => otherwise,
     };
     let (rounds, entries) = (number("--rounds", 3), number("--entries", 1_000_000));
-    if let Some(wrong) = args.iter().find(|a| !ALL.contains(&a.as_str())) {
-        eprintln!("bench: '{wrong}' is none of {}", ALL.join(", "));
+    if let Some(wrong) = args.iter().find(|a| !ALL.contains(&a.as_str()) && *a != DEVICE) {
+        eprintln!("bench: '{wrong}' is none of {}, {DEVICE}", ALL.join(", "));
         std::process::exit(2);
     }
     let wanted = |name: &str| {
@@ -50,8 +53,14 @@ fn main() {
         println!("{limits}");
     }
     let mut rows = Vec::new();
+    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(8).enable_all().build().expect("threads");
+    if args.iter().any(|a| a == DEVICE) {
+        rows = runtime.block_on(device::measure(dir.path(), entries));
+        if !json {
+            rows.iter().for_each(|row| println!("{row}"));
+        }
+    }
     if ALL[1..].iter().any(|w| wanted(w)) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(8).enable_all().build().expect("threads");
         runtime.block_on(async {
             let mut run = Run::start(dir.path(), binary(), limits.clone(), rounds, small).await;
             for name in ALL[1..].iter().filter(|w| wanted(w)) {

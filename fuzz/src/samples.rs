@@ -11,7 +11,7 @@ use model::cluster::{
     ServerRole, Token, UploadGrant, UploadGrantBody,
 };
 use model::command::{Answer, Applied, Command, Genesis, Outcome, Proposal, Query, Rows, Totals};
-use model::layout::{DeviceInfo, LayoutChange};
+use model::layout::{DeviceInfo, LayoutChange, LayoutPatch};
 use model::link::{Link, LinkTarget};
 use model::message::Envelope;
 use model::tree::{Change, CommitBody, CommitRecord, EntryRow, Expect, ManifestRow, ObjectUse, Row};
@@ -285,6 +285,11 @@ fn cluster() -> ClusterView {
     }
 }
 
+fn layout_patch() -> LayoutPatch {
+    let slots = [0u8, 0, 0, 1, 0, 0, 0, 0, 0, 5, 0xff, 0xff];
+    LayoutPatch { from: Epoch(2), to: Epoch(3), devices: layout().devices, slots: slots.to_vec().into(), hash: HASH }
+}
+
 fn layout_change() -> LayoutChange {
     LayoutChange {
         width: 4,
@@ -434,6 +439,7 @@ fn query_values() -> Vec<Query> {
         Query::Manifests { space: SPACE, ids: vec![MANIFEST] },
         Query::Cluster,
         Query::Layout(4),
+        Query::LayoutAt { width: 4, epoch: Epoch(3), have: Some(Epoch(2)) },
         Query::Feed { after: 1, limit: 2 },
         Query::Objects(vec![OBJECT]),
         Query::Walk { space: SPACE, steps: vec![(FOLDER, TAG)], manifests: true },
@@ -471,6 +477,7 @@ pub fn answers() -> Vec<Vec<u8>> {
         Answer::Rows(row_set()),
         Answer::Cluster(Box::new(cluster())),
         Answer::Layout(Some(layout())),
+        Answer::LayoutPatch(Box::new(layout_patch())),
         Answer::Events(vec![event()]),
         Answer::Feed(vec![(1, FeedItem::Dead(OBJECT))], true),
         Answer::Totals(Totals::default()),

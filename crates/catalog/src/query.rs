@@ -8,7 +8,7 @@ use model::account::{Account, Identity, MemberSetBody, SpaceInfo};
 use model::cluster::{ClusterView, FeedItem, ObjectState};
 use model::command::{Answer, Genesis, Query, Rows};
 use model::tree::{CommitRecord, EntryRow, HAVE_MAX, ManifestRow, ObjectUse};
-use model::{AccountId, CommitId, Error, FolderId, Layout, ManifestId, NameTag, ObjectId, Result, SpaceId, cbor};
+use model::{AccountId, CommitId, Epoch, Error, FolderId, Layout, ManifestId, NameTag, ObjectId, Result, SpaceId, cbor};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -63,12 +63,16 @@ pub fn query(kv: &dyn Kv, query: &Query) -> Result<Answer> {
         }
         Query::Cluster => Answer::Cluster(Box::new(cluster(kv)?)),
         Query::Layout(width) => Answer::Layout(get(kv, &key::layout(*width))?),
-        Query::LayoutAt { width, epoch } => {
-            let current: Option<Layout> = get(kv, &key::layout(*width))?;
-            Answer::Layout(match current.filter(|l| l.epoch == *epoch) {
-                Some(layout) => Some(layout),
-                None => get(kv, &key::earlier_layout(*width, *epoch))?,
-            })
+        Query::LayoutAt { width, epoch, have } => {
+            let wanted = layout_at(kv, *width, *epoch)?;
+            let had = match have {
+                Some(had) if had != epoch => layout_at(kv, *width, *had)?,
+                _ => None,
+            };
+            match had.zip(wanted.as_ref()).and_then(|(had, wanted)| had.patch_to(wanted)) {
+                Some(patch) => Answer::LayoutPatch(Box::new(patch)),
+                None => Answer::Layout(wanted),
+            }
         }
         Query::Accounts { after, limit } => {
             let prefix = key::accounts();
@@ -195,6 +199,15 @@ fn walk(kv: &dyn Kv, space: SpaceId, steps: &[(FolderId, NameTag)], manifests: b
     let rows = with_commits(kv, space, found?.into_iter().flatten().collect(), manifests, false)?;
     // A row left out would read as a name that is free.
     if rows.more { Err(Error::invalid("too much is asked for at once")) } else { Ok(rows) }
+}
+
+/// The current layout of a width or an earlier one that is still readable, by its epoch.
+fn layout_at(kv: &dyn Kv, width: u8, epoch: Epoch) -> Result<Option<Layout>> {
+    let current: Option<Layout> = get(kv, &key::layout(width))?;
+    match current.filter(|l| l.epoch == epoch) {
+        Some(layout) => Ok(Some(layout)),
+        None => get(kv, &key::earlier_layout(width, epoch)),
+    }
 }
 
 fn list(kv: &dyn Kv, space: SpaceId, folder: FolderId, after: Option<NameTag>, limit: usize) -> Result<(Vec<EntryRow>, bool)> {

@@ -1,14 +1,14 @@
 //! The servers as a client sees them: coordinators (whichever answers), nodes with how well they
 //! answer, and what the cluster looks like at present.
 
+use crate::layouts::KnownLayouts;
 use crate::pace::Paces;
 use crate::profile::Profile;
 use bytes::Bytes;
 use env::Env;
-use model::cluster::{Capability, ClusterView, Node, NodeState};
+use model::cluster::{Capability, ClusterView, Node};
 use model::command::{Answer, Query};
-use model::layout::Layouts;
-use model::{Error, Kind, Layout, NodeId, Result};
+use model::{Error, Kind, NodeId, Result};
 use seal::keys::SigningKey;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,15 +38,15 @@ pub struct Cluster {
     coordinators: Coordinators,
     session: Option<SessionToken>,
     /// Where layouts are kept from one run to the next.
-    profile: Option<Profile>,
+    pub(crate) profile: Option<Profile>,
     holder: Arc<Holder>,
+    pub(crate) layouts: KnownLayouts,
     state: Mutex<State>,
     pub(crate) paces: Paces,
 }
 
 struct State {
     view: Option<(Duration, Arc<ClusterView>)>,
-    layouts: BTreeMap<u8, Arc<Layouts>>,
     reading: Option<(Moment, Arc<BTreeMap<NodeId, Capability>>)>,
 }
 
@@ -99,8 +99,8 @@ impl Cluster {
         let pool = Pool::new(env.clone(), tls, PoolConfig::default(), Some(holder.clone()));
         let coordinators = Coordinators::new(env.clone(), pool.clone(), coordinators);
         let (env, paces) = (env.clone(), Paces::new(env.clone()));
-        let state = Mutex::new(State { view: None, layouts: BTreeMap::new(), reading: None });
-        Ok(Cluster { env, pool, coordinators, session, profile, holder, state, paces })
+        let state = Mutex::new(State { view: None, reading: None });
+        Ok(Cluster { env, pool, coordinators, session, profile, holder, layouts: KnownLayouts::default(), state, paces })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -164,84 +164,16 @@ impl Cluster {
         }
         let Answer::Cluster(view) = self.ask(Query::Cluster).await? else { return Err(unexpected()) };
         let view = Arc::new(*view);
+        self.layouts.keep_those_of(&view);
         let mut state = self.state();
-        // Layouts of which the view names another epoch, or another end of their change, are asked for anew.
-        state.layouts.retain(|width, known| fits(&view, *width, known));
         self.coordinators.learn(view.coordinators.iter().map(|c| &c.address));
         state.view = Some((now, view.clone()));
         Ok(view)
     }
 
-    /// The layouts for chunks of `width` shards. Waits up to 10 s for the first one, while nodes join.
-    pub(crate) async fn layouts(&self, width: u8) -> Result<Arc<Layouts>> {
-        if let Some(layout) = self.state().layouts.get(&width) {
-            return Ok(layout.clone());
-        }
-        if let Some(layout) = self.cached(width).await? {
-            let layouts = Arc::new(self.with_earlier(layout).await?);
-            self.state().layouts.insert(width, layouts.clone());
-            return Ok(layouts);
-        }
-        let start = self.env.clock.monotonic();
-        loop {
-            let missing = match self.ask(Query::Layout(width)).await {
-                Ok(Answer::Layout(Some(layout))) => {
-                    layout.check()?;
-                    if layout.width != width {
-                        return Err(unexpected());
-                    }
-                    if let Some(profile) = self.profile.clone() {
-                        let (kept, life) = (layout.clone(), self.view(false).await?.life);
-                        self.env.blocking(move || profile.cache_layout(&life, &kept)).await;
-                    }
-                    let layouts = Arc::new(self.with_earlier(layout).await?);
-                    self.state().layouts.insert(width, layouts.clone());
-                    return Ok(layouts);
-                }
-                Ok(Answer::Layout(None)) => None,
-                Ok(_) => return Err(unexpected()),
-                Err(e) if e.kind == Kind::Unavailable => Some(e),
-                Err(e) => return Err(e),
-            };
-            if self.env.clock.monotonic() - start > Duration::from_secs(10) {
-                return Err(too_few(&*self.view(true).await?, width, missing));
-            }
-            self.env.sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    /// The layout kept from an earlier run, if it is the current one still.
-    async fn cached(&self, width: u8) -> Result<Option<Layout>> {
-        let Some(profile) = self.profile.clone() else { return Ok(None) };
-        let view = self.view(true).await?;
-        let life = view.life;
-        let Some(layout) = self.env.blocking(move || profile.cached_layout(&life, width)).await else { return Ok(None) };
-        Ok(Some(layout).filter(|l| view.layouts.contains(&(width, l.epoch)) && view.power == l.power))
-    }
-
-    /// A layout with those before it at whose places shards may still lie.
-    async fn with_earlier(&self, current: Layout) -> Result<Layouts> {
-        let mut view = self.view(false).await?;
-        if !view.layouts.contains(&(current.width, current.epoch)) {
-            view = self.view(true).await?;
-        }
-        let change = view.changes.iter().find(|c| c.width == current.width && c.to == current.epoch);
-        let mut earlier = Vec::new();
-        for epoch in change.map(|c| c.from.as_slice()).unwrap_or_default().iter().rev() {
-            // One that is gone by now is not needed any more.
-            if let Answer::Layout(Some(layout)) = self.ask(Query::LayoutAt { width: current.width, epoch: *epoch }).await? {
-                layout.check()?;
-                earlier.push(Arc::new(layout));
-            }
-        }
-        Ok(Layouts { current: Arc::new(current), earlier, stopped: change.is_some_and(|c| c.stopped) })
-    }
-
-    /// Forgets layouts and the view: a server said that they are old.
-    pub(crate) fn outdated(&self) {
-        let mut state = self.state();
-        state.layouts.clear();
-        state.view = None;
+    /// Forgets the view: a server said that it is old.
+    pub(crate) fn forget_view(&self) {
+        self.state().view = None;
     }
 
     async fn node(&self, id: NodeId) -> Result<Node> {
@@ -307,33 +239,6 @@ impl Cluster {
         let states = self.pool.rpc::<HeadShards>(&target, &HeadShardsRequest { capability, shards, deep }, SHARD_CALL).await?;
         if states.len() == asked { Ok(states) } else { Err(unexpected().on(node)) }
     }
-}
-
-/// Whether layouts are those that a view of the cluster names.
-fn fits(view: &ClusterView, width: u8, known: &Layouts) -> bool {
-    let epoch = view.layouts.iter().find(|(w, _)| *w == width).map(|(_, epoch)| *epoch);
-    let earlier = view.changes.iter().find(|c| c.width == width).map_or(0, |c| c.from.len());
-    epoch == Some(known.current.epoch) && earlier == known.earlier.len()
-}
-
-/// Why there is no layout of a width: how many nodes are in use, and how many only wait to be added.
-fn too_few(view: &ClusterView, width: u8, otherwise: Option<Error>) -> Error {
-    let waiting = view.nodes.iter().filter(|n| n.state == NodeState::Joining).count();
-    let in_use = view.nodes.iter().filter(|n| !matches!(n.state, NodeState::Joining | NodeState::Draining | NodeState::Out)).count();
-    let missing = usize::from(width).saturating_sub(in_use);
-    if missing == 0 {
-        return otherwise.unwrap_or_else(|| Error::unavailable("the servers have not made a layout for this policy yet"));
-    }
-    // Before there is any layout, nodes that join wait for enough of them.
-    if waiting == 0 || view.layouts.is_empty() {
-        let joined = in_use + waiting;
-        let missing = usize::from(width).saturating_sub(joined);
-        return Error::unavailable(format!("{joined} of the {width} nodes that this policy needs have joined: {missing} are missing"))
-            .hint("shardkeep cluster token node, then shardkeep serve node --join TOKEN on another machine");
-    }
-    let have = if waiting == 1 { "has joined and is" } else { "have joined and are" };
-    let used = format!("{in_use} of the {width} nodes that this policy needs are in use");
-    Error::unavailable(format!("{used}; {waiting} more {have} not in use yet")).hint("shardkeep cluster add")
 }
 
 /// A server answered with something that does not belong to the question.

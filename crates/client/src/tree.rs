@@ -383,7 +383,8 @@ impl Client {
         if entry.is_root() {
             all.extend(self.shared_entry().await?);
         }
-        all.sort_by(|a, b| a.path.cmp(&b.path));
+        // They lie in one folder: the rest of their paths is the same.
+        all.sort_by(|a, b| a.path.name().cmp(&b.path.name()));
         Ok(all)
     }
 

@@ -219,66 +219,32 @@ impl Client {
             }
             Err(e) => report.failed.push((path, e)),
         };
+        let mut works = Vec::with_capacity(puts.len());
         for put in puts {
-            let items = match put.source {
-                Source::Path(path) => {
-                    let remote = put.remote.clone();
-                    let (found, failed) = self
-                        .env()
-                        .blocking(move || {
-                            let (mut found, mut failed) = (Vec::new(), Vec::new());
-                            local::scan(&path, &remote, &mut found, &mut failed);
-                            (found, failed)
-                        })
-                        .await;
-                    report.failed.extend(failed);
-                    let of_files = || found.iter().filter(|i| matches!(i.kind, LocalKind::File));
-                    upload.progress.total(of_files().count() as u64, of_files().map(|i| i.size).sum());
-                    found.into_iter().map(Work::Local).collect()
-                }
-                Source::Stream(stream) => vec![Work::Stream(stream, None, put.remote)],
-                Source::Described(stream, describe) => vec![Work::Stream(stream, Some(describe), put.remote)],
-                Source::Queued(QueuedFile { path, stamp, attributes }) => {
-                    upload.progress.total(1, stamp.size);
-                    let expected = (stamp.size, stamp.mtime_ns, stamp.inode);
-                    vec![Work::Local(LocalItem::queued(path, put.remote, expected, attributes))]
-                }
-                Source::Spooled(file) => {
-                    upload.progress.total(1, file.size);
-                    vec![Work::Spooled(file, put.remote)]
-                }
-                Source::Bytes(bytes) => {
-                    upload.progress.total(1, bytes.len() as u64);
-                    vec![Work::Bytes(bytes, put.remote)]
-                }
-                Source::Entry(entry) => {
-                    upload.progress.total(1, entry.size);
-                    vec![Work::Entry(entry, put.remote)]
+            works.extend(upload.works(put, &mut report).await);
+        }
+        let mut places = Places::new(&works);
+        for work in works {
+            let path = work.remote().clone();
+            let place = match places.of(&upload, &path, work.is_folder(), &committer).await {
+                Ok(Some(place)) => place,
+                Ok(None) => continue,
+                Err(e) => {
+                    report.failed.push((path.to_string(), e));
+                    continue;
                 }
             };
-            let mut places = Places::new(&upload, &items);
-            for work in items {
-                let path = work.remote().clone();
-                let place = match places.of(&upload, &path, work.is_folder(), &committer).await {
-                    Ok(Some(place)) => place,
-                    Ok(None) => continue,
-                    Err(e) => {
-                        report.failed.push((path.to_string(), e));
-                        continue;
-                    }
-                };
-                while files.len() >= FILES {
-                    if let Some((path, done)) = files.next().await {
-                        settle(&mut report, path, done);
-                    }
+            while files.len() >= FILES {
+                if let Some((path, done)) = files.next().await {
+                    settle(&mut report, path, done);
                 }
-                let upload = upload.clone();
-                let task = Task(self.env().spawn(async move { upload.one(work, place).await }));
-                files.push(async move {
-                    let done = task.await.unwrap_or_else(|e| Err(Error::unavailable(format!("an upload task ended: {e}"))));
-                    (path.to_string(), done)
-                });
             }
+            let upload = upload.clone();
+            let task = Task(self.env().spawn(async move { upload.one(work, place).await }));
+            files.push(async move {
+                let done = task.await.unwrap_or_else(|e| Err(Error::unavailable(format!("an upload task ended: {e}"))));
+                (path.to_string(), done)
+            });
         }
         while let Some((path, done)) = files.next().await {
             settle(&mut report, path, done);
@@ -337,6 +303,43 @@ struct Sent {
 }
 
 impl Upload {
+    /// What is to be stored of one thing: of a local folder, all below it.
+    async fn works(&self, put: Put, report: &mut PutReport) -> Vec<Work> {
+        match put.source {
+            Source::Path(path) => {
+                let scan = move || {
+                    let (mut found, mut failed) = (Vec::new(), Vec::new());
+                    local::scan(&path, &put.remote, &mut found, &mut failed);
+                    (found, failed)
+                };
+                let (found, failed) = self.client.env().blocking(scan).await;
+                report.failed.extend(failed);
+                let of_files = || found.iter().filter(|i| matches!(i.kind, LocalKind::File));
+                self.progress.total(of_files().count() as u64, of_files().map(|i| i.size).sum());
+                found.into_iter().map(Work::Local).collect()
+            }
+            Source::Stream(stream) => vec![Work::Stream(stream, None, put.remote)],
+            Source::Described(stream, describe) => vec![Work::Stream(stream, Some(describe), put.remote)],
+            Source::Queued(QueuedFile { path, stamp, attributes }) => {
+                self.progress.total(1, stamp.size);
+                let expected = (stamp.size, stamp.mtime_ns, stamp.inode);
+                vec![Work::Local(LocalItem::queued(path, put.remote, expected, attributes))]
+            }
+            Source::Spooled(file) => {
+                self.progress.total(1, file.size);
+                vec![Work::Spooled(file, put.remote)]
+            }
+            Source::Bytes(bytes) => {
+                self.progress.total(1, bytes.len() as u64);
+                vec![Work::Bytes(bytes, put.remote)]
+            }
+            Source::Entry(entry) => {
+                self.progress.total(1, entry.size);
+                vec![Work::Entry(entry, put.remote)]
+            }
+        }
+    }
+
     /// Where fresh objects of a file come from.
     fn fresh<'a>(&'a self, space: &'a Space) -> Fresh<'a> {
         let PutOptions { policy, allow_degraded, .. } = self.options;

@@ -3,6 +3,7 @@
 use crate::account::{Account, Identity, Invite, Membership, NewSpace, Role, SpaceInfo, SpaceLabel};
 use crate::cluster::{ClusterView, Coordinator, Event, FeedItem, Node, ObjectState, Token};
 use crate::history::{Changes, Doors, History, KeptSize, TrashPage};
+use crate::layout::LayoutPatch;
 use crate::link::Link;
 use crate::message::{MailItem, Mailbox, Thread};
 use crate::tree::{CommitRecord, EntryRow, ManifestRow};
@@ -235,6 +236,9 @@ pub enum Answer {
     /// How a space is coded; `None` where there is none.
     #[n(18)]
     Coding(#[n(0)] Option<SpaceCoding>),
+    /// A layout as what it has that the asker's has not.
+    #[n(19)]
+    LayoutPatch(#[n(0)] Box<LayoutPatch>),
     /// Public identities.
     #[n(60)]
     Identities(#[n(0)] Vec<Identity>),

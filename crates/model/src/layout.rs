@@ -1,5 +1,9 @@
 //! Which device holds which shard: partition → ordered list of devices, at an epoch.
 
+mod patch;
+
+pub use patch::LayoutPatch;
+
 use crate::{ChunkRef, DeviceId, Epoch, Error, NodeId, Partition, Result};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};

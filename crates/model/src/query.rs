@@ -141,6 +141,11 @@ pub enum Query {
         manifests: bool,
     },
     /// A layout by its epoch: the current one, or an earlier one that is still readable.
+    /// [`Answer::Layout`], or [`Answer::LayoutPatch`] to the one that the asker has, where that is readable
+    /// still and the difference is shorter.
+    ///
+    /// [`Answer::Layout`]: crate::command::Answer::Layout
+    /// [`Answer::LayoutPatch`]: crate::command::Answer::LayoutPatch
     #[n(18)]
     LayoutAt {
         /// Shards of a chunk.
@@ -149,6 +154,9 @@ pub enum Query {
         /// Epoch.
         #[n(1)]
         epoch: Epoch,
+        /// Epoch of a layout of this width that the asker has.
+        #[n(2)]
+        have: Option<Epoch>,
     },
     /// Accounts in order of id.
     #[n(19)]

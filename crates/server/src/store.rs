@@ -5,12 +5,12 @@
 //! After a crash the file is as of the last checkpoint, and the log is applied again from there.
 
 use catalog::kv::{Kv, KvMut, Visit};
-use env::{Env, FileExt, Open};
+use env::{Env, Open};
 use model::{Error, Kind, Result};
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
-    WriteTransaction,
+    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
 };
+use shards::DatabaseFile;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -26,28 +26,6 @@ const FORMAT: u8 = 1;
 /// A storage failure in words.
 pub(crate) fn failed(e: impl std::fmt::Display) -> Error {
     Error::new(Kind::Unavailable, format!("the catalog's database failed: {e}"))
-}
-
-/// redb's file on an `env::File`.
-#[derive(Debug)]
-struct Backend(Arc<dyn env::File>);
-
-impl StorageBackend for Backend {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(out, offset)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(data, offset)
-    }
 }
 
 /// The catalog's database. Cheap to clone.
@@ -78,7 +56,7 @@ impl Store {
     }
 
     fn over(file: Arc<dyn env::File>, path: &Path) -> Result<Self> {
-        let db = Database::builder().set_cache_size(CACHE).create_with_backend(Backend(file));
+        let db = Database::builder().set_cache_size(CACHE).create_with_backend(DatabaseFile(file));
         let db = db.map_err(|e| Error::corrupt(format!("{}: {e}", path.display())))?;
         Ok(Store { db: Arc::new(db) })
     }

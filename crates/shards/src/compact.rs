@@ -5,6 +5,7 @@
 //! for shards that have been put again since. Everything is durable before anything is removed, so a
 //! crash at any moment leaves at worst two copies, of which the later counts.
 
+use crate::index::{Change, Index};
 use crate::record;
 use crate::store::ShardStore;
 use bytes::Bytes;
@@ -25,7 +26,8 @@ impl ShardStore {
     pub async fn compact_one(&self) -> Result<bool> {
         let Some((id, oldest)) = self.worth_compacting() else { return Ok(false) };
         let s = &self.0;
-        let shards = s.state().index.in_segment(id);
+        s.check_index()?;
+        let shards = s.look_up(move |index| index.in_segment(id)).await?;
         let mut batch: Vec<(ShardRef, Policy)> = Vec::new();
         let mut bytes = 0;
         for (shard, position, policy) in shards {
@@ -37,7 +39,7 @@ impl ShardStore {
             }
         }
         self.rewrite(id, &batch).await?;
-        if s.state().index.segment(id).live > 0 {
+        if s.index.live_in(id) > 0 {
             return Ok(false);
         }
         let _order = s.maintenance.lock().await;
@@ -45,7 +47,7 @@ impl ShardStore {
             self.carry_stones(id).await?;
         }
         s.journal.remove_segment(id).await.map_err(|e| s.error(e))?;
-        s.state().index.forget_segment(id);
+        s.take_in(vec![Change::ForgetSegment(id)]).await?;
         Ok(true)
     }
 
@@ -57,7 +59,7 @@ impl ShardStore {
         let state = self.0.state();
         let sealed = segments.iter().filter(|s| s.sealed && s.len > 0);
         let dead = sealed.filter_map(|s| {
-            let live = state.index.segment(s.id).live;
+            let live = self.0.index.live_in(s.id);
             let worth = live * 100 <= s.len * (100 - DEAD_PERCENT) && state.avoid.get(&s.id) != Some(&live);
             worth.then_some((live, s.id))
         });
@@ -71,7 +73,7 @@ impl ShardStore {
         let mut moving = Vec::new();
         let mut records = Vec::new();
         for (shard, policy) in shards {
-            let Some(position) = s.state().index.get(shard).filter(|p| p.segment == id) else { continue };
+            let Some(position) = s.position(shard).await?.filter(|p| p.segment == id) else { continue };
             match s.journal.read(position).await {
                 Ok((meta, body)) => {
                     moving.push((*shard, *policy));
@@ -79,9 +81,7 @@ impl ShardStore {
                 }
                 Err(e) => {
                     let e = s.error(e);
-                    let state = &mut *s.state();
-                    let live = state.index.segment(id).live;
-                    state.avoid.insert(id, live);
+                    s.state().avoid.insert(id, s.index.live_in(id));
                     tracing::warn!(device = %s.device, error = %e, "compaction leaves a damaged segment alone");
                     return Err(e);
                 }
@@ -91,32 +91,31 @@ impl ShardStore {
             return Ok(());
         }
         let positions = s.journal.append(records).await.map_err(|e| s.error(e))?;
-        let state = &mut *s.state();
-        for ((shard, policy), position) in moving.into_iter().zip(positions) {
-            state.index.put(shard, position, policy);
-        }
-        Ok(())
+        let moved = moving.into_iter().zip(positions).map(|((shard, policy), position)| Change::Put(shard, position, policy));
+        s.take_in(moved.collect()).await
     }
 
     /// Writes a segment's drops and quarantines again, but for shards that are there.
     async fn carry_stones(&self, id: u64) -> Result<()> {
         let s = &self.0;
-        let stones = s.state().index.segment(id).stones;
+        let stones = s.look_up(move |index| index.stones(id)).await?;
         let mut ended: Vec<ShardRef> = Vec::new();
         for position in stones {
             let meta = s.journal.read_meta(position).await.map_err(|e| s.error(e))?;
             let unreadable = || Error::corrupt(format!("device {} holds a drop that cannot be understood", s.device));
             let keys = record::read_keys_meta(&meta).ok_or_else(unreadable)?;
-            let state = s.state();
-            ended.extend(keys.into_iter().filter(|k| state.index.get(k).is_none()));
+            let gone = move |index: &Index| {
+                let gone = keys.into_iter().map(|k| Ok(index.get(&k)?.is_none().then_some(k)));
+                gone.filter_map(Result::transpose).collect::<Result<Vec<ShardRef>>>()
+            };
+            ended.extend(s.look_up(gone).await?);
         }
         ended.sort();
         ended.dedup();
         for some in ended.chunks(record::KEYS_MAX) {
             let stone = Record { kind: record::DROP, meta: record::keys_meta(some), body: Bytes::new() };
             let positions = s.journal.append(vec![stone]).await.map_err(|e| s.error(e))?;
-            let state = &mut *s.state();
-            positions.into_iter().for_each(|p| state.index.stone(p));
+            s.take_in(positions.into_iter().map(Change::Stone).collect()).await?;
         }
         Ok(())
     }

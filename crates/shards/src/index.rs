@@ -1,97 +1,245 @@
-//! Which shards there are and where they lie, and how much of each segment is alive. Pure: it is told
-//! what is in the log, in whatever order the acknowledgements come.
+//! Which shards there are and where they lie, and how much of each segment is alive.
+//!
+//! A database on the device itself, so that memory does not grow with the shards. It holds nothing that the log
+//! does not: it is made anew from the log at each opening, is never synced, and nobody trusts an old one. It is
+//! told what is in the log in whatever order the acknowledgements come.
 
+use crate::scratch::ScratchFile;
+use env::{Env, Open};
 use journal::Position;
-use model::{ObjectId, Policy, ShardRef};
-use std::collections::{BTreeMap, BTreeSet};
+use model::{ObjectId, Policy, Result, ShardRef};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One segment's account.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Segment {
-    /// Bytes of records of shards that are in the index.
-    pub live: u64,
-    /// Records of drops and quarantines.
-    pub stones: BTreeSet<Position>,
+/// Shard → segment 8, offset 8, length 4, k 1, m 1.
+const SHARDS: TableDefinition<ShardKey, &[u8; 22]> = TableDefinition::new("shards");
+/// Segment 8, offset 8 → the shard that lies there.
+const PLACES: TableDefinition<Place, ShardKey> = TableDefinition::new("places");
+/// Segment 8, offset 8 of the record of a drop or quarantine → its length.
+const STONES: TableDefinition<Place, u32> = TableDefinition::new("stones");
+
+type ShardKey = &'static [u8; ShardRef::KEY_LEN];
+type Place = &'static [u8; 16];
+
+/// Cache of the database, in bytes.
+const CACHE: usize = 16 << 20;
+/// After so many changes the pages that they freed are given back to the database.
+const TIDY: u64 = 1024;
+
+/// What happened in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A shard lies here. The later of two copies is kept.
+    Put(ShardRef, Position, Policy),
+    /// A shard is gone.
+    Remove(ShardRef),
+    /// A record of a drop or quarantine lies here.
+    Stone(Position),
+    /// A segment was removed.
+    ForgetSegment(u64),
 }
 
-/// The index.
-#[derive(Debug, Default)]
+/// The index. Its methods block.
 pub(crate) struct Index {
-    shards: BTreeMap<ShardRef, (Position, Policy)>,
-    segments: BTreeMap<u64, Segment>,
+    db: Database,
+    changes: AtomicU64,
+    /// Bytes of records of shards that are in the index, by segment.
+    live: Mutex<BTreeMap<u64, u64>>,
+}
+
+fn failed(e: impl std::fmt::Display) -> model::Error {
+    model::Error::unavailable(format!("the index of a device failed: {e}")).hint("start the server again: its index is then made anew")
+}
+
+fn place(position: Position) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&position.segment.to_be_bytes());
+    key[8..].copy_from_slice(&position.offset.to_be_bytes());
+    key
+}
+
+/// All places in a segment.
+fn places(segment: u64) -> (Bound<[u8; 16]>, Bound<[u8; 16]>) {
+    let at = |offset| place(Position { segment, offset, len: 0 });
+    (Bound::Included(at(0)), Bound::Included(at(u64::MAX)))
+}
+
+fn position(place: &[u8; 16], len: u32) -> Position {
+    let number = |half: &[u8]| half.iter().fold(0, |n, b| n << 8 | u64::from(*b));
+    let (segment, offset) = place.split_at(8);
+    Position { segment: number(segment), offset: number(offset), len }
+}
+
+fn entry(at: Position, policy: Policy) -> [u8; 22] {
+    let mut value = [0; 22];
+    value[..16].copy_from_slice(&place(at));
+    value[16..20].copy_from_slice(&at.len.to_be_bytes());
+    value[20..].copy_from_slice(&[policy.k, policy.m]);
+    value
+}
+
+fn read_entry(value: &[u8; 22]) -> Result<(Position, Policy)> {
+    let [at @ .., a, b, c, d, k, m] = value;
+    Ok((position(at, u32::from_be_bytes([*a, *b, *c, *d])), Policy::new(*k, *m).map_err(failed)?))
+}
+
+fn read_shard(key: &[u8; ShardRef::KEY_LEN]) -> Result<ShardRef> {
+    ShardRef::from_key(key).ok_or_else(|| failed("a key that is no shard's"))
 }
 
 impl Index {
-    /// A shard lies here. The later of two copies is kept.
-    pub fn put(&mut self, shard: ShardRef, position: Position, policy: Policy) {
-        if self.shards.get(&shard).is_some_and(|(p, _)| *p > position) {
-            return;
+    /// An empty one, in the place of whatever an earlier process left there.
+    pub fn create(env: &Env, path: &Path) -> Result<Self> {
+        let io = |e: std::io::Error| model::Error::unavailable(format!("{}: {e}", path.display()));
+        if env.disk.exists(path) {
+            env.disk.remove_file(path).map_err(io)?;
         }
-        if let Some((old, _)) = self.shards.insert(shard, (position, policy)) {
-            self.retire(old);
-        }
-        self.segments.entry(position.segment).or_default().live += u64::from(position.len);
+        let file = env.disk.open(path, Open::New).map_err(io)?;
+        let db = Database::builder().set_cache_size(CACHE).create_with_backend(ScratchFile::new(file)).map_err(failed)?;
+        let index = Index { db, changes: AtomicU64::new(0), live: Mutex::default() };
+        index.apply([])?;
+        Ok(index)
     }
 
-    /// A shard is gone.
-    pub fn remove(&mut self, shard: &ShardRef) -> bool {
-        match self.shards.remove(shard) {
-            Some((old, _)) => {
-                self.retire(old);
-                true
+    fn live(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in some changes, all or none.
+    pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Result<()> {
+        let mut write = self.db.begin_write().map_err(failed)?;
+        let tidy = self.changes.fetch_add(1, Ordering::Relaxed) % TIDY == TIDY - 1;
+        write.set_durability(if tidy { Durability::Immediate } else { Durability::None }).map_err(failed)?;
+        let mut more: BTreeMap<u64, i64> = BTreeMap::new();
+        {
+            let mut shards = write.open_table(SHARDS).map_err(failed)?;
+            let mut places_of = write.open_table(PLACES).map_err(failed)?;
+            let mut stones = write.open_table(STONES).map_err(failed)?;
+            let mut grow = |at: Position, sign: i64| *more.entry(at.segment).or_default() += sign * i64::from(at.len);
+            for change in changes {
+                match change {
+                    Change::Put(shard, at, policy) => {
+                        let key = shard.to_key();
+                        let old = shards.get(&key).map_err(failed)?.map(|v| read_entry(v.value())).transpose()?;
+                        if let Some((old, _)) = old {
+                            if old > at {
+                                continue;
+                            }
+                            places_of.remove(&place(old)).map_err(failed)?;
+                            grow(old, -1);
+                        }
+                        shards.insert(&key, &entry(at, policy)).map_err(failed)?;
+                        places_of.insert(&place(at), &key).map_err(failed)?;
+                        grow(at, 1);
+                    }
+                    Change::Remove(shard) => {
+                        let old = shards.remove(&shard.to_key()).map_err(failed)?.map(|v| read_entry(v.value())).transpose()?;
+                        if let Some((old, _)) = old {
+                            places_of.remove(&place(old)).map_err(failed)?;
+                            grow(old, -1);
+                        }
+                    }
+                    Change::Stone(at) => {
+                        stones.insert(&place(at), at.len).map_err(failed)?;
+                    }
+                    Change::ForgetSegment(id) => {
+                        stones.retain_in::<&[u8; 16], _>(bounds(&places(id)), |_, _| false).map_err(failed)?;
+                    }
+                }
             }
-            None => false,
         }
-    }
-
-    fn retire(&mut self, old: Position) {
-        if let Some(segment) = self.segments.get_mut(&old.segment) {
-            segment.live = segment.live.saturating_sub(u64::from(old.len));
+        write.commit().map_err(failed)?;
+        let mut live = self.live();
+        for (segment, more) in more {
+            let bytes = live.get(&segment).copied().unwrap_or_default().saturating_add_signed(more);
+            if bytes > 0 {
+                live.insert(segment, bytes)
+            } else {
+                live.remove(&segment)
+            };
         }
-    }
-
-    /// A record of a drop or quarantine lies here.
-    pub fn stone(&mut self, position: Position) {
-        self.segments.entry(position.segment).or_default().stones.insert(position);
+        Ok(())
     }
 
     /// Where a shard lies.
-    pub fn get(&self, shard: &ShardRef) -> Option<Position> {
-        self.shards.get(shard).map(|(position, _)| *position)
+    pub fn get(&self, shard: &ShardRef) -> Result<Option<Position>> {
+        let table = self.db.begin_read().map_err(failed)?.open_table(SHARDS).map_err(failed)?;
+        let found = table.get(&shard.to_key()).map_err(failed)?;
+        found.map(|v| read_entry(v.value()).map(|(at, _)| at)).transpose()
     }
 
     /// How many shards.
-    pub fn len(&self) -> u64 {
-        self.shards.len() as u64
+    pub fn len(&self) -> Result<u64> {
+        self.db.begin_read().map_err(failed)?.open_table(SHARDS).map_err(failed)?.len().map_err(failed)
     }
 
     /// Shards after a key, in order.
-    pub fn list(&self, after: Option<ShardRef>, limit: usize) -> Vec<(ShardRef, Policy)> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.shards.range((from, Bound::Unbounded)).take(limit).map(|(s, (_, policy))| (*s, *policy)).collect()
+    pub fn list(&self, after: Option<ShardRef>, limit: usize) -> Result<Vec<(ShardRef, Policy)>> {
+        let after = after.map(|s| s.to_key());
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.range((from, Bound::Unbounded), limit)
     }
 
     /// Shards of an object.
-    pub fn of_object(&self, object: ObjectId) -> Vec<ShardRef> {
-        let at = |number, generation, index| ShardRef { chunk: model::ChunkRef { object, number }, generation, index };
-        self.shards.range(at(0, 0, 0)..=at(u32::MAX, u16::MAX, u8::MAX)).map(|(s, _)| *s).collect()
+    pub fn of_object(&self, object: ObjectId) -> Result<Vec<ShardRef>> {
+        let at = |number, generation, index| ShardRef { chunk: model::ChunkRef { object, number }, generation, index }.to_key();
+        let (first, last) = (at(0, 0, 0), at(u32::MAX, u16::MAX, u8::MAX));
+        let found = self.range((Bound::Included(&first), Bound::Included(&last)), usize::MAX)?;
+        Ok(found.into_iter().map(|(shard, _)| shard).collect())
+    }
+
+    fn range(
+        &self,
+        range: (Bound<&[u8; ShardRef::KEY_LEN]>, Bound<&[u8; ShardRef::KEY_LEN]>),
+        limit: usize,
+    ) -> Result<Vec<(ShardRef, Policy)>> {
+        let table = self.db.begin_read().map_err(failed)?.open_table(SHARDS).map_err(failed)?;
+        let mut all = Vec::new();
+        for found in table.range::<&[u8; ShardRef::KEY_LEN]>(range).map_err(failed)?.take(limit) {
+            let (key, value) = found.map_err(failed)?;
+            all.push((read_shard(key.value())?, read_entry(value.value())?.1));
+        }
+        Ok(all)
     }
 
     /// Shards in a segment with their places, in the order in which they lie.
-    pub fn in_segment(&self, id: u64) -> Vec<(ShardRef, Position, Policy)> {
-        let mut all: Vec<_> = self.shards.iter().filter(|(_, (p, _))| p.segment == id).map(|(s, (p, policy))| (*s, *p, *policy)).collect();
-        all.sort_by_key(|(_, p, _)| *p);
-        all
+    pub fn in_segment(&self, id: u64) -> Result<Vec<(ShardRef, Position, Policy)>> {
+        let read = self.db.begin_read().map_err(failed)?;
+        let (shards, places_of) = (read.open_table(SHARDS).map_err(failed)?, read.open_table(PLACES).map_err(failed)?);
+        let mut all = Vec::new();
+        for found in places_of.range::<&[u8; 16]>(bounds(&places(id))).map_err(failed)? {
+            let (_, key) = found.map_err(failed)?;
+            let at = shards.get(key.value()).map_err(failed)?.ok_or_else(|| failed("a place without its shard"))?;
+            let (at, policy) = read_entry(at.value())?;
+            all.push((read_shard(key.value())?, at, policy));
+        }
+        Ok(all)
     }
 
-    /// A segment's account.
-    pub fn segment(&self, id: u64) -> Segment {
-        self.segments.get(&id).cloned().unwrap_or_default()
+    /// Records of drops and quarantines in a segment, in the order in which they lie.
+    pub fn stones(&self, id: u64) -> Result<Vec<Position>> {
+        let table = self.db.begin_read().map_err(failed)?.open_table(STONES).map_err(failed)?;
+        let mut all = Vec::new();
+        for found in table.range::<&[u8; 16]>(bounds(&places(id))).map_err(failed)? {
+            let (key, len) = found.map_err(failed)?;
+            all.push(position(key.value(), len.value()));
+        }
+        Ok(all)
     }
 
-    /// A segment was removed.
-    pub fn forget_segment(&mut self, id: u64) {
-        self.segments.remove(&id);
+    /// Bytes of records in a segment whose shards are in the index.
+    pub fn live_in(&self, id: u64) -> u64 {
+        self.live().get(&id).copied().unwrap_or_default()
     }
 }
+
+fn bounds<T>((from, to): &(Bound<T>, Bound<T>)) -> (Bound<&T>, Bound<&T>) {
+    (from.as_ref(), to.as_ref())
+}
+
+#[cfg(test)]
+mod tests;

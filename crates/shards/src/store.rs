@@ -1,6 +1,6 @@
 //! The store itself: put, get, check, drop.
 
-use crate::index::Index;
+use crate::index::{Change, Index};
 use crate::{identity, record};
 use bytes::Bytes;
 use env::Env;
@@ -33,13 +33,14 @@ pub struct Usage {
 }
 
 pub(crate) struct State {
-    pub index: Index,
     /// Puts under way, with what they put.
     writing: BTreeMap<ShardRef, DescriptorId>,
     /// What failed last when writing; cleared by the next success.
     problem: Option<String>,
     /// Segments that compaction found damage in, and leaves alone until the bad shards are gone.
     pub avoid: BTreeMap<u64, u64>,
+    /// Why the index cannot be trusted any more.
+    broken: Option<Error>,
 }
 
 pub(crate) struct Inner {
@@ -50,6 +51,7 @@ pub(crate) struct Inner {
     capacity: Option<u64>,
     segment_size: u64,
     report: OpenReport,
+    pub index: Arc<Index>,
     state: Mutex<State>,
     /// Held while records that end or move shards are appended: their order is their meaning.
     pub maintenance: tokio::sync::Mutex<()>,
@@ -90,8 +92,31 @@ impl Inner {
         Ok((capacity, by_disk.min(capacity.saturating_sub(used))))
     }
 
-    pub fn position(&self, shard: &ShardRef) -> Result<Position> {
-        self.state().index.get(shard).ok_or_else(|| Error::not_found(format!("device {} does not hold this shard", self.device)))
+    /// Asks the index.
+    pub async fn look_up<T: Send + 'static>(&self, look: impl FnOnce(&Index) -> Result<T> + Send + 'static) -> Result<T> {
+        let index = self.index.clone();
+        self.env.blocking(move || look(&index)).await
+    }
+
+    /// Tells the index what happened in the log. When it fails what it says cannot be trusted any more, and
+    /// nothing is written until the next opening.
+    pub async fn take_in(&self, changes: Vec<Change>) -> Result<()> {
+        self.look_up(move |index| index.apply(changes)).await.inspect_err(|e| self.state().broken = Some(e.clone()))
+    }
+
+    /// `Unavailable` once the index has failed.
+    pub fn check_index(&self) -> Result<()> {
+        self.state().broken.clone().map_or(Ok(()), Err)
+    }
+
+    pub async fn position(&self, shard: &ShardRef) -> Result<Option<Position>> {
+        let shard = *shard;
+        self.look_up(move |index| index.get(&shard)).await
+    }
+
+    async fn place(&self, shard: &ShardRef) -> Result<Position> {
+        let here = self.position(shard).await?;
+        here.ok_or_else(|| Error::not_found(format!("device {} does not hold this shard", self.device)))
     }
 
     /// Reads by a shard's place; again when compaction has moved it meanwhile.
@@ -100,12 +125,12 @@ impl Inner {
         shard: &ShardRef,
         read: impl Fn(Position) -> F,
     ) -> Result<T> {
-        let mut at = self.position(shard)?;
+        let mut at = self.place(shard).await?;
         for _ in 1..ATTEMPTS {
             match read(at).await {
                 Ok(read) => return Ok(read),
                 Err(e) => {
-                    let now = self.position(shard)?;
+                    let now = self.place(shard).await?;
                     if now == at {
                         return Err(self.error(e));
                     }
@@ -125,14 +150,12 @@ impl Inner {
 
     /// Ends shards with a record of this kind; durable on return. Only those in the index are named.
     async fn end(&self, kind: u8, shards: Vec<ShardRef>) -> Result<()> {
+        self.check_index()?;
         for some in shards.chunks(record::KEYS_MAX) {
             let stone = Record { kind, meta: record::keys_meta(some), body: Bytes::new() };
             let positions = self.journal.append(vec![stone]).await.map_err(|e| self.error(e))?;
-            let state = &mut *self.state();
-            positions.into_iter().for_each(|p| state.index.stone(p));
-            for shard in some {
-                state.index.remove(shard);
-            }
+            let ended = some.iter().copied().map(Change::Remove);
+            self.take_in(positions.into_iter().map(Change::Stone).chain(ended).collect()).await?;
         }
         Ok(())
     }
@@ -166,25 +189,26 @@ impl ShardStore {
         };
         let segment_size = (capacity.unwrap_or(total).min(total) / 64).clamp(SEGMENT_MIN, SEGMENT);
         let config = journal::Config { segment_size, ..journal::Config::new(log) };
-        let found = Arc::new(Mutex::new(Index::default()));
-        let filling = found.clone();
+        let replay =
+            Arc::new(Mutex::new(Replay { env: env.clone(), path: dir.join("index.redb"), index: None, changes: Vec::new(), failed: None }));
+        let filling = replay.clone();
         let visit = move |r: journal::Replayed<'_>| {
-            let index = &mut *filling.lock().unwrap_or_else(PoisonError::into_inner);
-            replay(index, &r).ok_or(journal::Error::Corrupt { segment: r.position.segment, offset: r.position.offset })
+            let replay = &mut *filling.lock().unwrap_or_else(PoisonError::into_inner);
+            replay.record(&r).ok_or(journal::Error::Corrupt { segment: r.position.segment, offset: r.position.offset })
         };
         let opening = |e: journal::Error| match e {
             journal::Error::Foreign { .. } | journal::Error::Io { .. } => Error::unavailable(format!("device {device}: {e}")),
             e => Error::corrupt(format!("device {device}: {e}")),
         };
         let (journal, report) = Journal::open(env.clone(), config, visit).await.map_err(opening)?;
-        let index = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+        let index = env.blocking(move || replay.lock().unwrap_or_else(PoisonError::into_inner).finish()).await?;
         if !report.missing.is_empty() {
             tracing::error!(%device, segments = report.missing.len(), "segments of a device's log are gone");
         }
         if !report.corrupt.is_empty() {
             tracing::error!(%device, ranges = report.corrupt.len(), "the log of a device is damaged");
         }
-        let state = Mutex::new(State { index, writing: BTreeMap::new(), problem: None, avoid: BTreeMap::new() });
+        let state = Mutex::new(State { writing: BTreeMap::new(), problem: None, avoid: BTreeMap::new(), broken: None });
         let dir = dir.to_path_buf();
         Ok(ShardStore(Arc::new(Inner {
             env,
@@ -194,6 +218,7 @@ impl ShardStore {
             capacity,
             segment_size,
             report,
+            index: Arc::new(index),
             state,
             maintenance: Default::default(),
         })))
@@ -247,13 +272,16 @@ impl ShardStore {
             if !belongs(&shard, &checked) || checked.check().is_err() || !checked.certifies(shard.index, &certified) {
                 return Err(Error::corrupt("the shard received is not the one that its descriptor certifies"));
             }
-            inner.room()
+            Ok((inner.room()?, inner.index.get(&shard)?))
         });
-        let (_, left) = room.await?;
+        let ((_, left), here) = room.await?;
         let id = descriptor.id();
-        if let Some(held) = self.head(&shard).await? {
+        if here.is_some()
+            && let Some(held) = self.head(&shard).await?
+        {
             return self.same(held, id);
         }
+        s.check_index()?;
         if (body.len() as u64) > left {
             let full = format!("device {} has no room for new shards: the rest of its space is kept for repair", s.device);
             s.state().problem = Some(full.clone());
@@ -268,9 +296,8 @@ impl ShardStore {
         let record = Record { kind: record::SHARD, meta: record::shard_meta(&shard, &descriptor), body };
         match s.journal.append(vec![record]).await {
             Ok(positions) => {
-                let state = &mut *s.state();
-                positions.into_iter().for_each(|p| state.index.put(shard, p, policy));
-                state.problem = None;
+                s.take_in(positions.into_iter().map(|p| Change::Put(shard, p, policy)).collect()).await?;
+                s.state().problem = None;
                 Ok(())
             }
             Err(e) => {
@@ -344,7 +371,7 @@ impl ShardStore {
     /// Sets a bad shard aside: it is not here any more, and can be put again. Durable on return.
     pub async fn quarantine(&self, shard: &ShardRef) -> Result<()> {
         let _order = self.0.maintenance.lock().await;
-        if self.0.position(shard).is_err() {
+        if self.0.position(shard).await?.is_none() {
             return Ok(());
         }
         self.0.end(record::QUARANTINE, vec![*shard]).await
@@ -353,43 +380,48 @@ impl ShardStore {
     /// Drops all shards of an object. Durable on return; the space comes back by compaction.
     pub async fn drop_object(&self, object: ObjectId) -> Result<()> {
         let _order = self.0.maintenance.lock().await;
-        let shards = self.0.state().index.of_object(object);
+        let shards = self.of_object(object).await?;
         self.0.end(record::DROP, shards).await
     }
 
     /// Drops some shards: they have been handed over. Durable on return.
     pub async fn drop_shards(&self, shards: Vec<ShardRef>) -> Result<()> {
         let _order = self.0.maintenance.lock().await;
-        let here = shards.into_iter().filter(|s| self.0.position(s).is_ok()).collect();
+        let held = move |index: &Index| {
+            let here = shards.into_iter().map(|shard| Ok(index.get(&shard)?.map(|_| shard)));
+            here.filter_map(Result::transpose).collect::<Result<Vec<ShardRef>>>()
+        };
+        let here = self.0.look_up(held).await?;
         self.0.end(record::DROP, here).await
     }
 
     /// Shards after a key with how their chunks are coded, in order, at most so many.
     pub async fn list(&self, after: Option<ShardRef>, limit: usize) -> Result<Vec<(ShardRef, Policy)>> {
-        Ok(self.0.state().index.list(after, limit))
+        self.0.look_up(move |index| index.list(after, limit)).await
     }
 
     /// Shards of an object, in order.
     pub async fn of_object(&self, object: ObjectId) -> Result<Vec<ShardRef>> {
-        Ok(self.0.state().index.of_object(object))
+        self.0.look_up(move |index| index.of_object(object)).await
     }
 
     /// How full the device is.
     pub async fn usage(&self) -> Usage {
         let inner = self.0.clone();
-        let room = self.0.env.blocking(move || inner.room()).await;
+        let room = self.0.env.blocking(move || Ok::<_, Error>((inner.room()?, inner.index.len()?))).await;
         let used = self.0.used();
         let state = self.0.state();
         let damage = (!self.0.report.corrupt.is_empty() || !self.0.report.missing.is_empty())
             .then(|| "its log was damaged when it was opened: what is missing is rebuilt".to_string());
-        let (capacity, problem) = match room {
-            Ok((capacity, left)) => {
+        let broken = state.broken.as_ref().map(|e| e.message.clone());
+        let (capacity, shards, problem) = match room {
+            Ok(((capacity, left), shards)) => {
                 let full = (left == 0).then(|| "full: it takes no new shards".to_string());
-                (capacity, full.or(damage).or_else(|| state.problem.clone()))
+                (capacity, shards, broken.or(full).or(damage).or_else(|| state.problem.clone()))
             }
-            Err(e) => (self.0.capacity.unwrap_or(0), Some(e.message)),
+            Err(e) => (self.0.capacity.unwrap_or(0), 0, Some(e.message)),
         };
-        Usage { capacity, used, shards: state.index.len(), problem }
+        Usage { capacity, used, shards, problem }
     }
 
     /// Writes what is queued and closes. Later calls fail with `Unavailable`.
@@ -399,22 +431,56 @@ impl ShardStore {
     }
 }
 
-/// One record of the log, met at open; `None` when it cannot be understood.
-fn replay(index: &mut Index, r: &journal::Replayed<'_>) -> Option<()> {
-    match r.kind {
-        record::SHARD => {
-            let (shard, descriptor) = record::read_shard_meta(r.meta)?;
-            index.put(shard, r.position, Descriptor::peek_policy(descriptor)?);
-        }
-        record::DROP | record::QUARANTINE => {
-            for shard in record::read_keys_meta(r.meta)? {
-                index.remove(&shard);
+/// Changes that are taken in together while the log is read.
+const AT_ONCE: usize = 10_000;
+
+/// Makes the index while the log is opened.
+struct Replay {
+    env: Env,
+    path: PathBuf,
+    /// Made with the first record, or at the end: the log is locked by then.
+    index: Option<Index>,
+    changes: Vec<Change>,
+    failed: Option<Error>,
+}
+
+impl Replay {
+    /// One record of the log; `None` when it cannot be understood.
+    fn record(&mut self, r: &journal::Replayed<'_>) -> Option<()> {
+        match r.kind {
+            record::SHARD => {
+                let (shard, descriptor) = record::read_shard_meta(r.meta)?;
+                self.changes.push(Change::Put(shard, r.position, Descriptor::peek_policy(descriptor)?));
             }
-            index.stone(r.position);
+            record::DROP | record::QUARANTINE => {
+                self.changes.extend(record::read_keys_meta(r.meta)?.into_iter().map(Change::Remove));
+                self.changes.push(Change::Stone(r.position));
+            }
+            _ => return None,
         }
-        _ => return None,
+        if self.changes.len() >= AT_ONCE && self.failed.is_none() {
+            self.failed = self.take_in().err();
+        }
+        Some(())
     }
-    Some(())
+
+    fn take_in(&mut self) -> Result<()> {
+        let index = match self.index.take() {
+            Some(index) => index,
+            None => Index::create(&self.env, &self.path)?,
+        };
+        index.apply(std::mem::take(&mut self.changes))?;
+        self.index = Some(index);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Index> {
+        match self.failed.take() {
+            Some(e) => return Err(e),
+            None => self.take_in()?,
+        }
+        self.index.take().ok_or_else(|| Error::unavailable("a device's index was not made"))
+    }
 }
 
 /// The right to write one shard, given back when dropped.

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod coordinator;
+pub mod layouts;
 pub mod link;
 pub mod node;
 pub mod raft;

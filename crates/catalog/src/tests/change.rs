@@ -21,7 +21,7 @@ impl World {
     }
 
     fn layout(&self, width: u8, epoch: u64) -> Option<Layout> {
-        match self.ask(&Query::LayoutAt { width, epoch: Epoch(epoch) }) {
+        match self.ask(&Query::LayoutAt { width, epoch: Epoch(epoch), have: None }) {
             Answer::Layout(layout) => layout,
             other => panic!("{other:?}"),
         }
@@ -147,6 +147,17 @@ fn rule_02_a_loss_supersedes_a_running_change() {
     // Readable is the union of all that is unfinished.
     for epoch in 1..=3 {
         assert!(world.layout(4, epoch).is_some(), "{epoch}");
+    }
+    // Whoever has one of them gets the others as differences; of one that is not readable it gets the whole.
+    for (have, epoch) in [(1, 3), (3, 2), (3, 1)] {
+        let wanted = world.layout(4, epoch).expect("readable");
+        let asked = world.ask(&Query::LayoutAt { width: 4, epoch: Epoch(epoch), have: Some(Epoch(have)) });
+        let Answer::LayoutPatch(patch) = asked else { panic!("{have} to {epoch}: not a difference") };
+        assert_eq!(world.layout(4, have).expect("readable").patched(&patch), Ok(wanted));
+    }
+    for have in [3, 9] {
+        let asked = world.ask(&Query::LayoutAt { width: 4, epoch: Epoch(3), have: Some(Epoch(have)) });
+        assert_eq!(asked, Answer::Layout(world.layout(4, 3)));
     }
     assert!(world.current(4).devices.iter().all(|d| d.node != NodeId(3)));
     // The epoch that was superseded never ends; the last one ends all.

@@ -392,3 +392,52 @@ fn a_change_is_described_slot_by_slot() {
     let same = plan(Some(&lost), Epoch(4), 4, 4, &alike(4)).expect("planned");
     assert_eq!((describe(&lost, &same).moved, describe(&lost, &same).minimum), (0, 0));
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, rng_seed: RngSeed::Fixed(13), failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Rule 13: layouts are fetched as differences. One that fits gives the very layout, and no other patch does.
+    #[test]
+    fn rule_13_a_difference_makes_the_layout_and_fits_no_other(
+        before in prop::collection::vec(1u64..20, 4..12),
+        after in prop::collection::vec(0u64..20, 4..14),
+        at in any::<prop::sample::Index>(),
+        bit in 0u8..8,
+    ) {
+        let of = |weights: &[u64]| devices(&weights.iter().zip(1..).map(|(w, n)| (n, "", w * 1000)).collect::<Vec<_>>());
+        let old = made(8, 3, &of(&before));
+        let Ok(new) = plan(Some(&old), Epoch(2), 8, 3, &of(&after)) else { return Ok(()) };
+        let Some(patch) = old.patch_to(&new) else {
+            prop_assert!(moves(&old, &new) * 6 >= new.slots.len() as u64);
+            return Ok(());
+        };
+        prop_assert_eq!(old.patched(&patch), Ok(new.clone()));
+        let other = Layout { epoch: Epoch(7), ..old.clone() };
+        prop_assert_eq!(other.patched(&patch).map_err(|e| e.kind), Err(Kind::Corrupt));
+        // Anything else about it makes another layout, or none.
+        let mut bytes = model::cbor::to_vec(&patch);
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        if let Ok(garbage) = model::cbor::from_slice::<model::layout::LayoutPatch>(&bytes) {
+            prop_assert!(garbage == patch || old.patched(&garbage).is_err_and(|e| e.kind == Kind::Corrupt));
+        }
+    }
+}
+
+#[test]
+fn a_difference_is_as_short_as_what_has_moved() {
+    let many = alike(200);
+    let old = made(14, 4, &many);
+    let new = plan(Some(&old), Epoch(2), 14, 4, &many[1..]).expect("planned");
+    let patch = old.patch_to(&new).expect("shorter");
+    assert_eq!(patch.slots.len() as u64, 6 * old.slot_indexes().iter().filter(|s| **s == 0).count() as u64);
+    assert_eq!(old.patched(&patch).expect("fits"), new);
+    // The way back, too: the device comes again.
+    assert_eq!(new.patched(&new.patch_to(&old).expect("shorter")).expect("fits"), old);
+    // All of it has moved, or it has another form: the layout itself is shorter.
+    let others = devices(&(1..=200).map(|n| (n + 1000, "", 1000)).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>());
+    let others: Vec<DeviceInfo> =
+        others.into_iter().map(|d| DeviceInfo { device: DeviceId(super::id16(&format!("other {}", d.node))), ..d }).collect();
+    assert_eq!(old.patch_to(&made(14, 4, &others)), None);
+    assert_eq!(old.patch_to(&made(13, 4, &many)), None);
+}

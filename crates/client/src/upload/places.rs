@@ -19,7 +19,8 @@ const AGAIN: usize = 8;
 /// needed are looked up in batches.
 pub(super) struct Places {
     folders: BTreeMap<RemotePath, Known>,
-    wanted: BTreeMap<RemotePath, Vec<Name>>,
+    /// The names that are to be stored, by folder; true for the files that have their place.
+    wanted: BTreeMap<RemotePath, BTreeMap<Name, bool>>,
 }
 
 enum Known {
@@ -28,11 +29,11 @@ enum Known {
 }
 
 impl Places {
-    pub(super) fn new(_: &Upload, items: &[Work]) -> Self {
-        let mut wanted: BTreeMap<RemotePath, Vec<Name>> = BTreeMap::new();
+    pub(super) fn new(items: &[Work]) -> Self {
+        let mut wanted: BTreeMap<RemotePath, BTreeMap<Name, bool>> = BTreeMap::new();
         for path in items.iter().map(Work::remote) {
             if let (Some(parent), Some(name)) = (path.parent(), path.name()) {
-                wanted.entry(parent).or_default().push(name.clone());
+                wanted.entry(parent).or_default().insert(name.clone(), false);
             }
         }
         Places { folders: BTreeMap::new(), wanted }
@@ -68,6 +69,9 @@ impl Places {
         let (Some(parent), Some(name)) = (path.parent(), path.name().cloned()) else {
             return if folder.is_some() { Ok(None) } else { Err(Error::invalid("the root is a folder")) };
         };
+        if folder.is_some() && self.folders.contains_key(path) {
+            return Ok(None);
+        }
         if !self.folders.contains_key(&parent) {
             let entry = client.stat(&parent).await?;
             let folder = client.folder_of(&entry).await?;
@@ -97,6 +101,10 @@ impl Places {
             }
             (None, there) => {
                 check_there(path, there, &upload.options)?;
+                let taken = self.wanted.get_mut(&parent).and_then(|names| names.get_mut(&name)).ok_or_else(unexpected)?;
+                if std::mem::replace(taken, true) {
+                    return Err(Error::exists(format!("{path} is given twice: the first one is stored")));
+                }
                 Ok(Some(Place { folder: into, name, there: there.map(|(t, _)| t), path: path.clone() }))
             }
         }
@@ -104,15 +112,16 @@ impl Places {
 
     async fn look_up(&self, client: &Client, folder: Folder) -> Result<Known> {
         let mut found = BTreeMap::new();
-        for names in self.wanted.get(&folder.path).map_or(&[][..], |n| n).chunks(256) {
+        let wanted: Vec<&Name> = self.wanted.get(&folder.path).into_iter().flat_map(BTreeMap::keys).collect();
+        for names in wanted.chunks(256) {
             let tags = names.iter().map(|n| folder.keys.tag(n)).collect();
             let query = Query::Lookup { space: folder.space.id(), folder: folder.keys.folder, tags, manifests: false };
             let (rows, space) = client.rows(&folder.space, query).await?;
-            let steps: Vec<_> = names.iter().map(|n| (&*folder.keys, n)).collect();
+            let steps: Vec<_> = names.iter().map(|n| (&*folder.keys, *n)).collect();
             let opened = RowVerifier::new(&space).verify(&rows)?.lookup(&steps)?;
             for (name, there) in names.iter().zip(opened) {
                 if let Some(f) = there {
-                    found.insert(name.clone(), (There { id: f.id, rev: f.rev }, f.entry.kind()));
+                    found.insert((*name).clone(), (There { id: f.id, rev: f.rev }, f.entry.kind()));
                 }
             }
         }

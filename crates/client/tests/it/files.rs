@@ -1,10 +1,12 @@
 //! Files go in and come back, whole and in ranges; servers die, and they still do.
 
-use crate::support::{Cluster, Tell, at, noise, policy};
-use client::{ClientOptions, Put, PutOptions, Source};
+use crate::support::evil::Evil;
+use crate::support::{Cluster, PASSWORD, Tell, at, noise, policy};
+use client::{Client, ClientOptions, Put, PutOptions, Source};
 use model::Kind;
 use std::path::Path;
 use std::sync::Arc;
+use wire::Rpc;
 
 const CHUNK: usize = model::chunk::CHUNK_SIZE;
 
@@ -409,4 +411,42 @@ async fn an_upload_cut_off_before_its_first_chunk_is_whole_in_the_end() {
     assert_eq!(journal(&home).0.len(), 2);
     owner.put_path(&file, "/large", PutOptions::default()).await.unwrap();
     assert!(owner.read("/large").await.unwrap() == bytes);
+}
+
+/// Places were looked up for each of them by itself, one after another, and each made a commit of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_puts_of_one_call_are_looked_up_and_committed_together() {
+    let (cluster, owner) = Cluster::start(1).await;
+    let between = Evil::start(&cluster, &owner).await;
+    let name = owner.whoami().await.unwrap().account;
+    let owner = Client::login(cluster.profile("other"), Some(&name), between.at(&owner), PASSWORD, ClientOptions::default()).await.unwrap();
+    owner.mkdir(&at("/many"), false).await.unwrap();
+    owner.put_bytes("/many/7", b"before".to_vec()).await.unwrap();
+    let calls = || between.calls(wire::coordinator::Ask::PATH) + between.calls(wire::coordinator::Propose::PATH);
+    let before = calls();
+    let put = |i: usize| Put { source: Source::Bytes(format!("file {i}").into_bytes()), remote: at(&format!("/many/{i}")) };
+    let report = owner.put((0..1000).map(put).collect(), PutOptions::default(), Arc::new(())).await.unwrap();
+    assert!(report.failed.is_empty() && report.files == 1000, "{:?}", report.failed);
+    assert!(calls() - before < 100, "{} requests for 1,000 files of one folder", calls() - before);
+    assert_eq!(owner.names("/many").await.len(), 1000);
+    assert_eq!(owner.read("/many/7").await.unwrap(), b"file 7");
+    assert_eq!(owner.stat(&at("/many/7")).await.unwrap().version, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_puts_to_one_name_in_one_call_the_first_is_stored_and_the_second_told() {
+    let (cluster, owner) = Cluster::start(1).await;
+    let (a, b) = (cluster.dir.path().join("a/photos"), cluster.dir.path().join("b/photos"));
+    for (dir, file) in [(&a, "one"), (&b, "two")] {
+        std::fs::create_dir_all(dir).unwrap();
+        std::fs::write(dir.join(file), file).unwrap();
+        std::fs::write(dir.join("both"), file).unwrap();
+    }
+    let put = |dir: &Path| Put { source: Source::Path(dir.into()), remote: at("/photos") };
+    let report = owner.put(vec![put(&a), put(&b)], PutOptions::default(), Arc::new(())).await.unwrap();
+    assert_eq!((report.files, report.failed.len()), (3, 1), "{:?}", report.failed);
+    let (path, error) = &report.failed[0];
+    assert_eq!((path.as_str(), error.kind), ("/photos/both", Kind::Exists));
+    assert_eq!(owner.names("/photos").await, ["both", "one", "two"]);
+    assert_eq!(owner.read("/photos/both").await.unwrap(), b"one");
 }

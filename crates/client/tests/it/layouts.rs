@@ -1,11 +1,13 @@
 //! Changes of the layout as users live through them: while shards move, files are written and read, and
 //! at the end every shard is where it belongs and nowhere else.
 
+use crate::support::evil::Evil;
 use crate::support::*;
-use client::{Client, Put, PutOptions, Source};
+use client::{Client, ClientOptions, Put, PutOptions, Source};
+use model::command::Answer;
 use model::{Kind, NodeId};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use wire::coordinator::ChangeRequest;
 
@@ -230,4 +232,49 @@ async fn rule_13_a_layout_is_kept_by_epoch_and_a_stale_or_damaged_one_is_asked_f
     let again = client::Client::open(cluster.profile("admin"), client::ClientOptions::default()).await.unwrap();
     whole(&again, &files).await;
     assert_ne!(std::fs::read(&kept[0]).unwrap(), first);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_13_a_new_layout_comes_as_a_difference_and_whole_where_that_does_not_fit() {
+    let (mut cluster, admin) = Cluster::start(4).await;
+    let files = some_files(&admin, "f", 2).await;
+    let between = Evil::start(&cluster, &admin).await;
+    let name = admin.whoami().await.unwrap().account;
+    let login =
+        |machine: &str| Client::login(cluster.profile(machine), Some(&name), between.at(&admin), PASSWORD, ClientOptions::default());
+    let (one, two) = (login("one").await.unwrap(), login("two").await.unwrap());
+    for reader in [&one, &two] {
+        assert!(reader.read(&files[0].0).await.unwrap() == files[0].1);
+    }
+    let (_, fifth) = join(&mut cluster, &admin).await;
+    admin.apply_layout(add(fifth)).await.unwrap();
+    admin.administer(wire::coordinator::Administration::StopLayout).await.unwrap();
+
+    // How layouts were answered: whole ones and differences, each spoilt where told.
+    let told = Arc::new(Mutex::new((0, 0)));
+    let spoilt = Arc::new(AtomicBool::new(false));
+    let (count, spoil) = (told.clone(), spoilt.clone());
+    between.lie_about(move |_, answer| match answer {
+        Answer::Layout(_) => count.lock().unwrap().0 += 1,
+        Answer::LayoutPatch(patch) => {
+            count.lock().unwrap().1 += 1;
+            if spoil.load(Ordering::Relaxed) {
+                patch.hash.0[0] ^= 1;
+            }
+        }
+        _ => {}
+    });
+    // The nodes refuse what is placed by the old epoch: both ask for the new one, and for the old one beside it.
+    one.put_bytes("/of-one", noise(7, 300_000)).await.unwrap();
+    assert_eq!(std::mem::take(&mut *told.lock().unwrap()), (0, 2));
+    spoilt.store(true, Ordering::Relaxed);
+    two.put_bytes("/of-two", noise(8, 300_000)).await.unwrap();
+    assert_eq!(std::mem::take(&mut *told.lock().unwrap()), (2, 2));
+    between.honest();
+    admin.administer(wire::coordinator::Administration::ResumeLayout).await.unwrap();
+    settled(&cluster, &admin).await;
+    let files = [&files[..], &[("/of-one".into(), noise(7, 300_000)), ("/of-two".into(), noise(8, 300_000))]].concat();
+    for reader in [&one, &two] {
+        whole(reader, &files).await;
+    }
 }

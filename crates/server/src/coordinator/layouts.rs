@@ -186,7 +186,7 @@ impl State {
         let cached = self.memory().placed.get(&key).cloned();
         let placed = match cached {
             Some(placed) => placed,
-            None => match self.ask(Query::LayoutAt { width: key.0, epoch: key.1 }).await? {
+            None => match self.ask(Query::LayoutAt { width: key.0, epoch: key.1, have: None }).await? {
                 Answer::Layout(Some(layout)) => Placed { members: layout::members(&layout), holders: layout::holders(&layout) },
                 // It ended since the view was asked for.
                 Answer::Layout(None) => Placed::default(),

@@ -214,7 +214,7 @@ impl Worker {
         if let Some(layout) = found {
             return Ok(layout);
         }
-        let Answer::Layout(layout) = self.state.ask(Query::LayoutAt { width, epoch }).await? else { return Err(confused()) };
+        let Answer::Layout(layout) = self.state.ask(Query::LayoutAt { width, epoch, have: None }).await? else { return Err(confused()) };
         let layout = layout.ok_or_else(|| Error::unavailable("the layout has changed meanwhile"))?;
         layout.check()?;
         let layout = Arc::new(layout);

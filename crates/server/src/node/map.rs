@@ -107,26 +107,20 @@ impl Map {
 
     async fn fetch(&self, link: &Link, width: u8, epoch: Epoch, view: &ClusterView) -> Result<Option<Layouts>> {
         let known = self.layouts(width);
-        let have =
-            |epoch: Epoch| known.iter().flat_map(|l| std::iter::once(&l.current).chain(&l.earlier)).find(|l| l.epoch == epoch).cloned();
+        let have = |epoch: Epoch| known.as_ref().and_then(|l| l.at(epoch)).cloned();
+        let ask = |query: Query| async move { link.ask(&query).await };
         let change: Option<&LayoutChange> = view.changes.iter().find(|c| c.width == width);
         let mut all = Vec::new();
         let earlier = change.map(|c| c.from.as_slice()).unwrap_or_default().iter().rev().copied();
         for epoch in std::iter::once(epoch).chain(earlier) {
             let layout = match have(epoch) {
                 Some(layout) => Some(layout),
-                None => match link.ask(&Query::LayoutAt { width, epoch }).await? {
-                    Answer::Layout(layout) => layout.map(Arc::new),
-                    _ => return Err(super::link::confused()),
-                },
-            };
-            if let Some(layout) = layout {
-                layout.check()?;
-                if layout.width != width {
-                    return Err(super::link::confused());
+                None => {
+                    let base = known.as_ref().map(|l| &l.current).or(all.first());
+                    wire::layouts::layout_at(ask, width, epoch, base.map(|l| &**l)).await?.map(Arc::new)
                 }
-                all.push(layout);
-            }
+            };
+            all.extend(layout);
         }
         // One that is gone by now was replaced since: the next heartbeat tells.
         let mut all = all.into_iter();

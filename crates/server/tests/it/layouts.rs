@@ -35,7 +35,7 @@ async fn a_node_is_taken_in_as_planned() {
     assert_eq!(admin.rpc::<ApplyLayout, _>(add(&[fifth], &[(4, Epoch(1))])).await.unwrap(), plan);
     let layout = admin.layout(4).await;
     assert_eq!((layout.epoch, nodes_of(&layout).len()), (Epoch(2), 5));
-    let before = admin.ask(Query::LayoutAt { width: 4, epoch: Epoch(1) }).await.unwrap();
+    let before = admin.ask(Query::LayoutAt { width: 4, epoch: Epoch(1), have: None }).await.unwrap();
     assert!(matches!(before, Answer::Layout(Some(l)) if l.epoch == Epoch(1)));
     let change = admin.status().await.cluster.changes.remove(0);
     assert_eq!((change.why.as_str(), change.to, change.moved), ("add node-5", Epoch(2), 12));
@@ -115,7 +115,7 @@ async fn changes_end_when_every_node_is_settled() {
     let env = cluster.env.clone();
     let idle = || async { admin.status().await.cluster.changes.is_empty() };
     eventually(&env, "node-5 is taken in", idle).await;
-    assert_eq!(admin.ask(Query::LayoutAt { width: 4, epoch: Epoch(1) }).await.unwrap(), Answer::Layout(None));
+    assert_eq!(admin.ask(Query::LayoutAt { width: 4, epoch: Epoch(1), have: None }).await.unwrap(), Answer::Layout(None));
     let drain = ChangeRequest { drain: vec![NodeId(2)], ..ChangeRequest::default() };
     let plan = admin.rpc::<ApplyLayout, _>(drain).await.unwrap();
     assert!(plan.moved_bytes > 0 && plan.minimum_bytes > 0, "{plan:?}");
