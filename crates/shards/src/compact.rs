@@ -26,7 +26,7 @@ impl ShardStore {
     pub async fn compact_one(&self) -> Result<bool> {
         let Some((id, oldest)) = self.worth_compacting() else { return Ok(false) };
         let s = &self.0;
-        s.check_index()?;
+        s.index.check()?;
         let shards = s.look_up(move |index| index.in_segment(id)).await?;
         let mut batch: Vec<(ShardRef, Policy)> = Vec::new();
         let mut bytes = 0;

@@ -49,6 +49,8 @@ pub(crate) struct Index {
     changes: AtomicU64,
     /// Bytes of records of shards that are in the index, by segment.
     live: Mutex<BTreeMap<u64, u64>>,
+    /// Why what it says cannot be trusted any more.
+    broken: Mutex<Option<model::Error>>,
 }
 
 fn failed(e: impl std::fmt::Display) -> model::Error {
@@ -100,7 +102,7 @@ impl Index {
         }
         let file = env.disk.open(path, Open::New).map_err(io)?;
         let db = Database::builder().set_cache_size(CACHE).create_with_backend(ScratchFile::new(file)).map_err(failed)?;
-        let index = Index { db, changes: AtomicU64::new(0), live: Mutex::default() };
+        let index = Index { db, changes: AtomicU64::new(0), live: Mutex::default(), broken: Mutex::default() };
         index.apply([])?;
         Ok(index)
     }
@@ -109,8 +111,17 @@ impl Index {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// `Unavailable` once a change could not be taken in: from then on it does not say what is in the log.
+    pub fn check(&self) -> Result<()> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
+    }
+
     /// Takes in some changes, all or none.
     pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Result<()> {
+        self.try_apply(changes).inspect_err(|e| *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(e.clone()))
+    }
+
+    fn try_apply(&self, changes: impl IntoIterator<Item = Change>) -> Result<()> {
         let mut write = self.db.begin_write().map_err(failed)?;
         let tidy = self.changes.fetch_add(1, Ordering::Relaxed) % TIDY == TIDY - 1;
         write.set_durability(if tidy { Durability::Immediate } else { Durability::None }).map_err(failed)?;

@@ -39,8 +39,14 @@ pub(crate) struct State {
     problem: Option<String>,
     /// Segments that compaction found damage in, and leaves alone until the bad shards are gone.
     pub avoid: BTreeMap<u64, u64>,
-    /// Why the index cannot be trusted any more.
-    broken: Option<Error>,
+}
+
+/// What happened in the log and is not in the index yet.
+#[derive(Default)]
+struct Pending {
+    changes: Vec<Change>,
+    /// Those who told it are counted.
+    told: u64,
 }
 
 pub(crate) struct Inner {
@@ -52,6 +58,9 @@ pub(crate) struct Inner {
     segment_size: u64,
     report: OpenReport,
     pub index: Arc<Index>,
+    pending: Mutex<Pending>,
+    /// How many of those who told the index something have been heard. Held while it takes in what is pending.
+    heard: tokio::sync::Mutex<u64>,
     state: Mutex<State>,
     /// Held while records that end or move shards are appended: their order is their meaning.
     pub maintenance: tokio::sync::Mutex<()>,
@@ -98,15 +107,31 @@ impl Inner {
         self.env.blocking(move || look(&index)).await
     }
 
-    /// Tells the index what happened in the log. When it fails what it says cannot be trusted any more, and
-    /// nothing is written until the next opening.
-    pub async fn take_in(&self, changes: Vec<Change>) -> Result<()> {
-        self.look_up(move |index| index.apply(changes)).await.inspect_err(|e| self.state().broken = Some(e.clone()))
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `Unavailable` once the index has failed.
-    pub fn check_index(&self) -> Result<()> {
-        self.state().broken.clone().map_or(Ok(()), Err)
+    /// Tells the index what happened in the log, with whatever others have told it meanwhile: one after another
+    /// takes in all that is pending. When it fails what it says cannot be trusted any more, and nothing is
+    /// written until the next opening.
+    pub async fn take_in(&self, changes: Vec<Change>) -> Result<()> {
+        let mine = {
+            let pending = &mut *self.pending();
+            pending.changes.extend(changes);
+            pending.told += 1;
+            pending.told
+        };
+        let mut heard = self.heard.lock().await;
+        if *heard < mine {
+            let (changes, told) = {
+                let pending = &mut *self.pending();
+                (std::mem::take(&mut pending.changes), pending.told)
+            };
+            // Once begun it is done, even if nobody waits any more; and the next one waits for it in the database.
+            self.look_up(move |index| index.apply(changes)).await?;
+            *heard = told;
+        }
+        self.index.check()
     }
 
     pub async fn position(&self, shard: &ShardRef) -> Result<Option<Position>> {
@@ -150,7 +175,7 @@ impl Inner {
 
     /// Ends shards with a record of this kind; durable on return. Only those in the index are named.
     async fn end(&self, kind: u8, shards: Vec<ShardRef>) -> Result<()> {
-        self.check_index()?;
+        self.index.check()?;
         for some in shards.chunks(record::KEYS_MAX) {
             let stone = Record { kind, meta: record::keys_meta(some), body: Bytes::new() };
             let positions = self.journal.append(vec![stone]).await.map_err(|e| self.error(e))?;
@@ -208,7 +233,7 @@ impl ShardStore {
         if !report.corrupt.is_empty() {
             tracing::error!(%device, ranges = report.corrupt.len(), "the log of a device is damaged");
         }
-        let state = Mutex::new(State { writing: BTreeMap::new(), problem: None, avoid: BTreeMap::new(), broken: None });
+        let state = Mutex::new(State { writing: BTreeMap::new(), problem: None, avoid: BTreeMap::new() });
         let dir = dir.to_path_buf();
         Ok(ShardStore(Arc::new(Inner {
             env,
@@ -219,6 +244,8 @@ impl ShardStore {
             segment_size,
             report,
             index: Arc::new(index),
+            pending: Mutex::default(),
+            heard: tokio::sync::Mutex::default(),
             state,
             maintenance: Default::default(),
         })))
@@ -281,7 +308,7 @@ impl ShardStore {
         {
             return self.same(held, id);
         }
-        s.check_index()?;
+        s.index.check()?;
         if (body.len() as u64) > left {
             let full = format!("device {} has no room for new shards: the rest of its space is kept for repair", s.device);
             s.state().problem = Some(full.clone());
@@ -413,7 +440,7 @@ impl ShardStore {
         let state = self.0.state();
         let damage = (!self.0.report.corrupt.is_empty() || !self.0.report.missing.is_empty())
             .then(|| "its log was damaged when it was opened: what is missing is rebuilt".to_string());
-        let broken = state.broken.as_ref().map(|e| e.message.clone());
+        let broken = self.0.index.check().err().map(|e| e.message);
         let (capacity, shards, problem) = match room {
             Ok(((capacity, left), shards)) => {
                 let full = (left == 0).then(|| "full: it takes no new shards".to_string());

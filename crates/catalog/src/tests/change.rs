@@ -148,8 +148,8 @@ fn rule_02_a_loss_supersedes_a_running_change() {
     for epoch in 1..=3 {
         assert!(world.layout(4, epoch).is_some(), "{epoch}");
     }
-    // Whoever has one of them gets the others as differences; of one that is not readable it gets the whole.
-    for (have, epoch) in [(1, 3), (3, 2), (3, 1)] {
+    // Whoever has one of them gets another as a difference; to one that is not readable it gets the whole.
+    for (have, epoch) in [(1, 2), (2, 3), (3, 2)] {
         let wanted = world.layout(4, epoch).expect("readable");
         let asked = world.ask(&Query::LayoutAt { width: 4, epoch: Epoch(epoch), have: Some(Epoch(have)) });
         let Answer::LayoutPatch(patch) = asked else { panic!("{have} to {epoch}: not a difference") };

@@ -249,6 +249,13 @@ async fn rule_13_a_new_layout_comes_as_a_difference_and_whole_where_that_does_no
     let (_, fifth) = join(&mut cluster, &admin).await;
     admin.apply_layout(add(fifth)).await.unwrap();
     admin.administer(wire::coordinator::Administration::StopLayout).await.unwrap();
+    // Until all nodes know it, and take nothing by the old one.
+    let knows = |n: &wire::coordinator::NodeReport| {
+        n.heartbeat.as_ref().is_some_and(|h| h.layouts.iter().any(|l| l.width == 4 && l.epoch == model::Epoch(2)))
+    };
+    while !admin.status().await.unwrap().nodes.iter().all(knows) {
+        cluster.env.sleep(Duration::from_millis(100)).await;
+    }
 
     // How layouts were answered: whole ones and differences, each spoilt where told.
     let told = Arc::new(Mutex::new((0, 0)));

@@ -70,7 +70,7 @@ impl Layout {
     /// The layout that a patch makes of this one. `Corrupt` when it is a patch to another, or makes no sense.
     pub fn patched(&self, patch: &LayoutPatch) -> Result<Layout> {
         let bad = || Error::corrupt("a change of a layout does not fit the layout that it is said to change");
-        if patch.from != self.epoch || patch.slots.len() % SLOT != 0 {
+        if patch.from != self.epoch || !patch.slots.len().is_multiple_of(SLOT) {
             return Err(bad());
         }
         let reindexed = reindexed(&self.devices, &patch.devices);
