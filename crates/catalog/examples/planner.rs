@@ -31,6 +31,9 @@ fn timed(what: &str, old: Option<&Layout>, power: u8, width: u8, devices: &[Devi
     let about = describe(old.unwrap_or(&layout), &layout);
     let (moved, minimum, balance) = (about.moved, about.minimum, about.balance_ppm as f64 / 1e4);
     println!("{what:<28} width {width:>2}: {took:>7.3} s, moved {moved:>8} of at least {minimum:>8}, balance within {balance:.3} %");
+    if let Some(patch) = old.and_then(|old| old.patch_to(&layout)) {
+        println!("  difference encoded in {} bytes", cbor::to_vec(&patch).len());
+    }
     layout
 }
 
