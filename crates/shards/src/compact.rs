@@ -39,6 +39,7 @@ impl ShardStore {
             }
         }
         self.rewrite(id, &batch).await?;
+        s.look_up(Index::flush).await?;
         if s.index.live_in(id) > 0 {
             return Ok(false);
         }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Shard → segment 8, offset 8, length 4, k 1, m 1.
 const SHARDS: TableDefinition<ShardKey, &[u8; 22]> = TableDefinition::new("shards");
@@ -27,8 +27,10 @@ type Place = &'static [u8; 16];
 
 /// Cache of the database, in bytes.
 const CACHE: usize = 16 << 20;
-/// After so many changes the pages that they freed are given back to the database.
-const TIDY: u64 = 1024;
+/// Changes that are gathered in memory before they go to the database together.
+const GATHERED: usize = 512;
+/// After so many transactions the pages that they freed are given back to the database.
+const TIDY: u64 = 64;
 
 /// What happened in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +45,29 @@ pub(crate) enum Change {
     ForgetSegment(u64),
 }
 
-/// The index. Its methods block.
+/// Changes that are not in the database yet.
+#[derive(Default)]
+struct Gathered {
+    changes: Vec<Change>,
+    /// What they say of single shards: where each lies, or that it is gone.
+    places: BTreeMap<ShardRef, Option<Position>>,
+}
+
+#[derive(Default)]
+struct Recent {
+    now: Gathered,
+    /// Those on their way into the database.
+    before: Arc<Gathered>,
+    /// Somebody was asked to bring them there.
+    asked: bool,
+}
+
+/// The index. Its methods block, but for [`Index::tell`] and [`Index::check`].
 pub(crate) struct Index {
     db: Database,
+    recent: Mutex<Recent>,
+    /// Held while changes are on their way into the database.
+    turn: Mutex<()>,
     changes: AtomicU64,
     /// Bytes of records of shards that are in the index, by segment.
     live: Mutex<BTreeMap<u64, u64>>,
@@ -102,7 +124,8 @@ impl Index {
         }
         let file = env.disk.open(path, Open::New).map_err(io)?;
         let db = Database::builder().set_cache_size(CACHE).create_with_backend(ScratchFile::new(file)).map_err(failed)?;
-        let index = Index { db, changes: AtomicU64::new(0), live: Mutex::default(), broken: Mutex::default() };
+        let (recent, turn) = (Mutex::default(), Mutex::default());
+        let index = Index { db, recent, turn, changes: AtomicU64::new(0), live: Mutex::default(), broken: Mutex::default() };
         index.apply([])?;
         Ok(index)
     }
@@ -116,7 +139,50 @@ impl Index {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
     }
 
-    /// Takes in some changes, all or none.
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers some changes, which count from now on. `true`: there are so many that whoever told the last one
+    /// is to call [`Index::flush`].
+    pub fn tell(&self, changes: Vec<Change>) -> bool {
+        let recent = &mut *self.recent();
+        let Gathered { changes: all, places } = &mut recent.now;
+        for change in &changes {
+            match *change {
+                Change::Put(shard, at, _) if places.get(&shard).is_none_or(|known| known.is_none_or(|known| known <= at)) => {
+                    places.insert(shard, Some(at));
+                }
+                Change::Remove(shard) => {
+                    places.insert(shard, None);
+                }
+                _ => {}
+            }
+        }
+        all.extend(changes);
+        let ask = all.len() >= GATHERED && !recent.asked;
+        recent.asked |= ask;
+        ask
+    }
+
+    /// Brings all that was told into the database.
+    pub fn flush(&self) -> Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let batch = {
+            let recent = &mut *self.recent();
+            recent.asked = false;
+            if recent.now.changes.is_empty() {
+                return self.check();
+            }
+            recent.before = Arc::new(std::mem::take(&mut recent.now));
+            recent.before.clone()
+        };
+        let done = self.apply(batch.changes.iter().cloned());
+        self.recent().before = Arc::default();
+        done
+    }
+
+    /// Takes in some changes, all or none, before any that were told.
     pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Result<()> {
         self.try_apply(changes).inspect_err(|e| *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(e.clone()))
     }
@@ -178,13 +244,28 @@ impl Index {
 
     /// Where a shard lies.
     pub fn get(&self, shard: &ShardRef) -> Result<Option<Position>> {
+        let told = {
+            let recent = self.recent();
+            [&recent.now, &*recent.before].map(|gathered| gathered.places.get(shard).copied())
+        };
+        // The later of two copies counts, in whatever order they were told; what lies before a removal does not.
+        let mut latest = None;
+        for told in told {
+            match told {
+                Some(Some(at)) => latest = latest.max(Some(at)),
+                Some(None) => return Ok(latest),
+                None => {}
+            }
+        }
         let table = self.db.begin_read().map_err(failed)?.open_table(SHARDS).map_err(failed)?;
         let found = table.get(&shard.to_key()).map_err(failed)?;
-        found.map(|v| read_entry(v.value()).map(|(at, _)| at)).transpose()
+        let found = found.map(|v| read_entry(v.value()).map(|(at, _)| at)).transpose()?;
+        Ok(latest.max(found))
     }
 
     /// How many shards.
     pub fn len(&self) -> Result<u64> {
+        self.flush()?;
         self.db.begin_read().map_err(failed)?.open_table(SHARDS).map_err(failed)?.len().map_err(failed)
     }
 
@@ -208,6 +289,7 @@ impl Index {
         range: (Bound<&[u8; ShardRef::KEY_LEN]>, Bound<&[u8; ShardRef::KEY_LEN]>),
         limit: usize,
     ) -> Result<Vec<(ShardRef, Policy)>> {
+        self.flush()?;
         let table = self.db.begin_read().map_err(failed)?.open_table(SHARDS).map_err(failed)?;
         let mut all = Vec::new();
         for found in table.range::<&[u8; ShardRef::KEY_LEN]>(range).map_err(failed)?.take(limit) {
@@ -219,6 +301,7 @@ impl Index {
 
     /// Shards in a segment with their places, in the order in which they lie.
     pub fn in_segment(&self, id: u64) -> Result<Vec<(ShardRef, Position, Policy)>> {
+        self.flush()?;
         let read = self.db.begin_read().map_err(failed)?;
         let (shards, places_of) = (read.open_table(SHARDS).map_err(failed)?, read.open_table(PLACES).map_err(failed)?);
         let mut all = Vec::new();
@@ -233,6 +316,7 @@ impl Index {
 
     /// Records of drops and quarantines in a segment, in the order in which they lie.
     pub fn stones(&self, id: u64) -> Result<Vec<Position>> {
+        self.flush()?;
         let table = self.db.begin_read().map_err(failed)?.open_table(STONES).map_err(failed)?;
         let mut all = Vec::new();
         for found in table.range::<&[u8; 16]>(bounds(&places(id))).map_err(failed)? {
@@ -242,7 +326,7 @@ impl Index {
         Ok(all)
     }
 
-    /// Bytes of records in a segment whose shards are in the index.
+    /// Bytes of records in a segment whose shards are in the index, as of the last [`Index::flush`].
     pub fn live_in(&self, id: u64) -> u64 {
         self.live().get(&id).copied().unwrap_or_default()
     }

@@ -41,14 +41,6 @@ pub(crate) struct State {
     pub avoid: BTreeMap<u64, u64>,
 }
 
-/// What happened in the log and is not in the index yet.
-#[derive(Default)]
-struct Pending {
-    changes: Vec<Change>,
-    /// Those who told it are counted.
-    told: u64,
-}
-
 pub(crate) struct Inner {
     pub env: Env,
     pub journal: Journal,
@@ -58,9 +50,6 @@ pub(crate) struct Inner {
     segment_size: u64,
     report: OpenReport,
     pub index: Arc<Index>,
-    pending: Mutex<Pending>,
-    /// How many of those who told the index something have been heard. Held while it takes in what is pending.
-    heard: tokio::sync::Mutex<u64>,
     state: Mutex<State>,
     /// Held while records that end or move shards are appended: their order is their meaning.
     pub maintenance: tokio::sync::Mutex<()>,
@@ -107,29 +96,11 @@ impl Inner {
         self.env.blocking(move || look(&index)).await
     }
 
-    fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells the index what happened in the log, with whatever others have told it meanwhile: one after another
-    /// takes in all that is pending. When it fails what it says cannot be trusted any more, and nothing is
-    /// written until the next opening.
+    /// Tells the index what happened in the log. Once it has failed what it says cannot be trusted any more, and
+    /// nothing is written until the next opening.
     pub async fn take_in(&self, changes: Vec<Change>) -> Result<()> {
-        let mine = {
-            let pending = &mut *self.pending();
-            pending.changes.extend(changes);
-            pending.told += 1;
-            pending.told
-        };
-        let mut heard = self.heard.lock().await;
-        if *heard < mine {
-            let (changes, told) = {
-                let pending = &mut *self.pending();
-                (std::mem::take(&mut pending.changes), pending.told)
-            };
-            // Once begun it is done, even if nobody waits any more; and the next one waits for it in the database.
-            self.look_up(move |index| index.apply(changes)).await?;
-            *heard = told;
+        if self.index.tell(changes) {
+            self.look_up(Index::flush).await?;
         }
         self.index.check()
     }
@@ -244,8 +215,6 @@ impl ShardStore {
             segment_size,
             report,
             index: Arc::new(index),
-            pending: Mutex::default(),
-            heard: tokio::sync::Mutex::default(),
             state,
             maintenance: Default::default(),
         })))
