@@ -20,7 +20,7 @@ mod shares;
 pub use describe::{Description, Gain, describe};
 
 use model::layout::DeviceInfo;
-use model::{Epoch, Error, Layout, NodeId, Policy, Result};
+use model::{DeviceId, Epoch, Error, Layout, NodeId, Policy, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Plans a layout of `2^power` partitions and `width` shards over devices. Devices without capacity
@@ -51,10 +51,15 @@ pub fn plan(old: Option<&Layout>, epoch: Epoch, power: u8, width: u8, devices: &
     Layout::new(epoch, power, width, devices, &slots)
 }
 
+/// Devices that have slots, with their nodes.
+pub fn filled(layout: &Layout) -> BTreeSet<(NodeId, DeviceId)> {
+    let filled: BTreeSet<u16> = layout.slot_indexes().into_iter().collect();
+    filled.into_iter().filter_map(|slot| layout.devices.get(slot as usize)).map(|d| (d.node, d.device)).collect()
+}
+
 /// Nodes that have slots.
 pub fn holders(layout: &Layout) -> BTreeSet<NodeId> {
-    let filled: BTreeSet<u16> = layout.slot_indexes().into_iter().collect();
-    filled.into_iter().filter_map(|slot| layout.devices.get(slot as usize)).map(|d| d.node).collect()
+    filled(layout).into_iter().map(|(node, _)| node).collect()
 }
 
 /// Nodes over which a layout was planned, with or without a slot.

@@ -39,6 +39,7 @@ mod issue;
 mod layouts;
 mod links;
 mod making;
+pub mod status;
 mod store;
 mod stream;
 mod task;

@@ -11,7 +11,7 @@ use crate::session::Client;
 use crate::shared::Share;
 use crate::spaces::Space;
 use crate::tree::{Entry, EntryKind};
-use crate::upload::{Put, PutOptions, Source};
+use crate::upload::{OnConflict, Put, PutOptions, Source};
 use crate::ways::Ways;
 use crate::{Progress, PutReport};
 use model::account::{Identity, Member, Membership, Role, canonical_name};
@@ -246,7 +246,8 @@ impl Client {
         })
     }
 
-    /// Stores the contents of all files below a folder anew, under fresh keys. Older versions keep theirs.
+    /// Stores the contents of all files below a folder anew, under fresh keys. Older versions keep theirs. A file that
+    /// somebody writes meanwhile has fresh keys by that.
     pub async fn reencrypt(&self, path: &RemotePath, progress: Arc<dyn Progress>) -> Result<PutReport> {
         let mut files: Vec<Entry> = Vec::new();
         self.walk(path, true, |entry| {
@@ -259,7 +260,9 @@ impl Client {
         let mut all = PutReport::default();
         for some in files.chunks(REWRITTEN) {
             let puts = some.iter().map(|e| Put { source: Source::Entry(Box::new(e.clone())), remote: e.path.clone() }).collect();
-            let report = self.put(puts, PutOptions::default(), progress.clone()).await?;
+            let options = PutOptions { on_conflict: OnConflict::Refuse, ..PutOptions::default() };
+            let mut report = self.put(puts, options, progress.clone()).await?;
+            report.failed.retain(|(_, e)| !matches!(e.kind, Kind::Conflict | Kind::NotFound));
             all.files += report.files;
             all.bytes += report.bytes;
             all.degraded |= report.degraded;

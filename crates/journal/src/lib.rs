@@ -22,7 +22,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// Where and how large.
@@ -115,6 +115,15 @@ pub struct SegmentInfo {
     pub sealed: bool,
 }
 
+/// How much there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes used by all segments.
+    pub bytes: u64,
+    /// By the last one; `None` where there is none.
+    pub last: Option<u64>,
+}
+
 /// Why a journal operation failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -165,14 +174,14 @@ impl Error {
 
 /// What the writer is asked.
 enum Request {
-    Append { records: Vec<Record>, reply: oneshot::Sender<Result<Vec<Position>, Error>> },
+    Append { records: Vec<Record>, room: OwnedSemaphorePermit, reply: oneshot::Sender<Result<Vec<Position>, Error>> },
     Roll { reply: oneshot::Sender<Result<(), Error>> },
 }
 
 struct Shared {
     env: Env,
     segments: Segments,
-    queue: Semaphore,
+    queue: Arc<Semaphore>,
     queue_bytes: usize,
     /// `None` once closed.
     sender: Mutex<Option<mpsc::UnboundedSender<Request>>>,
@@ -202,7 +211,7 @@ impl Journal {
         let shared = Shared {
             env,
             segments,
-            queue: Semaphore::new(queue_bytes),
+            queue: Arc::new(Semaphore::new(queue_bytes)),
             queue_bytes,
             sender: Mutex::new(Some(sender)),
             writer: Mutex::new(Some(writer)),
@@ -219,9 +228,10 @@ impl Journal {
     /// are durable.
     pub async fn append(&self, records: Vec<Record>) -> Result<Vec<Position>, Error> {
         let bytes: usize = records.iter().map(|r| r.meta.len() + r.body.len() + 64).sum();
-        let _room = self.0.queue.acquire_many(bytes.min(self.0.queue_bytes) as u32).await.map_err(|_| Error::Closed)?;
+        // It belongs to the records, not to whoever waits: who goes away leaves them in the queue.
+        let room = self.0.queue.clone().acquire_many_owned(bytes.min(self.0.queue_bytes) as u32).await.map_err(|_| Error::Closed)?;
         let (reply, wait) = oneshot::channel();
-        self.send(Request::Append { records, reply })?;
+        self.send(Request::Append { records, room, reply })?;
         wait.await.map_err(|_| Error::Closed)?
     }
 
@@ -246,6 +256,16 @@ impl Journal {
     /// All segments, oldest first; the last one is being written.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         self.0.segments.list()
+    }
+
+    /// The id that the journal got when it was made.
+    pub fn id(&self) -> [u8; 16] {
+        *self.0.segments.journal()
+    }
+
+    /// How long the segments are together, and the last one.
+    pub fn extent(&self) -> Extent {
+        self.0.segments.extent()
     }
 
     /// Removes a sealed segment with all its records. Nothing happens for the active one.

@@ -2,7 +2,7 @@
 
 use crate::format::{Head, JournalId, RECORD_HEADER};
 use crate::inventory::Inventory;
-use crate::{Error, Position, SegmentInfo};
+use crate::{Error, Extent, Position, SegmentInfo};
 use bytes::Bytes;
 use env::{Env, File, FileExt};
 use std::collections::BTreeMap;
@@ -21,8 +21,15 @@ struct Inner {
     journal: JournalId,
     /// Held until the journal is closed, or nobody can reach it any more.
     lock: Mutex<Option<Arc<dyn File>>>,
-    table: Mutex<BTreeMap<u64, Entry>>,
+    table: Mutex<Table>,
     inventory: Mutex<Inventory>,
+}
+
+#[derive(Default)]
+struct Table {
+    entries: BTreeMap<u64, Entry>,
+    /// Their lengths together.
+    bytes: u64,
 }
 
 struct Entry {
@@ -42,7 +49,7 @@ impl Segments {
         self.0.inventory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
+    fn table(&self) -> MutexGuard<'_, Table> {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -69,22 +76,30 @@ impl Segments {
     }
 
     pub fn set(&self, id: u64, file: Arc<dyn File>, len: u64, sealed: bool) {
-        self.table().insert(id, Entry { file, len, sealed });
+        let table = &mut *self.table();
+        let before = table.entries.insert(id, Entry { file, len, sealed });
+        table.bytes = table.bytes + len - before.map_or(0, |e| e.len);
     }
 
     pub fn grow(&self, id: u64, len: u64, sealed: bool) {
-        if let Some(entry) = self.table().get_mut(&id) {
-            entry.len = len;
+        let table = &mut *self.table();
+        if let Some(entry) = table.entries.get_mut(&id) {
+            table.bytes = table.bytes + len - std::mem::replace(&mut entry.len, len);
             entry.sealed = sealed;
         }
     }
 
     pub fn list(&self) -> Vec<SegmentInfo> {
-        self.table().iter().map(|(id, e)| SegmentInfo { id: *id, len: e.len, sealed: e.sealed }).collect()
+        self.table().entries.iter().map(|(id, e)| SegmentInfo { id: *id, len: e.len, sealed: e.sealed }).collect()
+    }
+
+    pub fn extent(&self) -> Extent {
+        let table = self.table();
+        Extent { bytes: table.bytes, last: table.entries.last_key_value().map(|(_, e)| e.len) }
     }
 
     fn file(&self, id: u64, offset: u64) -> Result<Arc<dyn File>, Error> {
-        self.table().get(&id).map(|e| e.file.clone()).ok_or(Error::Corrupt { segment: id, offset })
+        self.table().entries.get(&id).map(|e| e.file.clone()).ok_or(Error::Corrupt { segment: id, offset })
     }
 
     fn read_at(&self, id: u64, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
@@ -147,11 +162,11 @@ impl Segments {
             return Err(Error::Closed);
         }
         {
-            let mut table = self.table();
-            if table.get(&id).is_none_or(|e| !e.sealed) {
+            let table = &mut *self.table();
+            if table.entries.get(&id).is_none_or(|e| !e.sealed) {
                 return Ok(());
             }
-            table.remove(&id);
+            table.bytes -= table.entries.remove(&id).map_or(0, |e| e.len);
         }
         // A full disk may have no room for a new list before the segment is gone.
         let struck = self.inventory().strike(&[id]);

@@ -25,7 +25,7 @@ pub(crate) async fn run(env: Env, mut appender: Appender, mut receiver: mpsc::Un
                 None => return,
             },
         };
-        let mut appends: Vec<(Vec<Record>, Reply)> = Vec::new();
+        let (mut appends, mut rooms): (Vec<(Vec<Record>, Reply)>, Vec<_>) = Default::default();
         match first {
             Request::Roll { reply } => {
                 let roll = move || {
@@ -37,11 +37,17 @@ pub(crate) async fn run(env: Env, mut appender: Appender, mut receiver: mpsc::Un
                 let _ = reply.send(result);
                 continue;
             }
-            Request::Append { records, reply } => appends.push((records, reply)),
+            Request::Append { records, room, reply } => {
+                appends.push((records, reply));
+                rooms.push(room);
+            }
         }
         while appends.len() < BATCH {
             match receiver.try_recv() {
-                Ok(Request::Append { records, reply }) => appends.push((records, reply)),
+                Ok(Request::Append { records, room, reply }) => {
+                    appends.push((records, reply));
+                    rooms.push(room);
+                }
                 Ok(other) => {
                     held = Some(other);
                     break;
@@ -51,6 +57,7 @@ pub(crate) async fn run(env: Env, mut appender: Appender, mut receiver: mpsc::Un
         }
         let batch = move || {
             appender.batch(appends);
+            drop(rooms);
             appender
         };
         appender = env.blocking(batch).await;

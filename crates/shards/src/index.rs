@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// Shard → segment 8, offset 8, length 4, k 1, m 1.
 const SHARDS: TableDefinition<ShardKey, &[u8; 22]> = TableDefinition::new("shards");
@@ -168,23 +168,33 @@ impl Index {
     /// Brings all that was told into the database.
     pub fn flush(&self) -> Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.flush_in_turn()
+    }
+
+    /// The same, where the turn is taken.
+    fn flush_in_turn(&self) -> Result<()> {
+        self.check()?;
         let batch = {
             let recent = &mut *self.recent();
             recent.asked = false;
             if recent.now.changes.is_empty() {
-                return self.check();
+                return Ok(());
             }
             recent.before = Arc::new(std::mem::take(&mut recent.now));
             recent.before.clone()
         };
-        let done = self.apply(batch.changes.iter().cloned());
+        self.apply(batch.changes.iter().cloned())?;
         self.recent().before = Arc::default();
-        done
+        Ok(())
     }
 
     /// Takes in some changes, all or none, before any that were told.
     pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Result<()> {
-        self.try_apply(changes).inspect_err(|e| *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(e.clone()))
+        // A panic of the database breaks the index as an error does.
+        let mut broken = Breaks { index: self, with: Some(failed("it stopped in the middle of a change")) };
+        let done = self.try_apply(changes);
+        broken.with = done.as_ref().err().cloned();
+        done
     }
 
     fn try_apply(&self, changes: impl IntoIterator<Item = Change>) -> Result<()> {
@@ -244,6 +254,7 @@ impl Index {
 
     /// Where a shard lies.
     pub fn get(&self, shard: &ShardRef) -> Result<Option<Position>> {
+        self.check()?;
         let told = {
             let recent = self.recent();
             [&recent.now, &*recent.before].map(|gathered| gathered.places.get(shard).copied())
@@ -263,9 +274,19 @@ impl Index {
         Ok(latest.max(found))
     }
 
-    /// How many shards.
+    /// How a shard's chunk is coded.
+    pub fn policy(&self, shard: &ShardRef) -> Result<Option<Policy>> {
+        let key = shard.to_key();
+        let found = self.range((Bound::Included(&key), Bound::Included(&key)), 1)?;
+        Ok(found.first().map(|(_, policy)| *policy))
+    }
+
+    /// How many shards. While changes are on their way into the database it does not wait: then without these.
     pub fn len(&self) -> Result<u64> {
-        self.flush()?;
+        match self.turn.try_lock() {
+            Ok(_turn) => self.flush_in_turn()?,
+            Err(TryLockError::Poisoned(_)) | Err(TryLockError::WouldBlock) => self.check()?,
+        }
         self.db.begin_read().map_err(failed)?.open_table(SHARDS).map_err(failed)?.len().map_err(failed)
     }
 
@@ -329,6 +350,20 @@ impl Index {
     /// Bytes of records in a segment whose shards are in the index, as of the last [`Index::flush`].
     pub fn live_in(&self, id: u64) -> u64 {
         self.live().get(&id).copied().unwrap_or_default()
+    }
+}
+
+/// Breaks an index when dropped, but for where it was told that all went well.
+struct Breaks<'a> {
+    index: &'a Index,
+    with: Option<model::Error>,
+}
+
+impl Drop for Breaks<'_> {
+    fn drop(&mut self) {
+        if let Some(e) = self.with.take() {
+            *self.index.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+        }
     }
 }
 

@@ -17,5 +17,6 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use compact::Compaction;
 pub use scratch::DatabaseFile;
 pub use store::{ShardStore, Usage};

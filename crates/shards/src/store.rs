@@ -9,6 +9,7 @@ use model::{Descriptor, DescriptorId, DeviceId, Error, Kind, ObjectId, Policy, R
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Segments of large disks, in bytes.
 const SEGMENT: u64 = 256 << 20;
@@ -16,6 +17,8 @@ const SEGMENT: u64 = 256 << 20;
 const SEGMENT_MIN: u64 = 4 << 20;
 /// Free space that is always left for compaction, beside two segments: at most this.
 const RESERVE_MAX: u64 = 1 << 30;
+/// Between two attempts to read what the disk does not give.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// Attempts to read a record that compaction moves meanwhile.
 const ATTEMPTS: usize = 3;
 
@@ -33,8 +36,8 @@ pub struct Usage {
 }
 
 pub(crate) struct State {
-    /// Puts under way, with what they put.
-    writing: BTreeMap<ShardRef, DescriptorId>,
+    /// Shards that are being put or ended.
+    busy: BTreeMap<ShardRef, Busy>,
     /// What failed last when writing; cleared by the next success.
     problem: Option<String>,
     /// Segments that compaction found damage in, and leaves alone until the bad shards are gone.
@@ -53,6 +56,8 @@ pub(crate) struct Inner {
     state: Mutex<State>,
     /// Held while records that end or move shards are appended: their order is their meaning.
     pub maintenance: tokio::sync::Mutex<()>,
+    /// Read by each put from before its record is in the log until the index knows.
+    pub puts: tokio::sync::RwLock<()>,
 }
 
 impl Inner {
@@ -74,15 +79,16 @@ impl Inner {
     }
 
     fn used(&self) -> u64 {
-        self.journal.segments().iter().map(|s| s.len).sum()
+        self.journal.extent().bytes
     }
 
     /// Capacity and what of it is left for new shards, in bytes. Blocking.
     fn room(&self) -> Result<(u64, u64)> {
-        let used = self.used();
+        let extent = self.journal.extent();
+        let used = extent.bytes;
         let space = self.env.disk.space(&self.dir).map_err(|e| Error::unavailable(format!("device {}: {e}", self.device)))?;
         // The rest of the preallocated segment is free for us though not for the file system.
-        let begun = self.journal.segments().last().map_or(0, |s| self.segment_size.saturating_sub(s.len));
+        let begun = extent.last.map_or(0, |len| self.segment_size.saturating_sub(len));
         let most = used + begun + space.free;
         let capacity = self.capacity.unwrap_or(most).min(most);
         let reserve = 2 * self.segment_size + (capacity / 100).min(RESERVE_MAX);
@@ -115,26 +121,35 @@ impl Inner {
         here.ok_or_else(|| Error::not_found(format!("device {} does not hold this shard", self.device)))
     }
 
-    /// Reads by a shard's place; again when compaction has moved it meanwhile.
+    /// Reads by a shard's place.
     pub async fn read<T, F: Future<Output = Result<T, journal::Error>>>(
         &self,
         shard: &ShardRef,
         read: impl Fn(Position) -> F,
     ) -> Result<T> {
+        self.try_read(shard, read).await?.map_err(|e| self.error(e))
+    }
+
+    /// Reads by a shard's place; again when compaction has moved it meanwhile. The inner error is the log's.
+    async fn try_read<T, F: Future<Output = Result<T, journal::Error>>>(
+        &self,
+        shard: &ShardRef,
+        read: impl Fn(Position) -> F,
+    ) -> Result<Result<T, journal::Error>> {
         let mut at = self.place(shard).await?;
         for _ in 1..ATTEMPTS {
             match read(at).await {
-                Ok(read) => return Ok(read),
+                Ok(read) => return Ok(Ok(read)),
                 Err(e) => {
                     let now = self.place(shard).await?;
                     if now == at {
-                        return Err(self.error(e));
+                        return Ok(Err(e));
                     }
                     at = now;
                 }
             }
         }
-        read(at).await.map_err(|e| self.error(e))
+        Ok(read(at).await)
     }
 
     fn descriptor(&self, shard: &ShardRef, meta: &[u8]) -> Result<Descriptor> {
@@ -144,13 +159,26 @@ impl Inner {
         if key == *shard && belongs(shard, &descriptor) { Ok(descriptor) } else { Err(corrupt()) }
     }
 
-    /// Ends shards with a record of this kind; durable on return. Only those in the index are named.
-    async fn end(&self, kind: u8, shards: Vec<ShardRef>) -> Result<()> {
+    fn same(&self, held: DescriptorId, wanted: DescriptorId) -> Result<()> {
+        if held == wanted {
+            return Ok(());
+        }
+        Err(Error::conflict(format!("device {} holds another version of this shard", self.device)))
+    }
+
+    /// Ends shards with a record of this kind; durable on return. Only those in the index are named, and those
+    /// are left out that are being put again at this moment.
+    async fn end(self: &Arc<Self>, kind: u8, shards: Vec<ShardRef>) -> Result<()> {
         self.index.check()?;
         for some in shards.chunks(record::KEYS_MAX) {
-            let stone = Record { kind, meta: record::keys_meta(some), body: Bytes::new() };
+            let turns: Vec<Turn> = some.iter().filter_map(|shard| Turn::to_end(self, *shard)).collect();
+            let some: Vec<ShardRef> = turns.iter().filter_map(|turn| turn.shard).collect();
+            if some.is_empty() {
+                continue;
+            }
+            let stone = Record { kind, meta: record::keys_meta(&some), body: Bytes::new() };
             let positions = self.journal.append(vec![stone]).await.map_err(|e| self.error(e))?;
-            let ended = some.iter().copied().map(Change::Remove);
+            let ended = some.into_iter().map(Change::Remove);
             self.take_in(positions.into_iter().map(Change::Stone).chain(ended).collect()).await?;
         }
         Ok(())
@@ -204,7 +232,7 @@ impl ShardStore {
         if !report.corrupt.is_empty() {
             tracing::error!(%device, ranges = report.corrupt.len(), "the log of a device is damaged");
         }
-        let state = Mutex::new(State { writing: BTreeMap::new(), problem: None, avoid: BTreeMap::new() });
+        let state = Mutex::new(State { busy: BTreeMap::new(), problem: None, avoid: BTreeMap::new() });
         let dir = dir.to_path_buf();
         Ok(ShardStore(Arc::new(Inner {
             env,
@@ -217,12 +245,18 @@ impl ShardStore {
             index: Arc::new(index),
             state,
             maintenance: Default::default(),
+            puts: Default::default(),
         })))
     }
 
     /// The device.
     pub fn device(&self) -> DeviceId {
         self.0.device
+    }
+
+    /// The id of the log. Another one than before: the log was lost, and began anew.
+    pub fn log(&self) -> [u8; 16] {
+        self.0.journal.id()
     }
 
     /// Whether shards may be missing that were here once: damage was found at open, or a record at the
@@ -263,19 +297,20 @@ impl ShardStore {
     /// `Conflict`: a shard with another descriptor is here. `Insufficient`: no room on this device.
     pub async fn put(&self, shard: ShardRef, descriptor: Descriptor, body: Bytes) -> Result<()> {
         let s = &self.0;
-        let (inner, checked, certified) = (s.clone(), descriptor.clone(), body.clone());
-        let room = s.env.blocking(move || {
+        let (inner, checked, certified, id) = (s.clone(), descriptor.clone(), body.clone(), descriptor.id());
+        let begun = s.env.blocking(move || {
             if !belongs(&shard, &checked) || checked.check().is_err() || !checked.certifies(shard.index, &certified) {
                 return Err(Error::corrupt("the shard received is not the one that its descriptor certifies"));
             }
-            Ok((inner.room()?, inner.index.get(&shard)?))
+            // What is here is looked up by whoever has the turn: nobody else can put it or end it meanwhile.
+            let turn = Turn::to_put(&inner, shard, id)?;
+            Ok((turn, inner.room()?, inner.index.get(&shard)?))
         });
-        let ((_, left), here) = room.await?;
-        let id = descriptor.id();
+        let (_turn, (_, left), here) = begun.await?;
         if here.is_some()
             && let Some(held) = self.head(&shard).await?
         {
-            return self.same(held, id);
+            return s.same(held, id);
         }
         s.index.check()?;
         if (body.len() as u64) > left {
@@ -283,11 +318,8 @@ impl ShardStore {
             s.state().problem = Some(full.clone());
             return Err(Error::insufficient(full));
         }
-        let _turn = match self.begin(shard, id)? {
-            Some(turn) => turn,
-            // The same is being written at this moment: two copies do no harm, two answers are needed.
-            None => Turn { store: self, shard: None },
-        };
+        // Compaction waits for it before it decides what a segment holds, and what is nowhere.
+        let _putting = s.puts.read().await;
         let policy = descriptor.policy;
         let record = Record { kind: record::SHARD, meta: record::shard_meta(&shard, &descriptor), body };
         match s.journal.append(vec![record]).await {
@@ -300,25 +332,6 @@ impl ShardStore {
                 let e = s.error(e);
                 s.state().problem = Some(e.message.clone());
                 Err(e)
-            }
-        }
-    }
-
-    fn same(&self, held: DescriptorId, wanted: DescriptorId) -> Result<()> {
-        if held == wanted {
-            return Ok(());
-        }
-        Err(Error::conflict(format!("device {} holds another version of this shard", self.0.device)))
-    }
-
-    /// Takes the turn to write a shard; `None` when the same one is being written.
-    fn begin(&self, shard: ShardRef, id: DescriptorId) -> Result<Option<Turn<'_>>> {
-        let state = &mut *self.0.state();
-        match state.writing.get(&shard) {
-            Some(other) => self.same(*other, id).map(|()| None),
-            None => {
-                state.writing.insert(shard, id);
-                Ok(Some(Turn { store: self, shard: Some(shard) }))
             }
         }
     }
@@ -354,9 +367,26 @@ impl ShardStore {
         Ok(s.descriptor(shard, &meta).ok().map(|d| d.id()))
     }
 
-    /// Reads a shard and checks it against its descriptor. `Corrupt` when it is not as it was written.
+    /// How the chunk of a shard that is here is coded.
+    pub async fn policy(&self, shard: &ShardRef) -> Result<Option<Policy>> {
+        let shard = *shard;
+        self.0.look_up(move |index| index.policy(&shard)).await
+    }
+
+    /// Reads a shard and checks it against its descriptor. `Corrupt` when it is not as it was written, or when the
+    /// disk fails to read it twice, a second apart (a bad sector).
     pub async fn verify(&self, shard: &ShardRef) -> Result<()> {
-        let (descriptor, body) = self.get(shard, None).await?;
+        let s = &self.0;
+        let mut read = s.try_read(shard, |p| s.journal.read(p)).await?;
+        if let Err(journal::Error::Io { .. }) = read {
+            s.env.sleep(READ_AGAIN).await;
+            read = s.try_read(shard, |p| s.journal.read(p)).await?;
+        }
+        let (meta, body) = read.map_err(|e| match e {
+            e @ journal::Error::Io { .. } => Error::corrupt(format!("device {}: {e}", s.device)),
+            e => s.error(e),
+        })?;
+        let descriptor = s.descriptor(shard, &meta)?;
         let index = shard.index;
         match self.0.env.blocking(move || descriptor.certifies(index, &body)).await {
             true => Ok(()),
@@ -404,20 +434,20 @@ impl ShardStore {
     /// How full the device is.
     pub async fn usage(&self) -> Usage {
         let inner = self.0.clone();
-        let room = self.0.env.blocking(move || Ok::<_, Error>((inner.room()?, inner.index.len()?))).await;
+        let (room, shards) = self.0.env.blocking(move || (inner.room(), inner.index.len())).await;
         let used = self.0.used();
         let state = self.0.state();
         let damage = (!self.0.report.corrupt.is_empty() || !self.0.report.missing.is_empty())
             .then(|| "its log was damaged when it was opened: what is missing is rebuilt".to_string());
-        let broken = self.0.index.check().err().map(|e| e.message);
-        let (capacity, shards, problem) = match room {
-            Ok(((capacity, left), shards)) => {
+        let broken = self.0.index.check().err().or(shards.as_ref().err().cloned()).map(|e| e.message);
+        let (capacity, problem) = match room {
+            Ok((capacity, left)) => {
                 let full = (left == 0).then(|| "full: it takes no new shards".to_string());
-                (capacity, shards, broken.or(full).or(damage).or_else(|| state.problem.clone()))
+                (capacity, broken.or(full).or(damage).or_else(|| state.problem.clone()))
             }
-            Err(e) => (self.0.capacity.unwrap_or(0), 0, Some(e.message)),
+            Err(e) => (self.0.capacity.unwrap_or(0), Some(e.message)),
         };
-        Usage { capacity, used, shards, problem }
+        Usage { capacity, used, shards: shards.unwrap_or(0), problem }
     }
 
     /// Writes what is queued and closes. Later calls fail with `Unavailable`.
@@ -454,8 +484,11 @@ impl Replay {
             }
             _ => return None,
         }
-        if self.changes.len() >= AT_ONCE && self.failed.is_none() {
-            self.failed = self.take_in().err();
+        if self.changes.len() >= AT_ONCE {
+            match self.failed {
+                None => self.failed = self.take_in().err(),
+                Some(_) => self.changes.clear(),
+            }
         }
         Some(())
     }
@@ -479,16 +512,50 @@ impl Replay {
     }
 }
 
-/// The right to write one shard, given back when dropped.
-struct Turn<'a> {
-    store: &'a ShardStore,
+/// What is happening to a shard.
+#[derive(Debug, Clone, Copy)]
+enum Busy {
+    Put(DescriptorId),
+    End,
+}
+
+/// The right to put or end one shard, given back when dropped.
+struct Turn {
+    store: Arc<Inner>,
+    /// `None` where somebody else puts the same.
     shard: Option<ShardRef>,
 }
 
-impl Drop for Turn<'_> {
+impl Turn {
+    /// `Conflict` while another version is being put, `Unavailable` while the shard is being ended.
+    fn to_put(store: &Arc<Inner>, shard: ShardRef, id: DescriptorId) -> Result<Turn> {
+        let busy = &mut store.state().busy;
+        match busy.get(&shard) {
+            // The same is being put at this moment: two copies do no harm, two answers are needed.
+            Some(Busy::Put(other)) => store.same(*other, id).map(|()| Turn { store: store.clone(), shard: None }),
+            Some(Busy::End) => Err(Error::unavailable(format!("device {} drops this shard at this moment", store.device))),
+            None => {
+                busy.insert(shard, Busy::Put(id));
+                Ok(Turn { store: store.clone(), shard: Some(shard) })
+            }
+        }
+    }
+
+    /// `None` while it is being put.
+    fn to_end(store: &Arc<Inner>, shard: ShardRef) -> Option<Turn> {
+        let busy = &mut store.state().busy;
+        if busy.contains_key(&shard) {
+            return None;
+        }
+        busy.insert(shard, Busy::End);
+        Some(Turn { store: store.clone(), shard: Some(shard) })
+    }
+}
+
+impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(shard) = &self.shard {
-            self.store.0.state().writing.remove(shard);
+            self.store.state().busy.remove(shard);
         }
     }
 }

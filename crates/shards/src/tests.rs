@@ -2,11 +2,13 @@
 
 #![allow(clippy::disallowed_methods)] // tests look at the files themselves
 
-use crate::{ShardStore, identity, record};
+use crate::{Compaction, ShardStore, identity, record};
 use bytes::Bytes;
-use env::Env;
+use env::{Disk, Env, File, Open, Space};
 use model::{ChunkRef, Descriptor, Kind, ObjectId, Policy, ShardRef};
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 fn world() -> Env {
     env::real::env()
@@ -152,7 +154,7 @@ async fn compaction_gives_space_back_and_neither_loses_nor_resurrects() {
     store.drop_object(ObjectId([1; 16])).await.unwrap();
     store.drop_object(ObjectId([3; 16])).await.unwrap();
     put(&store, 1, 9, 0, 2).await;
-    while store.compact_one().await.unwrap() {}
+    while store.compact_one().await.unwrap() == Compaction::Done {}
     let used = store.usage().await.used;
     assert!(used < full * 6 / 10, "{used} of {full} bytes are left");
 
@@ -178,7 +180,7 @@ async fn after_compaction_a_reopened_log_says_the_same() {
         put(&store, (number % 7) as u8, number, 0, 1).await;
         if number % 50 == 49 {
             store.drop_object(ObjectId([(number / 50) as u8; 16])).await.unwrap();
-            while store.compact_one().await.unwrap() {}
+            while store.compact_one().await.unwrap() == Compaction::Done {}
         }
     }
     let before = store.list(None, 1000).await.unwrap();
@@ -266,7 +268,7 @@ async fn a_full_device_refuses_new_shards_by_name_and_serves_the_rest() {
     }
     // What is dropped makes room again.
     store.drop_object(ObjectId([1; 16])).await.unwrap();
-    while store.compact_one().await.unwrap() {}
+    while store.compact_one().await.unwrap() == Compaction::Done {}
     put(&store, 2, 0, 0, 1).await;
 }
 
@@ -290,5 +292,180 @@ proptest::proptest! {
         }
         let _ = record::read_shard_meta(&bytes);
         proptest::prop_assert!(identity::decode(&bytes).is_none());
+    }
+}
+
+/// What the disk fails to read twice is bad, as what it reads wrongly; what it gives at the second attempt is not.
+#[tokio::test]
+async fn a_bad_sector_is_damage_and_names_its_shard_to_compaction() {
+    let disk = env::sim::SimDisk::new(1, "disk");
+    let env = Env { disk: disk.handle(), ..world() };
+    let store = ShardStore::open(env, Path::new("/device"), Some(256 << 20)).await.unwrap();
+    for number in 0..200 {
+        put(&store, 1 + u8::from(number % 4 != 0), number, 0, number as u8).await;
+    }
+    let (_, shards) = chunk(1, 4, 4, 100_000);
+    let bad = disk.files().into_iter().find_map(|(path, _)| {
+        let bytes = disk.contents(&path).unwrap();
+        let at = bytes.windows(4096).position(|w| w == &shards[0][..4096]).filter(|_| path.extension().is_some_and(|e| e == "seg"))?;
+        Some((path, at as u64))
+    });
+    let (path, at) = bad.unwrap();
+    disk.damage(&path, at + 1000..at + 1001).unwrap();
+    assert_eq!(store.get(&shard(1, 4, 0), None).await.err().unwrap().kind, Kind::Unavailable);
+    assert_eq!(store.policy(&shard(1, 4, 0)).await.unwrap(), Some(Policy::DEFAULT));
+    let found = store.verify(&shard(1, 4, 0)).await.unwrap_err();
+    assert_eq!(found.kind, Kind::Corrupt);
+    // The segment is worth compacting, and waits for the bad shard to go.
+    store.drop_object(ObjectId([2; 16])).await.unwrap();
+    let mut named = false;
+    for _ in 0..100 {
+        named |= store.compact_one().await.unwrap() == Compaction::Unreadable(shard(1, 4, 0));
+    }
+    assert!(named);
+    store.quarantine(&shard(1, 4, 0)).await.unwrap();
+    put(&store, 1, 4, 0, 4).await;
+    while store.compact_one().await.unwrap() == Compaction::Done {}
+    for number in (0..200).step_by(4) {
+        store.verify(&shard(1, number, 0)).await.unwrap();
+    }
+    assert!(!disk.files().iter().any(|(p, _)| *p == path), "the segment with the bad sector is gone");
+}
+
+/// A disk that takes its time, so that what happens meanwhile happens.
+struct Slow(Arc<dyn Disk>);
+
+#[derive(Debug)]
+struct SlowFile(Arc<dyn File>);
+
+fn rest(micros: u64) {
+    std::thread::sleep(std::time::Duration::from_micros(micros));
+}
+
+impl File for SlowFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        rest(300);
+        self.0.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
+        self.0.write_at(buffer, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        rest(3000);
+        self.0.sync_data()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        rest(3000);
+        self.0.allocate(len)
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.0.punch(offset, len)
+    }
+}
+
+impl Disk for Slow {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
+        let file = self.0.open(path, how)?;
+        // The index is no part of what is tried.
+        Ok(if path.extension().is_some_and(|e| e == "seg") { Arc::new(SlowFile(file)) } else { file })
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.0.create_dir_all(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.0.read_dir(path)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.0.remove_file(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        self.0.exists(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.sync_dir(path)
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        self.0.space(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.0.lock(path)
+    }
+}
+
+/// Puts and drops beside compaction, each key by one task, so that what must be there at the end is known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_acknowledged_beside_compaction_is_there_after_a_restart() {
+    const TASKS: u32 = 8;
+    const KEYS: u32 = 120;
+    let dir = tempfile::tempdir().unwrap();
+    let slow = Env { disk: Arc::new(Slow(world().disk)), ..world() };
+    let store = ShardStore::open(slow, dir.path(), Some(128 << 20)).await.unwrap();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let compacting = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut done = 0;
+            while !*stopped.borrow() {
+                done += u32::from(store.compact_one().await.unwrap() == Compaction::Done);
+            }
+            done
+        })
+    };
+    let writers = (0..TASKS).map(|task| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            // Each key is put, dropped, and put again for good when its drop may just be carried along.
+            let mut dropped = Vec::new();
+            let mut random = u64::from(task) + 1;
+            for number in 0..KEYS {
+                put(&store, task as u8, number, 0, 1).await;
+                store.drop_shards(vec![shard(task as u8, number, 0)]).await.unwrap();
+                dropped.push(number);
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                if dropped.len() > 12 {
+                    let again = dropped.swap_remove((random >> 33) as usize % dropped.len());
+                    put(&store, task as u8, again, 0, 1).await;
+                }
+            }
+            dropped
+        })
+    });
+    let ended = futures::future::join_all(writers).await;
+    stop.send(true).unwrap();
+    let segments_gone = compacting.await.unwrap();
+    assert!(segments_gone > 5, "{segments_gone} segments were compacted");
+    for restarted in [false, true] {
+        let store = if restarted { ShardStore::open(world(), dir.path(), Some(128 << 20)).await.unwrap() } else { store.clone() };
+        for (task, dropped) in ended.iter().enumerate() {
+            let dropped = dropped.as_ref().unwrap();
+            for number in 0..KEYS {
+                let is_here = store.verify(&shard(task as u8, number, 0)).await.is_ok();
+                assert_eq!(is_here, !dropped.contains(&number), "shard {number} of task {task}, restarted: {restarted}");
+            }
+        }
+        store.close().await.unwrap();
     }
 }

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 use model::account::{Account, LoginRecord, NewSpace, RecoveryRecord};
 use model::cluster::{Capability, Device, NodeState, UploadGrant};
 use model::command::{Answer, Applied, Command, Query, Totals};
-use model::{ClusterId, CoordinatorId, Epoch, Hash, InviteId, NodeId, ObjectId, PublicKey, RequestId, Signature, SpaceId, TokenId};
+use model::{Policy, ClusterId, CoordinatorId, Epoch, Hash, InviteId, NodeId, ObjectId, PublicKey, RequestId, Signature, SpaceId, TokenId};
 
 rpc!(
     /// Anybody: versions and cluster id.
@@ -491,6 +491,10 @@ pub struct NodeReport {
     /// Its last heartbeat.
     #[n(3)]
     pub heartbeat: Option<HeartbeatRequest>,
+    /// It was silent, or stopped: it is whole no sooner than it has looked at the feed up to this number.
+    #[n(4)]
+    #[cbor(default)]
+    pub owes: u64,
 }
 
 /// See [`CreateToken`].
@@ -719,6 +723,10 @@ pub struct RepairReport {
     #[n(9)]
     #[cbor(default)]
     pub handed_over: u64,
+    /// Of `shards`: how many of each policy, once the node knows of all that it misses; `None` before.
+    #[n(10)]
+    #[cbor(default)]
+    pub missing: Option<Vec<(Policy, u64)>>,
 }
 
 /// See [`Heartbeat`].

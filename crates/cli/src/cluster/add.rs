@@ -82,7 +82,7 @@ pub async fn remove(cx: Context, args: RemoveArgs) -> Result<Done, Failure> {
     let (question, request, name) = match args.server {
         Server::Node(node) => {
             let status = client.status().await?;
-            let layouts = super::layouts::Layouts::fetch(&client, &status, Default::default()).await?;
+            let layouts = client::status::Layouts::fetch(&client, &status, Default::default()).await?;
             let holds = layouts.holders().contains(&node);
             let question = match holds {
                 true => format!(

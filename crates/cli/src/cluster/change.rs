@@ -1,11 +1,11 @@
 //! A change of the layout from the plan to its end: show what moves, ask, begin it, and watch it arrive.
 
-use super::report::Repair;
 use super::status::{change_document, progress};
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
 use crate::{local, stop, units};
 use clap::Args;
+use client::status::Repair;
 use client::Client;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use model::cluster::NodeState;
@@ -205,7 +205,7 @@ pub fn waiting(status: &StatusResponse, change: &LayoutChange) -> Vec<String> {
 
 /// What is left to move.
 pub fn left(status: &StatusResponse) -> Repair {
-    let heartbeats = status.nodes.iter().filter(|r| super::report::is_heard(r)).filter_map(|r| r.heartbeat.as_ref());
+    let heartbeats = status.nodes.iter().filter(|r| client::status::is_heard(r)).filter_map(|r| r.heartbeat.as_ref());
     heartbeats.fold(Repair::default(), |sum, h| Repair {
         shards: sum.shards + h.repair.shards,
         bytes: sum.bytes + h.repair.bytes,

@@ -1,7 +1,7 @@
 //! `cluster layout`: which server holds what, and changes of it.
 
 use super::change::{self, Consent, distinct};
-use super::layouts::Layouts;
+use client::status::Layouts;
 use super::status::progress;
 use super::token::node_id;
 use crate::context::Context;

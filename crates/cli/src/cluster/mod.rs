@@ -7,10 +7,7 @@ mod change;
 mod events;
 mod invite;
 mod layout;
-mod layouts;
 pub mod policy;
-mod problems;
-mod report;
 mod scrub;
 mod status;
 mod thaw;
@@ -99,6 +96,6 @@ pub async fn run(cx: Context, command: Cluster) -> Result<Done, Failure> {
 /// anything can be stored.
 pub async fn survivable(client: &Client) -> Result<Option<u8>> {
     let status = client.status().await?;
-    let layouts = layouts::Layouts::fetch(client, &status, Default::default()).await?;
-    Ok(report::Report::of(&status, &layouts, &BTreeSet::new()).failures_survivable)
+    let layouts = client::status::Layouts::fetch(client, &status, Default::default()).await?;
+    Ok(client::status::Report::of(&status, &layouts, &BTreeSet::new()).failures_survivable)
 }

@@ -1,12 +1,11 @@
 //! `cluster status`: is the data safe, and how are the servers?
 
-use super::layouts::Layouts;
-use super::report::{Repair, Report};
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
 use crate::units;
 use clap::Args;
 use client::Client;
+use client::status::{Layouts, Problem, Repair, Report};
 use model::cluster::{Node, NodeState};
 use model::layout::LayoutChange;
 use model::{CoordinatorId, NodeId, Result};
@@ -53,7 +52,8 @@ pub async fn run(cx: Context, args: StatusArgs) -> Result<Done, Failure> {
         match picture {
             Ok(picture) => show(&cx, &picture),
             // A coordinator that is away for a while is a state of the cluster, not an end of watching it.
-            Err(e) if e.kind == model::Kind::Unavailable && !cx.out.json() => cx.out.line(&cx.out.red(&e.message)),
+            Err(e) if e.kind == model::Kind::Unavailable && cx.out.json() => tracing::warn!(error = %e, "no coordinator answers"),
+            Err(e) if e.kind == model::Kind::Unavailable => cx.out.line(&cx.out.red(&e.message)),
             Err(e) => return Err(e.into()),
         }
         cx.env.sleep(PAUSE).await;
@@ -131,6 +131,11 @@ fn last_backup(status: &StatusResponse) -> Option<u64> {
     Some(status.cluster.life.backup_ms).filter(|ms| *ms > 0)
 }
 
+/// What is wrong, and for how long.
+fn what(problem: &Problem) -> String {
+    problem.since.map_or_else(|| problem.what.clone(), |since| format!("{} for {}", problem.what, units::duration(since)))
+}
+
 fn seconds(d: Duration) -> f64 {
     (d.as_secs_f64() * 1e6).round() / 1e6
 }
@@ -188,7 +193,7 @@ fn document(picture: &Picture) -> Value {
         })).collect::<Vec<_>>(),
         "changes": status.cluster.changes.iter().map(change_document).collect::<Vec<_>>(),
         "chunks": { "total": chunks.total, "by_redundancy": by_redundancy, "estimated": chunks.estimated },
-        "problems": report.problems.iter().map(|p| json!({ "what": p.what, "where": p.place, "do": p.remedy })).collect::<Vec<_>>(),
+        "problems": report.problems.iter().map(|p| json!({ "what": what(p), "where": p.place, "do": p.remedy })).collect::<Vec<_>>(),
     })
 }
 
@@ -322,7 +327,7 @@ fn text(cx: &Context, picture: &Picture) {
         out.line(&out.dim(&text));
     }
     for problem in &report.problems {
-        out.line(&format!("\n{} {}: {}\n  do: {}", out.yellow("!"), out.name(&problem.place), out.name(&problem.what), problem.remedy));
+        out.line(&format!("\n{} {}: {}\n  do: {}", out.yellow("!"), out.name(&problem.place), out.name(&what(problem)), problem.remedy));
     }
 }
 

@@ -1,7 +1,7 @@
 //! `cluster thaw`: nodes may drop again what the catalog calls dead, after a restore or after they
 //! froze collection themselves. It shows first what that will cost.
 
-use super::report::Problem;
+use client::status::Problem;
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
 use crate::local;
@@ -62,7 +62,7 @@ impl Frozen {
 pub fn problems(status: &StatusResponse) -> Vec<Problem> {
     let frozen = Frozen::of(status);
     let mut problems = Vec::new();
-    let mut say = |what: String, place: &str, remedy: &str| problems.push(Problem { what, place: place.into(), remedy: remedy.into() });
+    let mut say = |what: String, place: &str, remedy: &str| problems.push(Problem { what, since: None, place: place.into(), remedy: remedy.into() });
     if frozen.catalog {
         let what = format!(
             "the catalog was restored from a backup: nothing is dropped, and nodes keep {} shards of objects that it does not know",

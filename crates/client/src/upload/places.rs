@@ -21,6 +21,8 @@ pub(super) struct Places {
     folders: BTreeMap<RemotePath, Known>,
     /// The names that are to be stored, by folder; true for the files that have their place.
     wanted: BTreeMap<RemotePath, BTreeMap<Name, bool>>,
+    /// Entries that are stored anew where they are, with the versions that were read: nothing newer is replaced.
+    anew: BTreeMap<RemotePath, u64>,
 }
 
 enum Known {
@@ -36,7 +38,11 @@ impl Places {
                 wanted.entry(parent).or_default().insert(name.clone(), false);
             }
         }
-        Places { folders: BTreeMap::new(), wanted }
+        let anew = items.iter().filter_map(|item| match item {
+            Work::Entry(entry, path) if entry.path == *path => Some((path.clone(), entry.version)),
+            _ => None,
+        });
+        Places { folders: BTreeMap::new(), wanted, anew: anew.collect() }
     }
 
     /// The place of a file; for a folder it is made, unless it is there, and there is no place.
@@ -101,6 +107,9 @@ impl Places {
             }
             (None, there) => {
                 check_there(path, there, &upload.options)?;
+                if self.anew.get(path).is_some_and(|version| there.is_none_or(|(t, _)| t.rev != *version)) {
+                    return Err(Error::conflict(format!("{path} was written since it was read")));
+                }
                 let taken = self.wanted.get_mut(&parent).and_then(|names| names.get_mut(&name)).ok_or_else(unexpected)?;
                 if std::mem::replace(taken, true) {
                     return Err(Error::exists(format!("{path} is given twice: the first one is stored")));

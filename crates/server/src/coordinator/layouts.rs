@@ -15,7 +15,7 @@ use catalog::layout::{self, Description};
 use model::cluster::{ClusterView, Node, NodeState};
 use model::command::{Answer, Command, NewLayouts, Query};
 use model::layout::{DeviceInfo, LayoutChange};
-use model::{AccountId, Epoch, Error, Layout, NodeId, Result};
+use model::{AccountId, DeviceId, Epoch, Error, Layout, NodeId, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wire::SessionToken;
@@ -28,6 +28,8 @@ pub(crate) struct Placed {
     pub members: BTreeSet<NodeId>,
     /// Nodes with slots.
     pub holders: BTreeSet<NodeId>,
+    /// Devices with slots, with their nodes.
+    pub devices: BTreeSet<(NodeId, DeviceId)>,
 }
 
 /// Names a layout as it is now: the earlier ones of a width change when a node is replaced, and with
@@ -187,7 +189,10 @@ impl State {
         let placed = match cached {
             Some(placed) => placed,
             None => match self.ask(Query::LayoutAt { width: key.0, epoch: key.1, have: None }).await? {
-                Answer::Layout(Some(layout)) => Placed { members: layout::members(&layout), holders: layout::holders(&layout) },
+                Answer::Layout(Some(layout)) => {
+                    let devices = layout::filled(&layout);
+                    Placed { members: layout::members(&layout), holders: devices.iter().map(|(node, _)| *node).collect(), devices }
+                }
                 // It ended since the view was asked for.
                 Answer::Layout(None) => Placed::default(),
                 _ => return Err(confused()),
@@ -208,7 +213,8 @@ impl State {
                 tracing::info!(width = change.width, epoch = %change.to, "everything has arrived: the change of the layout is done");
             }
         }
-        if let Some((wish, widths)) = loss(&view, &readable) {
+        let gone = self.gone(&view, &readable);
+        if let Some((wish, widths)) = loss(&view, &readable).or_else(|| disks_lost(&view, &readable, &gone)) {
             let (new, response) = self.planned_for(&view, wish, &widths).await?;
             if response.widths.iter().any(|w| w.moved > 0) {
                 return self.begin(None, new).await;
@@ -225,6 +231,22 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Devices with slots whose nodes run without them, for as long as a node may be silent before it is out.
+    fn gone(&self, view: &ClusterView, readable: &BTreeMap<u8, Readable>) -> BTreeSet<DeviceId> {
+        let Some(limit) = self.limits.out else { return BTreeSet::new() };
+        let now = self.now();
+        let memory = &mut *self.memory();
+        let heard = &memory.heard;
+        let is_gone = |(node, device): &&(NodeId, DeviceId)| {
+            let up = view.nodes.iter().find(|n| n.id == *node).filter(|n| matches!(n.state, NodeState::Up | NodeState::Draining));
+            let told = |d: &[model::cluster::Device]| d.iter().any(|d| d.id == *device);
+            up.is_some_and(|n| !told(&n.devices)) && heard.get(node).is_some_and(|h| !told(&h.heartbeat.devices))
+        };
+        let gone: BTreeSet<DeviceId> = readable.values().flat_map(|r| &r.current.devices).filter(is_gone).map(|(_, d)| *d).collect();
+        memory.gone.retain(|device, _| gone.contains(device));
+        gone.into_iter().filter(|device| now.saturating_sub(*memory.gone.entry(*device).or_insert(now)) >= limit).collect()
     }
 
     fn has_arrived(&self, view: &ClusterView, change: &LayoutChange, readable: &Readable) -> bool {
@@ -330,6 +352,19 @@ fn loss(view: &ClusterView, readable: &BTreeMap<u8, Readable>) -> Option<(Wish, 
         }
     }
     None
+}
+
+/// What to plan because nodes have lost disks for good: the same nodes, with the disks that they have.
+fn disks_lost(view: &ClusterView, readable: &BTreeMap<u8, Readable>, gone: &BTreeSet<DeviceId>) -> Option<(Wish, Vec<u8>)> {
+    let lost = |r: &Readable| -> BTreeSet<NodeId> { r.current.devices.iter().filter(|(_, d)| gone.contains(d)).map(|(n, _)| *n).collect() };
+    let hit: Vec<(&u8, &Readable)> = readable.iter().filter(|(_, r)| !lost(r).is_empty()).collect();
+    let nodes: BTreeSet<NodeId> = hit.iter().flat_map(|(_, r)| lost(r)).collect();
+    let there = |id: &NodeId| view.nodes.iter().any(|n| n.id == *id && is_usable(n) && n.devices.iter().any(|d| d.capacity > 0));
+    let members: BTreeSet<NodeId> = of_current(hit.iter().map(|(_, r)| *r)).into_iter().filter(there).collect();
+    let widths: Vec<u8> = hit.iter().map(|(w, _)| **w).filter(|w| usize::from(*w) <= members.len()).collect();
+    let names: Vec<String> = nodes.iter().map(|id| format!("node-{id}")).collect();
+    let why = format!("a disk of {} is gone", names.join(", "));
+    (!widths.is_empty()).then_some((Wish { drain: vec![], keep: vec![], remove: vec![], members, why, loss: true }, widths))
 }
 
 /// `Unavailable`, naming a policy, unless there are as many nodes as a chunk has shards.

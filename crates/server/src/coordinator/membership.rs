@@ -6,7 +6,7 @@
 
 use super::state::{Heard, State, confused};
 use model::account::{Invite, canonical_name};
-use model::cluster::{Device, Node, Token};
+use model::cluster::{Device, Node, NodeState, Token};
 use model::command::{Answer, Command, Outcome, Query};
 use model::{Error, Hash, InviteId, NodeId, Result, TokenId};
 use transport::{CERTIFICATE_VALIDITY, InviteText, JoinToken, ServerId, check_join_proof};
@@ -112,9 +112,18 @@ impl State {
             self.command(Command::UpdateNode { node, address, zone, devices, version }).await?;
             self.lay_out_if_possible().await;
         }
-        let at = self.now();
-        self.memory().heard.insert(node, Heard { at, heartbeat: request });
         let Answer::Totals(totals) = self.ask(Query::Totals).await? else { return Err(confused()) };
+        let at = self.now();
+        {
+            let heard = &mut self.memory().heard;
+            let owes = match heard.get(&node) {
+                Some(last) if last.heartbeat.started_ms == request.started_ms && at.saturating_sub(last.at) < self.limits.suspect => last.owes,
+                // It may have been here all the time, heard by another leader.
+                None if !matches!(known.state, NodeState::Down | NodeState::Out) => 0,
+                _ => totals.feed,
+            };
+            heard.insert(node, Heard { at, heartbeat: request, owes });
+        }
         Ok(HeartbeatResponse {
             layouts: view.layouts,
             feed: totals.feed,

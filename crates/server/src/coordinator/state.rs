@@ -17,7 +17,7 @@ use env::Env;
 use model::account::Account;
 use model::cluster::ClusterView;
 use model::command::{Answer, Applied, Command, Outcome, Proposal, Query};
-use model::{AccountId, ClusterId, CoordinatorId, Error, NodeId, RequestId, Result, signed};
+use model::{AccountId, ClusterId, CoordinatorId, DeviceId, Error, NodeId, RequestId, Result, signed};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -65,6 +65,8 @@ pub(crate) struct Memory {
     /// The nodes of all readable layouts.
     pub placed: BTreeMap<PlacedKey, Placed>,
     pub quiet: Quiet,
+    /// Since when devices with slots are known to be gone from their nodes.
+    pub gone: BTreeMap<DeviceId, Duration>,
 }
 
 /// The last heartbeat of a node.
@@ -73,6 +75,8 @@ pub(crate) struct Heard {
     /// Monotonic time.
     pub at: Duration,
     pub heartbeat: HeartbeatRequest,
+    /// Number of the feed up to which it may have missed something: it was silent, or stopped, until then.
+    pub owes: u64,
 }
 
 /// The keys of [`State`], from the catalog's genesis record.

@@ -114,6 +114,7 @@ impl State {
                     state: state.map_or(NodeState::Joining, |(_, now)| now),
                     silent_ms: heard.map(|h| now.saturating_sub(h.at).as_millis() as u64),
                     heartbeat: heard.map(|h| h.heartbeat.clone()),
+                    owes: heard.map_or(0, |h| h.owes),
                 }
             })
             .collect();

@@ -30,6 +30,12 @@ const FOREIGN: u64 = 100;
 /// 256 files are on their way at a time.
 const ORPHANS: u64 = 300;
 
+/// How often it is noted when the catalog answered, in milliseconds.
+const CONTACT_MS: u64 = 3600 * 1000;
+/// After so long a silence objects may be unknown to the right catalog since they died and were forgotten. A day less
+/// than that takes, for clocks and for what was noted late.
+const FORGOTTEN_MS: u64 = catalog::DEAD_LIFE_MS - 24 * 3600 * 1000;
+
 /// What a node remembers of the catalog.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct Seen {
@@ -44,6 +50,10 @@ pub(crate) struct Seen {
     /// Collection is frozen here.
     #[n(3)]
     frozen: Option<Frozen>,
+    /// Its time when it last answered, to within an hour; 0: not known.
+    #[n(4)]
+    #[cbor(default)]
+    contact_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -119,6 +129,9 @@ struct Now {
     noted: Duration,
     /// Shards of objects that the catalog does not know.
     unknown: u64,
+    /// The node was away for longer than the catalog remembers what has died, and has not looked through what it
+    /// holds since.
+    away_long: bool,
 }
 
 impl Brake {
@@ -152,6 +165,16 @@ impl Brake {
         self.now().unknown = shards;
     }
 
+    /// Whether much may be here that died unseen, and that the right catalog has forgotten.
+    pub fn was_away_long(&self) -> bool {
+        self.now().away_long
+    }
+
+    /// Everything here was looked at, and what was dead is dropped.
+    pub fn has_caught_up(&self) {
+        self.now().away_long = false;
+    }
+
     /// No coordinator takes this node's heartbeat: who will answer next is not known.
     pub fn silent(&self) {
         self.now().life = None;
@@ -170,7 +193,7 @@ fn old_mark(dir: &Path) -> PathBuf {
 async fn read(env: &Env, dir: &Path) -> Seen {
     let (disk, path, mark) = (env.disk.clone(), file(dir), old_mark(dir));
     let (bytes, marked) = env.blocking(move || (disk.read(&path).ok(), disk.exists(&mark))).await;
-    let held = bytes.as_ref().map(|bytes| cbor::from_canonical::<Seen>(bytes).ok().filter(|s| s.version == Seen::VERSION));
+    let held = bytes.as_ref().map(|bytes| cbor::from_slice::<Seen>(bytes).ok().filter(|s| s.version == Seen::VERSION));
     let frozen = |reason: &str| Seen { frozen: Some(Frozen { reason: reason.into(), thaws: None }), ..Seen::default() };
     match held {
         Some(Some(seen)) => seen,
@@ -204,8 +227,8 @@ impl State {
         seen.feed = seen.feed.max(feed);
     }
 
-    /// The catalog has answered a heartbeat.
-    pub async fn check_brake(&self, life: &CatalogLife, feed: u64) {
+    /// The catalog has answered a heartbeat, at its time `time_ms`.
+    pub async fn check_brake(&self, life: &CatalogLife, feed: u64, time_ms: u64) {
         let (verdict, was_frozen) = {
             let now = self.brake.now();
             (now.seen.judge(life, feed), now.life.map(|l| l.frozen))
@@ -223,7 +246,7 @@ impl State {
                 tracing::info!("an operator has released collection");
                 self.brake.count.notify_one();
             }
-            Verdict::Goes => self.goes(life, feed).await,
+            Verdict::Goes => self.goes(life, feed, time_ms).await,
         }
         self.brake.now().life = Some(*life);
         if was_frozen.is_some_and(|frozen| frozen != life.frozen) || was_frozen.is_none() && life.frozen {
@@ -231,7 +254,7 @@ impl State {
         }
     }
 
-    async fn goes(&self, life: &CatalogLife, feed: u64) {
+    async fn goes(&self, life: &CatalogLife, feed: u64, time_ms: u64) {
         let at = self.env.clock.monotonic();
         let note = {
             let now = &mut *self.brake.now();
@@ -243,6 +266,10 @@ impl State {
                     now.seen.incarnation = Some(Incarnation(life.incarnation)).filter(|_| is_told(life)).or(now.seen.incarnation);
                     now.seen.feed = now.seen.feed.max(feed);
                 }
+            }
+            now.away_long |= before.contact_ms > 0 && time_ms.saturating_sub(before.contact_ms) > FORGOTTEN_MS;
+            if time_ms.saturating_sub(before.contact_ms) > CONTACT_MS {
+                now.seen.contact_ms = time_ms;
             }
             let grew = now.seen.feed != before.feed;
             let other = Seen { feed: before.feed, ..now.seen.clone() } != before;
@@ -307,7 +334,7 @@ mod tests {
     }
 
     fn seen(incarnation: u8, feed: u64) -> Seen {
-        Seen { version: 1, incarnation: Some(Incarnation([incarnation; 16])), feed, frozen: None }
+        Seen { version: 1, incarnation: Some(Incarnation([incarnation; 16])), feed, frozen: None, contact_ms: 0 }
     }
 
     #[test]

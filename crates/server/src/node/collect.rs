@@ -3,7 +3,9 @@
 //! by the feed already (see [`super::reconcile`]); here are dropped those that were passed over then.
 //!
 //! A round looks at everything before it drops anything: a catalog that does not know what is here is
-//! not to be believed (see [`super::brake`]). What it does not know is counted, and told with heartbeats.
+//! not to be believed (see [`super::brake`]). What it does not know is counted, and told with heartbeats. A node that
+//! was away for longer than the dead are remembered cannot tell them from what a wrong catalog never knew: its first
+//! round relies on the catalog's incarnation and feed alone.
 
 use super::brake::is_foreign;
 use super::state::{Device, State};
@@ -59,10 +61,11 @@ pub(crate) async fn collect_now(state: &State) -> Result<u64> {
         look(state, device, &mut found).await?;
     }
     state.brake.set_unknown(found.unknown);
-    if is_foreign(found.known, found.expired) {
+    if is_foreign(found.known, found.expired) && !state.brake.was_away_long() {
         state.is_stranger(found.known, found.expired).await;
     }
     let mut dropped = 0;
+    let full = found.droppable.iter().any(|(_, objects)| objects.len() >= DROPS);
     for (device, objects) in found.droppable {
         let Some(device) = state.device(&device) else { continue };
         for object in objects {
@@ -72,6 +75,9 @@ pub(crate) async fn collect_now(state: &State) -> Result<u64> {
             device.store.drop_object(object).await?;
             dropped += 1;
         }
+    }
+    if !state.is_frozen() && !full {
+        state.brake.has_caught_up();
     }
     if dropped > 0 {
         // Those that it did not know are gone.

@@ -68,9 +68,12 @@ pub(crate) async fn sweep_now(state: &Arc<State>, now_ms: u64) -> Result<u64> {
         }
     }
     // What was set aside of an earlier coding need not be rebuilt.
-    let waiting: Vec<ShardRef> = state.memory().urgent.iter().map(|(_, shard)| *shard).collect();
-    let over: BTreeSet<ShardRef> = outdated(state, &waiting, now_ms).await?.into_iter().collect();
-    state.memory().urgent.retain(|(_, shard)| !over.contains(shard));
+    let waiting = state.memory().aside.all();
+    let shards: Vec<ShardRef> = waiting.iter().map(|(_, shard)| *shard).collect();
+    let over: BTreeSet<ShardRef> = outdated(state, &shards, now_ms).await?.into_iter().collect();
+    for (device, shard) in waiting.into_iter().filter(|(_, shard)| over.contains(shard)) {
+        state.memory().aside.done(device, shard);
+    }
     Ok(dropped)
 }
 

@@ -138,9 +138,14 @@ async fn settle(state: &Arc<State>, device: &Device, surplus: Surplus, sweeps: u
     let objects: BTreeSet<ObjectId> = surplus.values().flat_map(|(_, shards)| shards).map(|s| s.chunk.object).collect();
     let states = state.states_of(objects).await?;
     for (object, is) in &states {
-        if matches!(is, ObjectState::Dead | ObjectState::Expired) && !state.is_frozen() {
-            device.store.drop_object(*object).await?;
-            sweep.dead += 1;
+        match is {
+            ObjectState::Dead if !state.is_frozen() => {
+                device.store.drop_object(*object).await?;
+                sweep.dead += 1;
+            }
+            // Whether a catalog is believed that does not know an object is decided over all that is here.
+            ObjectState::Expired => state.brake.count.notify_one(),
+            _ => {}
         }
     }
     for ((width, epoch, _), (holder, shards)) in surplus {

@@ -73,9 +73,8 @@ impl Pulse {
         }
         let ends = self.identity.not_after_ms().saturating_sub(RENEW_BEFORE.as_millis() as u64);
         let renew = (ends <= state.env.now_ms()).then(|| self.key.spki().to_vec().into());
-        // One look at the memory after another: they must not nest.
         let layouts = state.layout_progress();
-        let repair = state.memory().report.clone();
+        let repair = state.repair_report();
         let request = HeartbeatRequest {
             address: self.address.clone(),
             zone: self.zone.clone(),
@@ -97,7 +96,7 @@ impl Pulse {
                 return Err(e);
             }
         };
-        state.check_brake(&answer.life, answer.feed).await;
+        state.check_brake(&answer.life, answer.feed, answer.time_ms).await;
         state.scrubs.ask(answer.life.scrub_ms);
         state.memory().catalog_ms = answer.time_ms;
         let feed_moved = std::mem::replace(&mut state.memory().feed, answer.feed) != answer.feed;

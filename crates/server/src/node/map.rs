@@ -106,7 +106,8 @@ impl Map {
     }
 
     async fn fetch(&self, link: &Link, width: u8, epoch: Epoch, view: &ClusterView) -> Result<Option<Layouts>> {
-        let known = self.layouts(width);
+        // Epochs of another life of the catalog name other layouts.
+        let known = self.layouts(width).filter(|_| self.known().incarnation == view.life.incarnation);
         let have = |epoch: Epoch| known.as_ref().and_then(|l| l.at(epoch)).cloned();
         let ask = |query: Query| async move { link.ask(&query).await };
         let change: Option<&LayoutChange> = view.changes.iter().find(|c| c.width == width);

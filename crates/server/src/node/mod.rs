@@ -7,6 +7,7 @@
 //! What a node never does: drop a shard because a client says so. There is no such request.
 
 mod admission;
+mod aside;
 mod brake;
 mod card;
 mod collect;
@@ -21,6 +22,7 @@ mod reconcile;
 mod service;
 mod snapshots;
 mod state;
+mod tally;
 mod upkeep;
 mod walk;
 
@@ -143,8 +145,17 @@ impl Node {
         let address = config.advertise.clone().unwrap_or_else(|| bound.to_string());
 
         let mut devices = Vec::new();
+        let mut failed = Vec::new();
         for dir in &config.dirs {
-            devices.push(open_device(&env, dir, config.capacity).await?);
+            match open_device(&env, dir, config.capacity).await {
+                Ok(device) => devices.push(device),
+                // The card is in the first folder. Without one of the others the rest is served.
+                Err(e) if dir != first && e.kind != model::Kind::Conflict => {
+                    tracing::error!(dir = %dir.display(), error = %e, "this folder cannot be opened: the node goes on without it");
+                    failed.push(format!("a folder of the node cannot be opened: {}", e.message));
+                }
+                Err(e) => return Err(e),
+            }
         }
         let card_file = card::file(first);
         let card = match membership(&env, &config, &card_file, &devices).await {
@@ -196,6 +207,12 @@ impl Node {
         let service = Arc::new(NodeService(state.clone()));
         tasks.serve(listener, identity, service, transport::Limits { body_budget: BODIES, ..transport::Limits::default() });
         tasks.background(pulse.run());
+        let told = state.clone();
+        tasks.background(async move {
+            for detail in failed {
+                told.link.report("device-failed", detail).await;
+            }
+        });
         tasks.background(heartbeat::keep_map(state.clone()));
         tasks.background(reconcile::run(state.clone()));
         tasks.background(handover::run(state.clone()));

@@ -11,7 +11,7 @@
 //! A *walk* is a round over the whole feed. A device walks when it may have lost shards, and when it
 //! gained slots by a new layout (see [`super::walk`]).
 
-use super::plan::{Missing, belonging, others_away, shard_bytes, urgency};
+use super::plan::{Missing, belonging, others_away, urgency};
 use super::rebuild::{heal, heal_damaged};
 use super::state::{Device, State};
 use super::walk::Cursor;
@@ -24,7 +24,6 @@ use model::{DeviceId, Error, Kind, ObjectId, Result, ShardRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use wire::coordinator::RepairReport;
 
 /// Chunks younger than this are left alone.
 pub const AGE: Duration = Duration::from_secs(5);
@@ -53,28 +52,29 @@ pub(crate) async fn run(state: Arc<State>) {
         for (device, cursor) in state.devices.iter().zip(&mut cursors) {
             cursor.look_at_layouts(&state, device).await;
         }
+        for (device, cursor) in state.devices.iter().zip(&mut cursors) {
+            cursor.look_again_if_asked(&state, device);
+            cursor.settle_mark(&state, device).await;
+        }
         let target = state.memory().feed;
         let behind = cursors.iter().any(|c| c.is_behind(target));
-        if !behind && state.memory().urgent.is_empty() {
+        if !behind && state.memory().aside.is_empty() {
             // A minute is the longest that a lost wake-up can cost.
             state.env.timeout(Duration::from_secs(60), state.work.notified()).await;
             continue;
         }
-        if !state.memory().urgent.is_empty() {
-            urgent(&state).await;
-        }
+        aside(&state).await;
         if !behind {
             state.env.sleep(PAUSE).await;
             continue;
         }
         state.env.sleep(AGE).await;
         let mut whole = true;
-        {
-            let report = &mut state.memory().report;
-            (report.lost, report.shards, report.bytes) = (0, 0, 0);
-        }
+        let walks = cursors.iter().any(Cursor::walks);
+        state.memory().tally.begin(walks);
+        let mut surveyed = 0;
         for (device, cursor) in state.devices.iter().zip(&mut cursors) {
-            match round(&state, device, cursor, target).await {
+            match round(&state, device, cursor, target, &mut surveyed).await {
                 Ok(all) => whole &= all,
                 Err(e) => {
                     tracing::debug!(device = %device.id, error = %e, "reconciliation cannot go on now");
@@ -82,7 +82,11 @@ pub(crate) async fn run(state: Arc<State>) {
                 }
             }
         }
-        state.memory().report.whole_to = cursors.iter().map(Cursor::done).min().unwrap_or(0);
+        {
+            let memory = &mut *state.memory();
+            memory.tally.end();
+            memory.report.whole_to = cursors.iter().map(Cursor::done).min().unwrap_or(0);
+        }
         if whole {
             pause = PAUSE;
         } else {
@@ -93,38 +97,38 @@ pub(crate) async fn run(state: Arc<State>) {
     }
 }
 
-/// Gets again what was set aside. What fails waits at the end of the queue.
-async fn urgent(state: &Arc<State>) {
-    let waiting: Vec<(DeviceId, ShardRef)> = state.memory().urgent.drain(..).collect();
-    let left = stream::iter(waiting)
-        .map(|(id, shard)| again(state, id, shard).boxed())
-        .buffer_unordered(AT_ONCE)
-        .filter_map(std::future::ready)
-        .collect::<Vec<_>>()
-        .await;
-    state.memory().urgent.extend(left);
+/// Gets again what was set aside. What fails stays listed.
+async fn aside(state: &Arc<State>) {
+    let waiting = state.memory().aside.all();
+    let mut tried = stream::iter(waiting).map(|(id, shard)| again(state, id, shard).boxed()).buffer_unordered(AT_ONCE);
+    while tried.next().await.is_some() {}
 }
 
-/// Gets one shard again that was set aside; gives it back when that must be tried again.
-async fn again(state: &Arc<State>, id: DeviceId, shard: ShardRef) -> Option<(DeviceId, ShardRef)> {
-    let device = state.device(&id)?;
+/// Gets one shard again that was set aside.
+async fn again(state: &Arc<State>, id: DeviceId, shard: ShardRef) {
+    let Some(device) = state.device(&id) else { return };
+    match state.recheck(device, shard).await {
+        Some(true) => {}
+        Some(false) => return state.memory().aside.done(id, shard),
+        None => return,
+    }
     match state.object_states(vec![shard.chunk.object]).await.map(|s| s.first().copied()) {
         Ok(Some(ObjectState::Live)) => {}
-        Ok(Some(ObjectState::Dead | ObjectState::Expired)) => return None,
-        Ok(_) | Err(_) => return Some((id, shard)),
+        Ok(Some(ObjectState::Dead | ObjectState::Expired)) => return state.memory().aside.done(id, shard),
+        Ok(_) | Err(_) => return,
     }
     match heal_damaged(state, device, shard).await {
-        Ok(_) => None,
+        Ok(_) => state.memory().aside.done(id, shard),
         Err(e) => {
+            state.memory().aside.failed(id, shard, e.kind == Kind::Corrupt);
             tracing::warn!(object = %shard.chunk.object, chunk = shard.chunk.number, error = %e, "a damaged shard cannot be rebuilt now");
-            Some((id, shard))
         }
     }
 }
 
 /// One round of one device. Whether all of it succeeded; an error only where going on makes no sense
-/// (no coordinator answers, the disk is full).
-async fn round(state: &Arc<State>, device: &Device, cursor: &mut Cursor, target: u64) -> Result<bool> {
+/// (no coordinator answers, the disk is full). `surveyed` counts the devices of which all was looked at.
+async fn round(state: &Arc<State>, device: &Device, cursor: &mut Cursor, target: u64, surveyed: &mut usize) -> Result<bool> {
     let mut from = Place { after: cursor.done(), within: None };
     let mut whole = true;
     loop {
@@ -135,6 +139,14 @@ async fn round(state: &Arc<State>, device: &Device, cursor: &mut Cursor, target:
             let detail = format!("device {} misses at least {missing} shards ({why}): they are copied or rebuilt", device.id);
             state.link.report("shards-missing", detail).await;
         }
+        {
+            let tally = &mut state.memory().tally;
+            survey.missing.iter().for_each(|m| tally.found(m.policy));
+            *surveyed += usize::from(survey.done);
+            if *surveyed == state.devices.len() {
+                tally.surveyed();
+            }
+        }
         whole &= work(state, device, survey.missing).await?;
         from = survey.end;
         if whole {
@@ -143,9 +155,7 @@ async fn round(state: &Arc<State>, device: &Device, cursor: &mut Cursor, target:
         if survey.done {
             break;
         }
-        if !state.memory().urgent.is_empty() {
-            urgent(state).await;
-        }
+        aside(state).await;
         if cursor.is_outdated(state) {
             // A newer layout came: the walk begins again, by that one.
             return Ok(true);
@@ -234,6 +244,9 @@ async fn page(
     let objects: BTreeSet<ObjectId> = missing.iter().map(|m| m.shard.chunk.object).collect();
     let states = state.states_of(objects).await?;
     missing.retain(|m| states.get(&m.shard.chunk.object) == Some(&ObjectState::Live));
+    let memory = state.memory();
+    missing.retain(|m| !memory.aside.contains(device.id, &m.shard));
+    drop(memory);
     Ok((missing, full))
 }
 
@@ -267,9 +280,6 @@ async fn missing_of(
 /// Gets what is missing, most urgent first. Whether all of it succeeded.
 async fn work(state: &Arc<State>, device: &Device, mut missing: Vec<Missing>) -> Result<bool> {
     missing.sort_by_key(urgency);
-    let bytes: u64 = missing.iter().map(|m| shard_bytes(m.policy)).sum();
-    let shards = missing.len() as u64;
-    state.to_do(|report| (report.shards + shards, report.bytes + bytes));
     let mut outcomes = stream::iter(missing).map(|m| one(state, device, m).boxed()).buffer_unordered(AT_ONCE);
     let mut all = true;
     while let Some(outcome) = outcomes.next().await {
@@ -283,8 +293,7 @@ async fn one(state: &Arc<State>, device: &Device, missing: Missing) -> Result<bo
     match heal(state, device, &missing).await {
         Ok(_) => {
             // What failed is still to do, and is said so until the next round counts again.
-            let bytes = shard_bytes(missing.policy);
-            state.to_do(|report| (report.shards.saturating_sub(1), report.bytes.saturating_sub(bytes)));
+            state.memory().tally.healed(missing.policy);
             Ok(true)
         }
         Err(e) if e.kind == Kind::Insufficient => Err(e),
@@ -292,7 +301,7 @@ async fn one(state: &Arc<State>, device: &Device, missing: Missing) -> Result<bo
             let ShardRef { chunk, index, .. } = missing.shard;
             tracing::warn!(object = %chunk.object, chunk = chunk.number, index, error = %e, "a shard cannot be had now");
             if e.kind == Kind::Corrupt {
-                state.memory().report.lost += 1;
+                state.memory().tally.lost();
             }
             Ok(false)
         }
@@ -317,11 +326,5 @@ impl State {
             states.extend(some.iter().copied().zip(self.object_states(some.to_vec()).await?));
         }
         Ok(states)
-    }
-
-    /// Sets what is known to be to do: shards and bytes.
-    fn to_do(&self, change: impl FnOnce(&RepairReport) -> (u64, u64)) {
-        let report = &mut self.memory().report;
-        (report.shards, report.bytes) = change(report);
     }
 }

@@ -165,8 +165,10 @@ impl NodeService {
                 Ok((descriptor, bytes)) => return Ok((GetShardResponse { descriptor: descriptor.to_bytes().into() }, bytes)),
                 Err(e) if e.kind == Kind::NotFound => {}
                 Err(e) => {
-                    if e.kind == Kind::Corrupt {
-                        self.0.damaged(device, shard, &e).await;
+                    match e.kind {
+                        Kind::Corrupt => self.0.damaged(device, shard, &e).await,
+                        Kind::Unavailable => self.0.doubt(device, shard).await,
+                        _ => {}
                     }
                     last = e;
                 }

@@ -1,24 +1,23 @@
 //! What a node works with, shared by its service and its loops.
 
 use super::admission::Admission;
+use super::aside::Aside;
 use super::brake::Brake;
 use super::link::Link;
 use super::map::Map;
 use super::rebuild::Healed;
+use super::tally::Tally;
 use super::upkeep::Scrubs;
 use env::Env;
-use model::{DeviceId, Epoch, Error, NodeId, Result, ShardRef};
+use model::{DeviceId, Epoch, Error, NodeId, Result};
 use shards::ShardStore;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use transport::Pool;
 use wire::coordinator::{LayoutProgress, RepairReport};
-
-/// Most damaged shards that wait for repair; beyond that a full round finds them.
-const URGENT: usize = 10_000;
 
 /// So long after a client's request repair goes slower; and the longest pause between two repairs then.
 const BUSY: Duration = Duration::from_millis(500);
@@ -52,14 +51,20 @@ pub(crate) struct State {
     /// Whether anything may be dropped.
     pub brake: Brake,
     pub scrubs: Scrubs,
+    /// Devices with the mark that they may miss shards.
+    pub marked: tokio::sync::Mutex<BTreeSet<DeviceId>>,
     memory: Mutex<Memory>,
 }
 
 /// What changes while the node runs.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// Shards set aside, to be rebuilt before anything else.
-    pub urgent: VecDeque<(DeviceId, ShardRef)>,
+    /// Shards that were found bad.
+    pub aside: Aside,
+    /// Shards that should be here and are not.
+    pub tally: Tally,
+    /// Devices that are to be looked through again.
+    pub walks: BTreeSet<DeviceId>,
     /// Last number of the catalog's feed, as the last heartbeat's answer said.
     pub feed: u64,
     /// The catalog's time, as the last heartbeat's answer said, milliseconds since 1970.
@@ -110,6 +115,7 @@ impl State {
             repairs: Semaphore::new(super::reconcile::AT_ONCE),
             brake: Brake::default(),
             scrubs: Scrubs::default(),
+            marked: tokio::sync::Mutex::default(),
             memory: Mutex::default(),
         }
     }
@@ -161,30 +167,25 @@ impl State {
         self.memory().last_client.is_some_and(|at| now.saturating_sub(at) < BUSY)
     }
 
+    /// How reconciliation stands.
+    pub fn repair_report(&self) -> RepairReport {
+        let memory = self.memory();
+        let mut shown = memory.tally.shown();
+        memory.aside.by_policy().into_iter().for_each(|(policy, count)| *shown.missing.entry(policy).or_default() += count);
+        RepairReport {
+            shards: shown.shards(),
+            bytes: shown.bytes(),
+            lost: shown.lost + memory.aside.lost(),
+            missing: shown.exact.then(|| shown.missing.into_iter().collect()),
+            ..memory.report.clone()
+        }
+    }
+
     /// A shard has come here.
     pub fn healed(&self, healed: Healed) {
         let report = &mut self.memory().report;
         report.healed += 1;
         report.copied += u64::from(healed.copied);
         report.moved_bytes += healed.bytes;
-    }
-
-    /// A shard does not verify: sets it aside, names it in the event log, and has it rebuilt.
-    pub async fn damaged(&self, device: &Device, shard: ShardRef, error: &Error) {
-        if let Err(e) = device.store.quarantine(&shard).await {
-            tracing::warn!(error = %e, "a damaged shard could not be set aside");
-        }
-        {
-            let mut memory = self.memory();
-            memory.found_bad += 1;
-            let item = (device.id, shard);
-            if memory.urgent.len() < URGENT && !memory.urgent.contains(&item) {
-                memory.urgent.push_back(item);
-            }
-        }
-        self.work.notify_one();
-        let chunk = shard.chunk;
-        let detail = format!("shard {} of chunk {}/{} on device {}: {}", shard.index, chunk.object, chunk.number, device.id, error.message);
-        self.link.report("shard-corrupt", detail).await;
     }
 }

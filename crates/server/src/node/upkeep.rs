@@ -13,6 +13,7 @@ use super::state::{Device, State};
 use env::{DiskExt, Env};
 use minicbor::{Decode, Encode};
 use model::{DeviceId, Kind, ShardRef, cbor};
+use shards::Compaction;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -107,6 +108,12 @@ impl Scrubs {
 }
 
 impl State {
+    /// Every shard that is there was checked: those that are not are looked for as well.
+    fn count_again(&self, device: &Device) {
+        self.memory().walks.insert(device.id);
+        self.work.notify_one();
+    }
+
     /// How the scrub stands.
     pub fn scrub_report(&self) -> ScrubReport {
         let (bad, unknown) = (self.memory().found_bad, self.brake.unknown());
@@ -144,6 +151,9 @@ async fn scrub_device(state: &State, device: &Device) {
             continue;
         }
         position.regular = check_batch(state, device, position.regular, false).await;
+        if position.regular.after.is_none() {
+            state.count_again(device);
+        }
         position.note(&state.env, &device.dir).await;
     }
 }
@@ -169,6 +179,7 @@ async fn scrub_as_asked(state: &State, device: &Device, position: &mut Position,
             noted = now;
         }
     }
+    state.count_again(device);
     // All was checked: the regular one begins anew as well.
     *position = Position { version: Position::VERSION, answered_ms: asked_ms, ..Position::default() };
     position.note(&state.env, &device.dir).await;
@@ -219,8 +230,12 @@ pub(crate) async fn compact(state: Arc<State>) {
         state.env.sleep(COMPACT).await;
         for device in &state.devices {
             // One segment after another, as long as there are any, without starving the rest.
-            while matches!(device.store.compact_one().await, Ok(true)) {
-                state.env.sleep(Duration::from_millis(100)).await;
+            loop {
+                match device.store.compact_one().await {
+                    Ok(Compaction::Done) => state.env.sleep(Duration::from_millis(100)).await,
+                    Ok(Compaction::Unreadable(shard)) => break state.doubt(device, shard).await,
+                    Ok(Compaction::Nothing) | Err(_) => break,
+                }
             }
         }
     }

@@ -2,16 +2,19 @@
 //! belongs on it, and whether it must walk through all of the feed again.
 //!
 //! ```text
-//! DEVICE/feed-cursor      8 bytes big-endian: everything up to here has been looked at
-//! DEVICE/arrived          CBOR [version 1, {width: epoch}, {width: epoch} or null, place in the feed]:
-//!                         by which layouts everything has arrived; and a walk under way, by which, how far
-//! DEVICE/walk-again       the device's log was not whole: it may have lost shards
+//! DEVICE/arrived          CBOR [version 2, {width: epoch}, {width: epoch} or null, place in the feed, place in the feed,
+//!                         id of the log] ‖ BLAKE3 of it: by which layouts everything has arrived; a walk under way, by
+//!                         which, how far; and up to where everything has been looked at, by that log
+//! DEVICE/walk-again       the device may have lost shards: its log was not whole, or some were set aside
 //! ```
+//!
+//! A device without a good file of its own log looks at the whole feed. So it does after each scrub of everything:
+//! what is missing for a reason that nobody thought of is found within thirty days as well.
 
 use super::state::{Device, State};
 use env::{DiskExt, Env};
 use minicbor::{Decode, Encode};
-use model::{Epoch, Error, Result, cbor};
+use model::{Epoch, Error, Hash, Result, cbor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -32,21 +35,47 @@ struct Arrived {
     /// Up to here in the feed.
     #[n(3)]
     walked: u64,
+    /// Up to here everything has been looked at.
+    #[n(4)]
+    stored: u64,
+    /// By this log.
+    #[n(5)]
+    #[cbor(with = "minicbor::bytes")]
+    log: [u8; 16],
 }
 
 impl Arrived {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
+
+    fn new(log: [u8; 16]) -> Self {
+        Arrived { version: Self::VERSION, log, ..Arrived::default() }
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = cbor::to_vec(self);
+        let hash = Hash::of(&bytes);
+        bytes.extend_from_slice(&hash.0);
+        bytes
+    }
+
+    /// What another version wrote, another log's, and what is damaged, all count as nothing.
+    fn read(bytes: &[u8], log: [u8; 16]) -> Option<Self> {
+        let (body, hash) = bytes.split_last_chunk::<32>()?;
+        let arrived = cbor::from_canonical::<Arrived>(body).ok()?;
+        (Hash::of(body).0 == *hash && arrived.version == Self::VERSION && arrived.log == log).then_some(arrived)
+    }
 }
 
 /// Where a device stands.
 pub(crate) struct Cursor {
     dir: PathBuf,
-    /// What the file `feed-cursor` says.
-    stored: u64,
+    /// What the file `arrived` says.
     arrived: Arrived,
     /// The device lost shards, or perhaps did: another walk, up to here so far. In memory only: a crash
     /// begins it again.
     again: Option<u64>,
+    /// Why, in words.
+    why: &'static str,
     /// What opening found wrong with the log, until the event log has been told.
     untold: Vec<(&'static str, String)>,
     /// That shards were missing after the start has been told, or there were none.
@@ -58,21 +87,41 @@ impl Cursor {
     /// came to its end, walks again; one without files begins at the start.
     pub async fn load(state: &State, device: &Device) -> Cursor {
         let dir = device.dir.clone();
-        let (disk, cursor, arrived, mark) = (state.env.disk.clone(), cursor_file(&dir), arrived_file(&dir), walk_mark(&dir));
-        let (read, arrived, marked) =
-            state.env.blocking(move || (disk.read(&cursor).ok(), disk.read(&arrived).ok(), disk.exists(&mark))).await;
-        let stored = read.and_then(|bytes| bytes.try_into().ok().map(u64::from_be_bytes)).unwrap_or(0);
-        let arrived = arrived.and_then(|bytes| cbor::from_canonical::<Arrived>(&bytes).ok()).filter(|a| a.version == Arrived::VERSION);
-        state.followed(stored);
-        let again = (marked || device.store.is_suspect()).then_some(0);
-        let arrived = arrived.unwrap_or(Arrived { version: Arrived::VERSION, ..Default::default() });
+        let (disk, arrived, mark) = (state.env.disk.clone(), arrived_file(&dir), walk_mark(&dir));
+        let (arrived, marked) = state.env.blocking(move || (disk.read(&arrived).ok(), disk.exists(&mark))).await;
+        let log = device.store.log();
+        let arrived = arrived.and_then(|bytes| Arrived::read(&bytes, log)).unwrap_or_else(|| Arrived::new(log));
+        state.followed(arrived.stored);
+        let suspect = device.store.is_suspect();
+        let why = if suspect { "its log was not whole" } else { "bad ones were set aside before it stopped" };
+        if marked {
+            state.marked.lock().await.insert(device.id);
+        }
         state.memory().arrived.insert(device.id, arrived.epochs.clone());
-        Cursor { dir, stored, arrived, again, untold: found_wrong(device), named: false }
+        Cursor { dir, arrived, again: (marked || suspect).then_some(0), why, untold: found_wrong(device), named: false }
+    }
+
+    /// Begins another walk where somebody found a reason.
+    pub fn look_again_if_asked(&mut self, state: &State, device: &Device) {
+        let memory = &mut *state.memory();
+        let (overflowed, asked) = (memory.aside.take_overflowed(device.id), memory.walks.remove(&device.id));
+        if overflowed || asked {
+            self.again = Some(0);
+            self.why = if overflowed { "many were found bad" } else { "all were counted" };
+        }
+    }
+
+    /// Takes the mark off the device when no walk is under way and nothing is owed.
+    pub async fn settle_mark(&self, state: &State, device: &Device) {
+        if self.again.is_none() {
+            state.settle_mark(device).await;
+        }
     }
 
     /// Everything up to here has been looked at, by the layouts of today and with the log as it is.
     pub fn done(&self) -> u64 {
-        let walked = self.arrived.walking.as_ref().map_or(self.stored, |_| self.arrived.walked.min(self.stored));
+        let stored = self.arrived.stored;
+        let walked = self.arrived.walking.as_ref().map_or(stored, |_| self.arrived.walked.min(stored));
         self.again.unwrap_or(walked).min(walked)
     }
 
@@ -81,10 +130,15 @@ impl Cursor {
         self.done() < target || self.again.is_some() || self.arrived.walking.is_some()
     }
 
+    /// Whether more may be missing than the feed's end tells.
+    pub fn walks(&self) -> bool {
+        self.again.is_some() || self.arrived.walking.is_some()
+    }
+
     /// Why shards may be missing on the device, in words.
     pub fn why_missing(&self) -> &'static str {
         match (&self.again, &self.arrived.walking) {
-            (Some(_), _) => "its log was not whole",
+            (Some(_), _) => self.why,
             (None, Some(_)) => "the layout has changed",
             (None, None) => "they were stored while it was away or late",
         }
@@ -104,7 +158,7 @@ impl Cursor {
 
     /// The feed is read again from its start: its numbers mean other things now.
     pub fn rewind(&mut self) {
-        self.stored = 0;
+        self.arrived.stored = 0;
         self.arrived.walked = 0;
         self.again = self.again.map(|_| 0);
     }
@@ -126,7 +180,7 @@ impl Cursor {
             return;
         }
         let gained = changed.iter().any(|width| self.gained(state, device, *width));
-        let mut next = Arrived { version: Arrived::VERSION, epochs: self.arrived.epochs.clone(), walking: Some(now.clone()), walked: 0 };
+        let mut next = Arrived { walking: Some(now.clone()), walked: 0, ..self.arrived.clone() };
         if !gained {
             next = Arrived { epochs: now, walking: None, ..next };
         }
@@ -162,13 +216,14 @@ impl Cursor {
     /// Everything up to a place has been looked at, and nothing is missing.
     pub async fn advance(&mut self, state: &State, done: u64) -> Result<()> {
         self.again = self.again.map(|at| at.max(done));
-        if self.arrived.walking.is_some() && done > self.arrived.walked {
-            self.arrived.walked = done;
-            self.write(state, arrived_file(&self.dir), cbor::to_vec(&self.arrived)).await?;
+        let mut next = self.arrived.clone();
+        if next.walking.is_some() {
+            next.walked = next.walked.max(done);
         }
-        if done > self.stored {
-            self.write(state, cursor_file(&self.dir), done.to_be_bytes().to_vec()).await?;
-            self.stored = done;
+        next.stored = next.stored.max(done);
+        if next != self.arrived {
+            self.write(state, &next).await?;
+            self.arrived = next;
         }
         state.followed(done);
         Ok(())
@@ -180,35 +235,25 @@ impl Cursor {
         if let Some(epochs) = self.arrived.walking.clone() {
             self.note(state, device, Arrived { epochs, walking: None, walked: 0, ..self.arrived.clone() }).await?;
         }
-        if self.again.take().is_some() {
-            let (disk, mark) = (state.env.disk.clone(), walk_mark(&self.dir));
-            // A mark that stays costs another walk after the next start.
-            let removed = state.env.blocking(move || if disk.exists(&mark) { disk.remove_file(&mark) } else { Ok(()) }).await;
-            if let Err(e) = removed {
-                tracing::warn!(error = %e, "the mark of a suspect device cannot be removed");
-            }
-        }
+        self.again = None;
+        self.settle_mark(state, device).await;
         Ok(())
     }
 
     async fn note(&mut self, state: &State, device: &Device, next: Arrived) -> Result<()> {
-        self.write(state, arrived_file(&self.dir), cbor::to_vec(&next)).await?;
+        self.write(state, &next).await?;
         state.memory().arrived.insert(device.id, next.epochs.clone());
         self.arrived = next;
         state.hand_over.notify_one();
         Ok(())
     }
 
-    async fn write(&self, state: &State, file: PathBuf, bytes: Vec<u8>) -> Result<()> {
-        let disk = state.env.disk.clone();
+    async fn write(&self, state: &State, arrived: &Arrived) -> Result<()> {
+        let (disk, file, bytes) = (state.env.disk.clone(), arrived_file(&self.dir), arrived.to_bytes());
         let shown = file.display().to_string();
         let written = state.env.blocking(move || disk.replace(&file, &bytes)).await;
         written.map_err(|e| Error::unavailable(format!("cannot write {shown}: {e}")))
     }
-}
-
-fn cursor_file(dir: &Path) -> PathBuf {
-    dir.join("feed-cursor")
 }
 
 fn arrived_file(dir: &Path) -> PathBuf {
@@ -227,14 +272,25 @@ pub(crate) async fn mark_suspect(env: &Env, device: &Device) {
     if !device.store.is_suspect() {
         return;
     }
-    let (disk, mark) = (env.disk.clone(), walk_mark(&device.dir));
-    if let Err(e) = env.blocking(move || disk.replace(&mark, b"")).await {
+    if let Err(e) = mark(env, device).await {
         tracing::warn!(device = %device.id, error = %e, "a suspect device cannot be marked");
         return;
     }
     if let Err(e) = device.store.give_up_missing().await {
         tracing::warn!(device = %device.id, error = %e, "the list of segments cannot be written");
     }
+}
+
+/// Marks a device, durably: it may have lost shards.
+pub(crate) async fn mark(env: &Env, device: &Device) -> std::io::Result<()> {
+    let (disk, mark) = (env.disk.clone(), walk_mark(&device.dir));
+    env.blocking(move || disk.replace(&mark, b"")).await
+}
+
+/// Takes the mark off.
+pub(crate) async fn unmark(env: &Env, device: &Device) -> std::io::Result<()> {
+    let (disk, mark) = (env.disk.clone(), walk_mark(&device.dir));
+    env.blocking(move || if disk.exists(&mark) { disk.remove_file(&mark) } else { Ok(()) }).await
 }
 
 /// What opening a device found wrong, in the words of the event log.

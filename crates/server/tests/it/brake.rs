@@ -48,7 +48,11 @@ async fn a_catalog_that_went_back_freezes_collection_until_the_thaw() {
     user.store_chunk(&orphan, chunk, vec![3; 50_000], &[]).await;
     cluster.stop_node(0).await;
     // As if the node had followed a longer feed than there is.
-    std::fs::write(cluster.node_dir(0).join("feed-cursor"), 1000u64.to_be_bytes()).unwrap();
+    type Seen = (u8, Option<(minicbor::bytes::ByteArray<16>,)>, u64, Option<u8>, u64);
+    let file = cluster.node_dir(0).join("catalog-seen");
+    let mut seen: Seen = model::cbor::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    seen.2 = 1000;
+    std::fs::write(&file, model::cbor::to_vec(&seen)).unwrap();
     cluster.start_node(0, None).await.unwrap();
     eventually(&cluster.env, "the event is there", || has_event(&user, "catalog-went-back")).await;
     let says_why = || async { heartbeat(&user, 0).await.and_then(|h| h.frozen).is_some_and(|why| why.contains("1000")) };

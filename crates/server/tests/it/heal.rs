@@ -116,6 +116,121 @@ async fn an_upload_that_was_never_committed_is_collected_after_a_day() {
     assert!(is_whole(&user, &upload, &stored).await);
 }
 
+/// All files of a folder.
+fn files(dir: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push((path.clone(), std::fs::read(&path).unwrap()));
+        }
+    }
+    found
+}
+
+/// What was set aside is missing, and is said to be; a restart does not forget it, even where nothing on the disk
+/// tells of it any more (as where the disk reads well again, or the segment was sealed before it rotted).
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_set_aside_counts_as_missing_and_is_rebuilt_after_a_restart() {
+    let (mut cluster, user) = Cluster::whole().await;
+    let (upload, stored) = store(&user, 3, &[]).await;
+    cluster.stop_node(2).await;
+    cluster.stop_node(3).await;
+    let log = cluster.node_dir(0).join("shards").join("log");
+    let before = files(&log);
+    flip_everywhere(&cluster.node_dir(0).join("shards"));
+    let node = cluster.nodes[0].as_ref().unwrap();
+    let (id, bad) = (node.node, node.scrub_now().await);
+    assert!(bad > 0);
+    let repair = || async {
+        let status = user.status().await;
+        status.nodes.into_iter().find(|n| n.node == id).and_then(|n| n.heartbeat).map(|h| h.repair).unwrap_or_default()
+    };
+    let said = || async { repair().await.shards == bad && repair().await.missing == Some(vec![(model::Policy::DEFAULT, bad)]) };
+    eventually(&cluster.env, "what is set aside counts as missing", said).await;
+    cluster.stop_node(0).await;
+    for (path, old) in before {
+        let Ok(mut bytes) = std::fs::read(&path) else { continue };
+        bytes.iter_mut().zip(&old).filter(|(_, old)| **old != 0).for_each(|(byte, old)| *byte = *old);
+        std::fs::write(&path, bytes).unwrap();
+    }
+    for i in [0, 2, 3] {
+        cluster.start_node(i, None).await.unwrap();
+    }
+    eventually(&cluster.env, "all shards are there again", || is_whole(&user, &upload, &stored)).await;
+    let none = || async { repair().await.missing == Some(vec![]) };
+    eventually(&cluster.env, "nothing is missing any more", none).await;
+    let mark = cluster.node_dir(0).join("walk-again");
+    eventually(&cluster.env, "the mark is gone", || async { !mark.exists() }).await;
+}
+
+/// A shard of which too few others are left is lost, and stays so while its node tries again.
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_that_rotted_beyond_repair_are_counted_as_lost() {
+    let (cluster, user) = Cluster::whole().await;
+    store(&user, 1, &[]).await;
+    for i in 0..3 {
+        flip_everywhere(&cluster.node_dir(i).join("shards"));
+    }
+    for i in 0..3 {
+        assert_eq!(cluster.nodes[i].as_ref().unwrap().scrub_now().await, 1);
+    }
+    let lost = || async {
+        let status = user.status().await;
+        status.nodes.iter().filter_map(|n| n.heartbeat.as_ref()).filter(|h| h.repair.lost == 1).count() == 3
+    };
+    eventually(&cluster.env, "three nodes say that it is lost", lost).await;
+    for _ in 0..20 {
+        assert!(lost().await, "and go on saying so");
+        cluster.env.sleep(std::time::Duration::from_millis(300)).await;
+    }
+}
+
+/// The log is gone, the device's name is not: everything is to be fetched again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_whose_log_is_gone_as_a_whole_is_rebuilt() {
+    let (mut cluster, user) = Cluster::whole().await;
+    let (upload, stored) = store(&user, 3, &[]).await;
+    let caught_up = || async { user.status().await.nodes.iter().filter_map(|n| n.heartbeat.as_ref()).all(|h| h.repair.whole_to > 0) };
+    eventually(&cluster.env, "all have looked at the upload", caught_up).await;
+    cluster.stop_node(1).await;
+    std::fs::remove_dir_all(cluster.node_dir(1).join("shards").join("log")).unwrap();
+    cluster.start_node(1, None).await.unwrap();
+    eventually(&cluster.env, "all shards are there again", || is_whole(&user, &upload, &stored)).await;
+}
+
+/// One disk of a node is emptied, then one cannot be opened: the others go on, and what was lost is rebuilt.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_loses_one_of_its_disks_goes_on_without_it_and_heals() {
+    let (mut cluster, user) = Cluster::whole_with_out(std::time::Duration::from_secs(6)).await;
+    let token = user.token(None).await;
+    let disks: Vec<_> = ["a", "b", "c"].map(|name| cluster.node_dir(4).join(name)).to_vec();
+    let id = cluster.start_node_on(4, disks.clone(), Some(token)).await.unwrap();
+    let request = wire::coordinator::ChangeRequest { add: vec![id], ..Default::default() };
+    user.rpc::<wire::coordinator::ApplyLayout, _>(request).await.unwrap();
+    let (upload, mut stored) = store(&user, 24, &[]).await;
+    let settled = || async { user.status().await.cluster.changes.is_empty() };
+    eventually(&cluster.env, "the node is taken in", settled).await;
+    for broken in [false, true] {
+        let epoch = user.layout(4).await.epoch;
+        cluster.stop_node(4).await;
+        match broken {
+            false => std::fs::remove_dir_all(disks[1].join("shards")).unwrap(),
+            true => std::fs::write(disks[2].join("shards").join("device"), b"rot").unwrap(),
+        }
+        assert_eq!(cluster.start_node_on(4, disks.clone(), None).await.unwrap(), id);
+        let planned_around = || async { user.layout(4).await.epoch != epoch && settled().await };
+        eventually(&cluster.env, "the layout names the disks that are left", planned_around).await;
+        let layout = user.layout(4).await;
+        stored.iter_mut().for_each(|s| s.layout = layout.clone());
+        eventually(&cluster.env, "all shards are there", || is_whole(&user, &upload, &stored)).await;
+    }
+    let devices = user.status().await.nodes.into_iter().find(|n| n.node == id).unwrap().heartbeat.unwrap().devices;
+    assert_eq!(devices.len(), 2);
+}
+
 /// Flips a bit in the middle of each body: bodies are runs of one byte, found by their length.
 fn flip_everywhere(dir: &std::path::Path) {
     for entry in std::fs::read_dir(dir).unwrap() {

@@ -126,7 +126,14 @@ impl Cluster {
     }
 
     pub async fn start_node(&mut self, i: usize, join: Option<String>) -> Result<NodeId> {
-        let config = NodeConfig { join, capacity: Some(4 << 30), ..NodeConfig::new(self.node_dir(i), "127.0.0.1:0") };
+        let folders = vec![self.node_dir(i)];
+        self.start_node_on(i, folders, join).await
+    }
+
+    /// A node on several disks.
+    pub async fn start_node_on(&mut self, i: usize, folders: Vec<PathBuf>, join: Option<String>) -> Result<NodeId> {
+        let fresh = NodeConfig::new(self.node_dir(i), "127.0.0.1:0");
+        let config = NodeConfig { join, dirs: folders, capacity: Some(4 << 30), ..fresh };
         let node = Node::start(self.env.clone(), config).await?;
         let id = node.node;
         self.nodes.resize_with(self.nodes.len().max(i + 1), || None);

@@ -41,7 +41,7 @@ fn heard(n: u64) -> NodeReport {
         protocol: wire::PROTOCOL,
         auto_add: false,
     };
-    NodeReport { node: NodeId(n), state: NodeState::Up, silent_ms: Some(300), heartbeat: Some(heartbeat) }
+    NodeReport { node: NodeId(n), state: NodeState::Up, silent_ms: Some(300), heartbeat: Some(heartbeat), owes: 0 }
 }
 
 /// A cluster of some nodes, 2+2, 100 chunks; all is well.
@@ -119,7 +119,7 @@ fn each_lost_server_takes_one_away() {
     let report = look(&status, Some(&layout));
     assert_eq!((report.safe, report.failures_survivable, count(&report)), (false, Some(1), [0, 100, 0, 0, 0]));
     assert_eq!(report.problems.len(), 1);
-    assert_eq!(report.problems[0].what, "does not answer for 12.0 s");
+    assert_eq!((report.problems[0].what.as_str(), report.problems[0].since), ("does not answer", Some(Duration::from_secs(12))));
     assert_eq!(report.problems[0].place, "node-2 (192.0.2.2:10000)");
     assert!(report.problems[0].remedy.ends_with("shardkeep cluster token node --replace node-2"));
     die(&mut status, &[3]);
@@ -208,7 +208,7 @@ fn a_node_that_is_out_and_holds_nothing_is_no_problem_and_a_late_one_is() {
     let mut old = node(9);
     old.state = NodeState::Out;
     status.cluster.nodes.push(old);
-    status.nodes.push(NodeReport { node: NodeId(9), state: NodeState::Out, silent_ms: None, heartbeat: None });
+    status.nodes.push(NodeReport { node: NodeId(9), state: NodeState::Out, silent_ms: None, heartbeat: None, owes: 0 });
     let report = look(&status, Some(&layout));
     assert_eq!((report.failures_survivable, report.problems.len()), (Some(2), 0));
     status.cluster.nodes.push(node(10));
@@ -237,6 +237,69 @@ fn lost_chunks_and_sick_disks_are_named() {
     assert_eq!((report.safe, report.chunks.lost), (false, 3));
     let whats: Vec<&str> = report.problems.iter().map(|p| p.what.as_str()).collect();
     assert_eq!(whats, ["at least 3 chunks have too few shards left to be rebuilt", "input/output error"]);
+}
+
+fn misses(status: &mut StatusResponse, node: usize, shards: u64, exact: bool) {
+    let repair = &mut status.nodes[node].heartbeat.as_mut().unwrap().repair;
+    (repair.shards, repair.missing) = (shards, exact.then(|| vec![(Policy::DEFAULT, shards)]));
+}
+
+#[test]
+fn single_shards_that_are_missing_are_counted_as_such() {
+    let (mut status, layout) = cluster(4);
+    misses(&mut status, 1, 3, true);
+    let report = look(&status, Some(&layout));
+    assert_eq!((report.safe, report.failures_survivable, report.chunks.estimated), (false, Some(1), false));
+    assert_eq!(count(&report), [97, 3, 0, 0, 0]);
+    // Of two nodes it is not known whether it is the same chunks: the worst is assumed, and said to be so.
+    misses(&mut status, 2, 5, true);
+    let report = look(&status, Some(&layout));
+    assert_eq!((report.failures_survivable, report.chunks.estimated), (Some(0), true));
+    assert_eq!(count(&report), [95, 2, 3, 0, 0]);
+    // A node that has not looked at everything may miss all; one that is down does.
+    misses(&mut status, 2, 5, false);
+    assert_eq!(count(&look(&status, Some(&layout))), [0, 97, 3, 0, 0]);
+    misses(&mut status, 2, 0, true);
+    die(&mut status, &[3]);
+    assert_eq!(count(&look(&status, Some(&layout))), [0, 97, 3, 0, 0]);
+    // More than there are chunks, as heartbeats of different moments may say.
+    misses(&mut status, 1, 300, true);
+    assert_eq!(count(&look(&status, Some(&layout))), [0, 0, 100, 0, 0]);
+}
+
+#[test]
+fn nodes_that_share_no_partition_miss_nothing_of_the_same_chunk() {
+    let (mut status, layout) = cluster(8);
+    misses(&mut status, 0, 3, true);
+    misses(&mut status, 4, 3, true);
+    let report = look(&status, Some(&layout));
+    assert_eq!((report.failures_survivable, count(&report)), (Some(1), [97, 3, 0, 0, 0]));
+}
+
+#[test]
+fn rule_12_a_node_that_was_away_counts_no_sooner_than_it_has_looked() {
+    let (mut status, layout) = cluster(4);
+    // As many shards as the others: some it misses, some are dead.
+    (status.nodes[1].owes, status.totals.feed) = (9, 9);
+    let first = Report::of(&status, &layouts(Some(&layout)), &BTreeSet::new());
+    assert_eq!(first.doubts.len(), 1);
+    let report = look(&status, Some(&layout));
+    assert_eq!((report.safe, report.failures_survivable), (false, Some(1)));
+    status.nodes[1].heartbeat.as_mut().unwrap().repair.whole_to = 9;
+    assert!(look(&status, Some(&layout)).safe);
+}
+
+/// A node of several disks of which one is gone, or another in its place, has lost what was on it.
+#[test]
+fn a_disk_that_is_gone_counts_as_lost_and_is_named() {
+    let (mut status, layout) = cluster(4);
+    for devices in [vec![], vec![device(77, 100)]] {
+        status.nodes[2].heartbeat.as_mut().unwrap().devices = devices;
+        let report = look(&status, Some(&layout));
+        assert_eq!((report.safe, report.failures_survivable, count(&report)), (false, Some(1), [0, 100, 0, 0, 0]));
+        let gone = report.problems.iter().find(|p| p.what == "a disk that holds shards is gone").unwrap();
+        assert!(gone.place.starts_with("node-3, disk 03"), "{}", gone.place);
+    }
 }
 
 /// Five nodes; the fifth is being taken in and has a part of its shards.

@@ -1,8 +1,8 @@
 //! The layouts that a status is judged by: the current one of each width, and while it changes the
 //! earlier ones, at whose places shards may still lie.
 
-use client::Client;
-use model::{Layout, NodeId, Result};
+use crate::Client;
+use model::{DeviceId, Layout, NodeId, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::coordinator::StatusResponse;
 
@@ -83,14 +83,24 @@ impl Layouts {
         self.of.values().map(|r| &r.current)
     }
 
+    /// Devices with slots in any readable layout, with their nodes.
+    pub fn devices(&self) -> BTreeSet<(NodeId, DeviceId)> {
+        self.of.values().flat_map(|r| std::iter::once(&r.current).chain(&r.earlier)).flat_map(devices).collect()
+    }
+
+    /// Devices with slots in a current layout, with their nodes.
+    pub fn current_devices(&self) -> BTreeSet<(NodeId, DeviceId)> {
+        self.all().flat_map(devices).collect()
+    }
+
     /// Nodes with slots in any readable layout.
     pub fn holders(&self) -> BTreeSet<NodeId> {
-        self.of.values().flat_map(|r| std::iter::once(&r.current).chain(&r.earlier)).flat_map(holders).collect()
+        self.devices().into_iter().map(|(node, _)| node).collect()
     }
 
     /// Nodes with slots in a current layout.
     pub fn current_holders(&self) -> BTreeSet<NodeId> {
-        self.all().flat_map(holders).collect()
+        self.current_devices().into_iter().map(|(node, _)| node).collect()
     }
 
     /// Whether every node holds one shard of every chunk: then all have the same number.
@@ -100,10 +110,10 @@ impl Layouts {
         !self.of.is_empty() && self.of.values().all(alike)
     }
 
-    /// How many partitions of a width miss how many of their shards for certain. `whole`: nodes that have
-    /// everything that belongs on them; `keeping`: nodes that have everything that lay on them before
+    /// How many partitions of a width miss how many of their shards for certain. `whole`: devices that have
+    /// everything that belongs on them; `keeping`: devices that have everything that lay on them before
     /// the change that is under way.
-    pub fn levels(&self, width: u8, whole: &BTreeSet<NodeId>, keeping: &BTreeSet<NodeId>) -> BTreeMap<u8, u64> {
+    pub fn levels(&self, width: u8, whole: &BTreeSet<DeviceId>, keeping: &BTreeSet<DeviceId>) -> BTreeMap<u8, u64> {
         let mut levels = BTreeMap::new();
         let Some(Readable { current, earlier }) = self.of.get(&width) else { return levels };
         let there = filled(current, whole);
@@ -121,7 +131,10 @@ impl Layouts {
     /// layout.
     pub fn share_of_old(&self, width: u8, node: NodeId, chunks: u64) -> u64 {
         let Some(Readable { current, earlier }) = self.of.get(&width) else { return 0 };
-        let count = |layout: &Layout| filled(layout, &BTreeSet::from([node])).into_iter().filter(|is| *is).count() as u64;
+        let count = |layout: &Layout| {
+            let mine = layout.devices.iter().filter(|d| d.node == node).map(|d| d.device).collect();
+            filled(layout, &mine).into_iter().filter(|is| *is).count() as u64
+        };
         let slots = std::iter::once(current).chain(earlier).map(count).min().unwrap_or(0);
         (u128::from(chunks) * u128::from(slots) / u128::from(current.partitions().max(1))) as u64
     }
@@ -140,13 +153,13 @@ impl Layouts {
     }
 }
 
-fn filled(layout: &Layout, nodes: &BTreeSet<NodeId>) -> Vec<bool> {
-    let there: Vec<bool> = layout.devices.iter().map(|d| nodes.contains(&d.node)).collect();
+fn filled(layout: &Layout, devices: &BTreeSet<DeviceId>) -> Vec<bool> {
+    let there: Vec<bool> = layout.devices.iter().map(|d| devices.contains(&d.device)).collect();
     layout.slot_indexes().into_iter().map(|slot| there.get(usize::from(slot)).copied().unwrap_or(false)).collect()
 }
 
-/// Nodes of which at least one slot names a device.
-fn holders(layout: &Layout) -> BTreeSet<NodeId> {
+/// Devices that at least one slot names, with their nodes.
+fn devices(layout: &Layout) -> BTreeSet<(NodeId, DeviceId)> {
     let used: BTreeSet<u16> = layout.slot_indexes().into_iter().collect();
-    used.iter().filter_map(|slot| layout.devices.get(usize::from(*slot))).map(|d| d.node).collect()
+    used.iter().filter_map(|slot| layout.devices.get(usize::from(*slot))).map(|d| (d.node, d.device)).collect()
 }

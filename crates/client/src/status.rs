@@ -1,18 +1,26 @@
 //! What the servers say, weighed: is the data safe, what may still fail, what should somebody do?
 //!
 //! Pure. Safety is judged partition by partition, on the layout of each policy that holds data: a shard
-//! counts only where its node answers and has nothing left to rebuild. While a layout changes, it also
-//! counts where it lay before: nothing is dropped there until it has arrived. A node that perhaps misses
-//! something and does not know it yet is a doubt: it counts as missing when a second look, a heartbeat
-//! later, finds it so still. The counts of chunks by redundancy are exact where all partitions of a policy
-//! stand alike (as in a cluster of exactly k + m nodes) and are otherwise estimated from the partitions,
-//! which a hash fills evenly; the report says which.
+//! counts only where its node answers, still has the device, and has nothing left to rebuild. While a layout
+//! changes, it also counts where it lay before: nothing is dropped there until it has arrived. A node that
+//! perhaps misses something and does not know it yet is a doubt: it counts as missing when a second look, a
+//! heartbeat later, finds it so still; so is one that was silent and has not looked since at what it missed.
+//!
+//! The counts of chunks by redundancy are exact where all partitions of a policy stand alike (as in a cluster
+//! of exactly k + m nodes) and at most one node misses single shards. They are otherwise estimated: from the
+//! partitions, which a hash fills evenly, and as if what several nodes miss were of the same chunks. The report
+//! says which.
 
-use super::layouts::Layouts;
-use super::problems::problems;
+mod layouts;
+mod problems;
+
+pub use layouts::Layouts;
+
 use model::cluster::NodeState;
-use model::{NodeId, Policy};
+use model::{DeviceId, NodeId, Policy};
+use problems::problems;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use wire::coordinator::{NodeReport, StatusResponse};
 
 /// A node that holds fewer shards than this part of what the fullest one holds, in a cluster where
@@ -25,15 +33,22 @@ const JUST_BACK_MS: u64 = 15_000;
 /// Something that somebody should look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
+    /// What is wrong.
     pub what: String,
+    /// For how long, where that is known.
+    pub since: Option<Duration>,
+    /// Where.
     pub place: String,
+    /// What to do about it.
     pub remedy: String,
 }
 
 /// What is being rebuilt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Repair {
+    /// Shards, as far as known.
     pub shards: u64,
+    /// Their bytes.
     pub bytes: u64,
     /// Bytes a second.
     pub rate: u64,
@@ -55,7 +70,9 @@ impl Repair {
 /// Chunks by how many shards they may still lose.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chunks {
+    /// All chunks.
     pub total: u64,
+    /// How many may still lose so many shards.
     pub by_redundancy: BTreeMap<u8, u64>,
     /// Too few servers answer to read them now; their shards are not gone.
     pub unavailable: u64,
@@ -68,8 +85,11 @@ pub struct Chunks {
 /// How one policy's chunks stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyReport {
+    /// The policy.
     pub policy: Policy,
+    /// Its chunks.
     pub chunks: u64,
+    /// Bytes of their shards.
     pub bytes: u64,
     /// Further nodes that may be lost, whichever; `None` before there is a layout.
     pub survivable: Option<u8>,
@@ -78,6 +98,7 @@ pub struct PolicyReport {
 /// The judgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
+    /// No chunk is below full redundancy as far as the servers know, and nothing is on its way.
     pub safe: bool,
     /// Further nodes that may be lost, whichever, before data of any policy cannot be read; `None` before
     /// there is a layout.
@@ -86,8 +107,11 @@ pub struct Report {
     pub policies: Vec<PolicyReport>,
     /// Coordinators that may fail without the catalog stopping.
     pub catalog_survivable: usize,
+    /// What is being rebuilt.
     pub repair: Repair,
+    /// All chunks, by what they may still lose.
     pub chunks: Chunks,
+    /// What somebody should look at.
     pub problems: Vec<Problem>,
     /// Nodes that perhaps miss shards. Not counted; for another look, a heartbeat later.
     pub doubts: BTreeSet<NodeId>,
@@ -108,7 +132,22 @@ impl Report {
         };
         let whole: BTreeSet<NodeId> = holders.iter().filter(|n| counts(n)).copied().collect();
         let keeps = |node: &NodeId| whole.contains(node) || reports.get(node).is_some_and(|r| keeps_on(r, status, layouts));
-        let keeping: BTreeSet<NodeId> = holders.iter().filter(|n| keeps(n)).copied().collect();
+        // Those of which every missing shard is counted. What moves to them is missing nowhere.
+        let short: BTreeMap<NodeId, &[(Policy, u64)]> = holders
+            .iter()
+            .filter(|n| !keeps(n))
+            .filter_map(|n| Some((*n, reports.get(n)?.heartbeat.as_ref().filter(|h| h.repair.lost == 0)?.repair.missing.as_deref()?)))
+            .filter(|(n, _)| reports.get(n).is_some_and(|r| is_heard(r)))
+            .collect();
+        let has = |node: &NodeId, device: &DeviceId| {
+            let heartbeat = reports.get(node).and_then(|r| r.heartbeat.as_ref());
+            heartbeat.is_none_or(|h| h.devices.iter().any(|d| d.id == *device))
+        };
+        let there = |counts: &dyn Fn(&NodeId) -> bool| -> BTreeSet<DeviceId> {
+            layouts.devices().into_iter().filter(|(node, device)| counts(node) && has(node, device)).map(|(_, device)| device).collect()
+        };
+        let (sure, keeping) = (there(&|n| whole.contains(n)), there(&keeps));
+        let but_for_single = there(&|n| whole.contains(n) || short.contains_key(n));
         let heartbeats = || status.nodes.iter().filter(|r| is_heard(r)).filter_map(|r| r.heartbeat.as_ref());
         let repair = heartbeats().fold(Repair::default(), |sum, h| Repair {
             shards: sum.shards + h.repair.shards,
@@ -121,12 +160,13 @@ impl Report {
         let mut chunks = Chunks { total: status.totals.chunks, lost: lost.min(status.totals.chunks), ..Chunks::default() };
         let (mut policies, mut full, mut left_lost) = (Vec::new(), true, chunks.lost);
         for (policy, count, bytes) in by_policy(status) {
-            let levels = layouts.levels(policy.width(), &whole, &keeping);
-            let worst = levels.keys().next_back().copied();
+            let worst = layouts.levels(policy.width(), &sure, &keeping).keys().next_back().copied();
             full &= worst == Some(0) && policy.m > 0;
             let here = count.saturating_sub(left_lost);
             left_lost = left_lost.saturating_sub(count);
-            chunks.add(here, policy.m, &levels);
+            let levels = layouts.levels(policy.width(), &but_for_single, &keeping);
+            let single = short.values().map(|m| m.iter().filter(|(p, _)| *p == policy).map(|(_, n)| n).sum::<u64>());
+            chunks.add_all(here, policy.m, &levels, single.filter(|n| *n > 0).collect(), worst.unwrap_or(0));
             policies.push(PolicyReport { policy, chunks: count, bytes, survivable: worst.map(|missing| policy.m.saturating_sub(missing)) });
         }
         let failures_survivable = policies.iter().filter_map(|p| p.survivable).min();
@@ -187,10 +227,12 @@ fn wholeness(report: &NodeReport, status: &StatusResponse, layouts: &Layouts) ->
     let emptied = alike && shards(heartbeat).saturating_mul(EMPTIED) < most || is_emptied(report.node, heartbeat, status, layouts);
     let as_full = alike && shards(heartbeat) >= most;
     let behind = heartbeat.repair.whole_to < status.totals.feed && !as_full;
+    // It was away, and has not looked since at what it missed.
+    let owes = heartbeat.repair.whole_to < report.owes;
     let up_for = status.cluster.time_ms.saturating_sub(heartbeat.started_ms);
     // After a start of the whole cluster everybody is behind alike, and misses nothing.
     let alone = others().any(|h| h.started_ms + JUST_BACK_MS < heartbeat.started_ms);
-    if emptied || behind && alone && up_for < JUST_BACK_MS { Wholeness::Doubtful } else { Wholeness::Whole }
+    if emptied || owes || behind && alone && up_for < JUST_BACK_MS { Wholeness::Doubtful } else { Wholeness::Whole }
 }
 
 /// Whether a node that still has shards to fetch has those at least that lay on it before the change
@@ -212,11 +254,31 @@ fn shards(heartbeat: &wire::coordinator::HeartbeatRequest) -> u64 {
 }
 
 impl Chunks {
-    /// Counts chunks of a policy with so much parity, by how many of its partitions miss how many shards.
-    fn add(&mut self, count: u64, parity: u8, levels: &BTreeMap<u8, u64>) {
+    /// Counts chunks of a policy with so much parity, by how many of its partitions miss how many shards, and where
+    /// some nodes miss so many single ones besides. None misses more than `worst`.
+    fn add_all(&mut self, count: u64, parity: u8, levels: &BTreeMap<u8, u64>, mut single: Vec<u64>, worst: u8) {
         for redundancy in 0..=parity {
             self.by_redundancy.entry(redundancy).or_default();
         }
+        self.estimated |= single.len() > 1;
+        // The worst that these numbers can mean: that all of them miss shards of the same chunks.
+        single.sort_unstable();
+        let mut counted = 0;
+        for (i, missing) in single.iter().enumerate() {
+            let here = (*missing).min(count).saturating_sub(counted);
+            let more = (single.len() - i) as u8;
+            let shifted = levels.iter().fold(BTreeMap::new(), |mut all: BTreeMap<u8, u64>, (level, of)| {
+                *all.entry(level.saturating_add(more).min(worst)).or_default() += of;
+                all
+            });
+            self.add(here, parity, &shifted);
+            counted += here;
+        }
+        self.add(count - counted, parity, levels);
+    }
+
+    /// Counts chunks of a policy with so much parity, by how many of its partitions miss how many shards.
+    fn add(&mut self, count: u64, parity: u8, levels: &BTreeMap<u8, u64>) {
         self.estimated |= levels.len() > 1 && count > 0;
         let partitions: u64 = levels.values().sum();
         let mut left = count;
@@ -242,5 +304,4 @@ fn catalog_survivable(status: &StatusResponse) -> usize {
 }
 
 #[cfg(test)]
-#[path = "report_tests.rs"]
 mod tests;
