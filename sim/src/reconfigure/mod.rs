@@ -3,7 +3,8 @@
 //!
 //! Promised, and checked: the history of the entries is linearisable (see [`crate::check`]), so nothing
 //! acknowledged is lost and nothing removed comes back; every change of the layout ends; within a bounded
-//! time after the last fault every shard is at its place, and nobody holds one that belongs elsewhere;
+//! time after the last fault every shard is at its place, and nobody holds one that belongs elsewhere; what the
+//! status calls safe is not missing anything;
 //! after everything was removed, and its grace is over, no disk holds a shard.
 
 mod operator;

@@ -8,7 +8,8 @@
 use super::stage::{Phase, Stage, Wish};
 use super::user::{FILES, LOOK, Scene, opened, path};
 use crate::cluster::dice::Dice;
-use client::RemotePath;
+use client::status::{Layouts, Report};
+use client::{RemotePath, ShardPlaceState};
 use env::Env;
 use model::cluster::{Node, NodeState, ServerRole};
 use model::{Error, Kind, NodeId};
@@ -21,6 +22,8 @@ use wire::coordinator::{Administration, ChangeRequest, HeartbeatRequest, StatusR
 const WHOLE_WITHIN: Duration = Duration::from_secs(15 * 60);
 /// Time for nodes to hear that they are to scrub, and to do it.
 const SCRUB: Duration = Duration::from_secs(60);
+/// Time for nodes to notice what they miss.
+const NOTICED: Duration = Duration::from_secs(20);
 /// Longest time in which what is dead must be gone.
 const CLEAR_WITHIN: Duration = Duration::from_secs(10 * 60);
 /// Nodes are sent away only while so many are there.
@@ -35,14 +38,19 @@ struct Operator {
     leaving: BTreeSet<usize>,
     /// When everything was last seen whole.
     looked: Duration,
+    /// What was last known of the layouts.
+    layouts: Layouts,
 }
+
+/// A shard of what a file holds now: name, version, chunk, index.
+type Held = (&'static str, u64, u64, u8);
 
 /// The operator's program.
 pub async fn operator(env: Env, stage: Stage, seed: u64, spares: Vec<usize>) -> env::sim::Result {
     let client = opened(&env, &stage, "operator", None).await;
     let scene = Scene { env: env.clone(), stage, name: "operator".into(), client };
     let dice = Dice::new(seed, "operator");
-    let mut operator = Operator { scene, dice, spares, leaving: BTreeSet::new(), looked: Duration::ZERO };
+    let mut operator = Operator { scene, dice, spares, leaving: BTreeSet::new(), looked: Duration::ZERO, layouts: Layouts::default() };
     operator.scene.ready(Phase::Setup).await;
     while operator.scene.phase() == Phase::Play {
         let pause = operator.dice.between(2_000, 10_000);
@@ -88,6 +96,7 @@ impl Operator {
             Ok(status) => status,
             Err(e) => return self.scene.tell(format!("status: {e}")),
         };
+        self.believe().await;
         let nodes = self.numbered(&status);
         self.attend(&nodes).await;
         let in_state = |is: fn(NodeState) -> bool| nodes.iter().filter(move |(_, n)| is(n.state)).map(|(i, n)| (*i, n.id)).collect();
@@ -261,6 +270,58 @@ impl Operator {
         }
     }
 
+    /// Whether `cluster status` would call the data safe.
+    async fn calls_safe(&mut self) -> Option<bool> {
+        let mut doubts = BTreeSet::new();
+        loop {
+            let status = self.status().await.ok()?;
+            let known = std::mem::take(&mut self.layouts);
+            self.layouts = self.scene.bounded("layouts", Layouts::fetch(&self.scene.client, &status, known)).await.ok()?;
+            let report = Report::of(&status, &self.layouts, &doubts);
+            if report.doubts.is_subset(&doubts) {
+                return Some(report.safe);
+            }
+            doubts.extend(report.doubts);
+            self.scene.env.sleep(Duration::from_millis(1200)).await;
+        }
+    }
+
+    /// Shards that their holders say they have not.
+    async fn missing(&self) -> BTreeSet<Held> {
+        let mut missing = BTreeSet::new();
+        for name in FILES.iter().copied() {
+            let Ok(entry) = self.scene.bounded("stat", self.scene.client.stat(&path(name))).await else { continue };
+            let Ok(chunks) = self.scene.bounded("places", self.scene.client.places(&entry, false)).await else { continue };
+            for chunk in chunks {
+                let gone = chunk.shards.iter().filter(|s| s.state == ShardPlaceState::Missing);
+                missing.extend(gone.map(|s| (name, entry.version, chunk.number, s.index)));
+            }
+        }
+        missing
+    }
+
+    /// What the status calls safe is whole. A shard that is missing twice, with time between for nodes to notice,
+    /// while the status calls the data safe before and after both, was lost unnoticed. What has rotted and was not
+    /// read since nobody can know of.
+    async fn believe(&mut self) {
+        if self.scene.stage.lock().rotten || self.calls_safe().await != Some(true) {
+            return;
+        }
+        let first = self.missing().await;
+        if first.is_empty() || self.calls_safe().await != Some(true) {
+            return;
+        }
+        self.scene.env.sleep(NOTICED).await;
+        if self.calls_safe().await != Some(true) {
+            return;
+        }
+        let still: BTreeSet<Held> = self.missing().await.intersection(&first).copied().collect();
+        if !still.is_empty() && self.calls_safe().await == Some(true) {
+            let now = self.scene.now();
+            self.scene.stage.lock().fail(now, format!("called safe while shards were missing: {still:?}"));
+        }
+    }
+
     /// Looks at every shard. Whether all are at their places; what is not well otherwise.
     async fn look(&mut self, status: &StatusResponse) -> Result<(), String> {
         let began = self.scene.now();
@@ -276,7 +337,10 @@ impl Operator {
             }
             Ok(_) => {
                 self.scene.tell("sees everything whole");
-                self.scene.stage.lock().hurt.retain(|_, since| *since >= began);
+                let mut shared = self.scene.stage.lock();
+                shared.hurt.retain(|_, since| *since >= began);
+                shared.rotten &= !shared.hurt.is_empty();
+                drop(shared);
                 self.looked = began;
                 return Ok(());
             }
@@ -355,6 +419,7 @@ impl Operator {
         let is_busy = |h: &HeartbeatRequest| h.repair.surplus > 0 || h.repair.shards > 0 || h.repair.whole_to < feed;
         let heard = self.heard(status).into_iter();
         let busy: Vec<String> = heard.filter(|(_, h)| is_busy(h)).map(|(n, h)| format!("node {n}: {:?}", h.repair)).collect();
+        self.believe().await;
         self.look(status).await?;
         if busy.is_empty() { Ok(()) } else { Err(format!("busy: {busy:?}")) }
     }

@@ -67,6 +67,8 @@ pub struct Shared {
     pub gone: BTreeSet<usize>,
     /// Nodes that lost shards, with the moment, until everything was seen whole after it.
     pub hurt: BTreeMap<usize, Duration>,
+    /// Bytes have rotted, and not everything was read since.
+    pub rotten: bool,
     /// What is to happen to machines.
     pub wishes: VecDeque<Wish>,
     /// The logged-in user's files, for the other machines.
@@ -102,6 +104,7 @@ impl Stage {
             ids: BTreeMap::new(),
             gone: BTreeSet::new(),
             hurt: BTreeMap::new(),
+            rotten: false,
             wishes: VecDeque::new(),
             profile: None,
             record: Recorder::default(),

@@ -123,7 +123,10 @@ impl Troubles {
                     self.later(world, 500, Mend::Start(name(n)));
                 }
             }
-            Wish::Rot(n) => self.rot(&host(world, &name(n))),
+            Wish::Rot(n) => {
+                stage.lock().rotten = true;
+                self.rot(&host(world, &name(n)));
+            }
             Wish::Hours(hours) => {
                 self.passed_ms += hours * 3_600_000;
                 self.set_clocks(world);
