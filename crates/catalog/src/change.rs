@@ -5,8 +5,9 @@
 //! planner never make replicas differ; what is checked here is what every layout must keep, however it
 //! was found.
 //!
-//! Only one change of an operator runs at a time. A loss does not wait for it: it supersedes it, and
-//! what shards may still lie by is then the union of all layouts that were left unfinished.
+//! Only one change of an operator runs at a time. A loss does not wait for it: it supersedes it, as another change
+//! does once an operator has stopped it, and what shards may still lie by is then the union of all layouts that were
+//! left unfinished.
 
 use crate::tx::{Step, Tx};
 use crate::{key, layout};
@@ -20,7 +21,7 @@ impl Tx<'_> {
     pub(crate) fn change_layouts(&mut self, by: Option<AccountId>, new: &NewLayouts) -> Step<Outcome> {
         self.operator(by)?;
         let under_way: Vec<LayoutChange> = self.rows(&key::changes())?;
-        if let Some(change) = under_way.first().filter(|_| !new.loss) {
+        if let Some(change) = under_way.iter().find(|c| !c.stopped).filter(|_| !new.loss) {
             return Err(Error::conflict(format!("another change is under way: {}. A second one waits until it is done", change.why))
                 .hint("shardkeep cluster layout show")
                 .into());

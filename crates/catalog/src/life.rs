@@ -67,10 +67,13 @@ impl Tx<'_> {
             None => "an encrypted snapshot was put onto nodes".into(),
         };
         let life = self.life()?;
-        if by.is_some() || life.backup_ms.saturating_add(NOTED_MS) <= self.now {
+        if by.is_some() || life.snapshot_ms.saturating_add(NOTED_MS) <= self.now {
             self.event("catalog-backed-up", None, detail)?;
         }
-        self.set_life(&CatalogLife { backup_ms: self.now, ..life })?;
+        self.set_life(&match by {
+            Some(_) => CatalogLife { backup_ms: self.now, ..life },
+            None => CatalogLife { snapshot_ms: self.now, ..life },
+        })?;
         Ok(Outcome::Done)
     }
 

@@ -172,7 +172,7 @@ impl Report {
         let failures_survivable = policies.iter().filter_map(|p| p.survivable).min();
         let mut report = Report {
             // Every chunk at full redundancy, as far as the servers know, and nothing on its way.
-            safe: full && lost == 0 && status.cluster.changes.is_empty(),
+            safe: full && lost == 0 && status.cluster.changes.is_empty() && catalog_is_safe(status),
             failures_survivable,
             policies,
             catalog_survivable: catalog_survivable(status),
@@ -293,6 +293,13 @@ impl Chunks {
             }
         }
     }
+}
+
+/// Where several coordinators keep the catalog, one of them at least may fail. A lone one is what somebody chose, and
+/// leaves snapshots on the nodes.
+fn catalog_is_safe(status: &StatusResponse) -> bool {
+    let voters = status.coordinators.iter().filter(|(id, _)| !status.learners.contains(id)).count();
+    voters <= 1 || catalog_survivable(status) > 0
 }
 
 fn catalog_survivable(status: &StatusResponse) -> usize {

@@ -278,9 +278,13 @@ pub struct CatalogLife {
     /// Log time at which an operator last asked for a scrub of everything; 0: never.
     #[n(3)]
     pub scrub_ms: u64,
-    /// Log time of the last backup; 0: never.
+    /// Log time of the last backup that somebody made; 0: never.
     #[n(4)]
     pub backup_ms: u64,
+    /// Log time of the last snapshot onto the nodes; 0: never.
+    #[n(5)]
+    #[cbor(default)]
+    pub snapshot_ms: u64,
 }
 
 /// An event for operators: hash-chained in the audit log.

@@ -129,6 +129,16 @@ fn a_second_change_waits() {
     assert_eq!((node.state, node.draining), (NodeState::Draining, true));
     // What was placed by any epoch so far may be committed.
     assert_eq!(world.view().layouts, [(2, Epoch(3)), (4, Epoch(3))]);
+    // One that an operator has stopped is superseded, as by a loss.
+    let third = NewLayouts { keep: vec![NodeId(2)], why: "add node-2".into(), ..world.planned(&[1, 2, 3, 4, 5]) };
+    assert_eq!(kind(&world.change(third.clone())), Kind::Conflict);
+    world.done(None, Command::PauseLayouts(true));
+    world.change(third).expect("begun");
+    for change in world.view().changes {
+        assert_eq!((change.to, change.from, change.stopped), (Epoch(4), vec![Epoch(2), Epoch(3)], false));
+        assert_eq!(change.why, "add node-2, during: drain node-2");
+    }
+    assert_eq!(world.node_row(2).state, NodeState::Up);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::token::node_id;
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
 use clap::Args;
-use model::{CoordinatorId, NodeId};
+use model::{CoordinatorId, Error, NodeId};
 use serde_json::json;
 use wire::coordinator::{Administration, ChangeRequest};
 
@@ -70,9 +70,11 @@ pub async fn drain(cx: Context, args: DrainArgs) -> Result<Done, Failure> {
     if args.dry_run {
         return change::plan(&cx, request).await;
     }
-    let names = request.drain.iter().map(|n| format!("node-{n}")).collect::<Vec<_>>().join(" ");
+    let drained = request.drain.clone();
     let done = change::carry_out(&cx, request, args.consent).await?;
-    cx.out.note(&format!("once {names} holds nothing: stop it, then shardkeep cluster remove {names}"));
+    for node in drained {
+        cx.out.note(&format!("once node-{node} holds nothing: stop it, then shardkeep cluster remove node-{node}"));
+    }
     Ok(done)
 }
 
@@ -84,6 +86,13 @@ pub async fn remove(cx: Context, args: RemoveArgs) -> Result<Done, Failure> {
             let status = client.status().await?;
             let layouts = client::status::Layouts::fetch(&client, &status, Default::default()).await?;
             let holds = layouts.holders().contains(&node);
+            let report = client::status::Report::of(&status, &layouts, &Default::default());
+            let runs = status.nodes.iter().any(|r| r.node == node && client::status::is_heard(r));
+            if let Some(p) = report.policies.iter().find(|p| p.survivable == Some(0) && p.chunks > 0).filter(|_| holds && runs) {
+                let what = format!("node-{node} runs, and without it data of policy {} could not be read", p.policy);
+                let first = format!("shardkeep cluster drain node-{node}, or bring other servers back first");
+                return Err(Error::conflict(what).hint(first).into());
+            }
             let question = match holds {
                 true => format!(
                     "node-{node} still holds data. It counts as lost from now on, and its shards are rebuilt elsewhere; to keep redundancy meanwhile, drain it first. Remove it?"

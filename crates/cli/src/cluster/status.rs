@@ -126,9 +126,9 @@ fn devices<'a>(status: &'a StatusResponse, node: &'a Node) -> &'a [model::cluste
     }
 }
 
-/// Catalog time at which a backup was made last, milliseconds since 1970.
-fn last_backup(status: &StatusResponse) -> Option<u64> {
-    Some(status.cluster.life.backup_ms).filter(|ms| *ms > 0)
+/// A time of the catalog's life, milliseconds since 1970; `None`: never.
+fn happened(ms: u64) -> Option<u64> {
+    Some(ms).filter(|ms| *ms > 0)
 }
 
 /// What is wrong, and for how long.
@@ -185,7 +185,8 @@ fn document(picture: &Picture) -> Value {
         },
         "recode": { "objects": status.totals.recode, "bytes": status.totals.recode_bytes },
         "catalog": {
-            "failures_survivable": report.catalog_survivable, "last_backup": last_backup(status).map(units::rfc3339_ms),
+            "failures_survivable": report.catalog_survivable, "last_backup": happened(status.cluster.life.backup_ms).map(units::rfc3339_ms),
+            "last_snapshot": happened(status.cluster.life.snapshot_ms).map(units::rfc3339_ms),
             "entries": status.totals.entries, "frozen": status.cluster.life.frozen,
         },
         "policies": report.policies.iter().map(|p| json!({
@@ -317,11 +318,14 @@ fn text(cx: &Context, picture: &Picture) {
     }
     if status.cluster.coordinators.len() == 1 {
         out.line(&out.dim("  the only one: while it is down nothing can be read or written"));
-        let text = match last_backup(status) {
-            Some(ms) => {
-                let age = Duration::from_millis(status.cluster.time_ms.saturating_sub(ms));
-                format!("  the catalog was last backed up {} ago", units::duration(age))
-            }
+        let ago = |ms| units::duration(Duration::from_millis(status.cluster.time_ms.saturating_sub(ms)));
+        let life = &status.cluster.life;
+        if let Some(ms) = happened(life.snapshot_ms) {
+            let text = "  should its folder be lost: encrypted snapshots on the nodes (opened with a copy of its recovery-key), the last";
+            out.line(&out.dim(&format!("{text} {} ago", ago(ms))));
+        }
+        let text = match happened(life.backup_ms) {
+            Some(ms) => format!("  the catalog was last backed up {} ago", ago(ms)),
             None => "  its folder is not to be lost: there is no backup of the catalog yet (shardkeep cluster backup)".into(),
         };
         out.line(&out.dim(&text));

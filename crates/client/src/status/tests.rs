@@ -103,6 +103,22 @@ fn look(status: &StatusResponse, layout: Option<&Layout>) -> Report {
 }
 
 #[test]
+fn rule_08_safe_is_the_lesser_of_catalog_and_chunks() {
+    let (mut status, layout) = cluster(4);
+    let of = |up: &[bool]| up.iter().enumerate().map(|(i, up)| (CoordinatorId(i as u64 + 1), *up)).collect::<Vec<_>>();
+    for (up, safe, survivable) in
+        [(&[true][..], true, 0), (&[true; 3], true, 1), (&[true, true, false], false, 0), (&[true; 2], false, 0), (&[true; 5], true, 2)]
+    {
+        status.coordinators = of(up);
+        let report = look(&status, Some(&layout));
+        assert_eq!((report.safe, report.catalog_survivable, report.failures_survivable), (safe, survivable, Some(2)), "{up:?}");
+    }
+    // One that is catching up does not count yet, and harms nothing.
+    (status.coordinators, status.learners) = (of(&[true, true]), vec![CoordinatorId(2)]);
+    assert!(look(&status, Some(&layout)).safe);
+}
+
+#[test]
 fn a_whole_cluster_survives_its_parity() {
     let (status, layout) = cluster(4);
     let report = look(&status, Some(&layout));

@@ -21,6 +21,9 @@ use std::time::Duration;
 use wire::SessionToken;
 use wire::coordinator::{ChangeRequest, DeviceMove, PlanResponse, WidthPlan};
 
+/// How much of a device a plan may fill.
+const USABLE_PERCENT: u64 = 97;
+
 /// A layout's nodes: all that the leader's loop needs of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Placed {
@@ -78,9 +81,9 @@ impl State {
     pub async fn apply_layout(&self, session: SessionToken, request: ChangeRequest) -> Result<PlanResponse> {
         let who = self.admin(&session).await?;
         let view = self.view().await?;
-        if let Some(change) = view.changes.first() {
+        if let Some(change) = view.changes.iter().find(|c| !c.stopped) {
             return Err(Error::conflict(format!("another change is under way: {}. A second one waits until it is done", change.why))
-                .hint("shardkeep cluster layout show"));
+                .hint("shardkeep cluster layout show; shardkeep cluster layout stop lets another take its place"));
         }
         let is_now = |(width, epoch): &(u8, Epoch)| view.layouts.contains(&(*width, *epoch));
         if !request.expect.iter().all(is_now) || (!request.expect.is_empty() && request.expect.len() != view.layouts.len()) {
@@ -88,6 +91,7 @@ impl State {
         }
         let wish = wish(&view, &self.readable(&view).await?, &request)?;
         let (new, response) = self.planned(&view, wish).await?;
+        self.check_room(&response, &self.bytes_by_width().await?)?;
         if !response.why.is_empty() {
             self.begin(Some(who.account), new).await?;
         }
@@ -118,7 +122,8 @@ impl State {
             loss: true,
         };
         let widths: Vec<u8> = held.into_keys().collect();
-        let (new, _) = self.planned_for(&view, wish, &widths).await?;
+        let (new, response) = self.planned_for(&view, wish, &widths).await?;
+        self.check_room(&response, &self.bytes_by_width().await?)?;
         self.begin(Some(by), new).await
     }
 
@@ -148,10 +153,8 @@ impl State {
             let Answer::Layout(Some(layout)) = self.ask(Query::Layout(*width)).await? else { return Err(confused()) };
             old.push(layout);
         }
-        // What lies in all slots of a width: as the catalog counts it, by policy.
-        let Answer::Totals(totals) = self.ask(Query::Totals).await? else { return Err(confused()) };
-        let bytes = |width: u8| totals.policies.iter().filter(|(p, _, _)| p.width() == width).map(|(_, _, bytes)| bytes).sum::<u64>();
-        let bytes: Vec<u64> = widths.iter().map(|w| bytes(*w)).collect();
+        let by_width = self.bytes_by_width().await?;
+        let bytes: Vec<u64> = widths.iter().map(|w| by_width.get(w).copied().unwrap_or(0)).collect();
         let plans = self.env.blocking(move || plan_all(&old, &devices)).await?;
         let part = |bytes: u64, slots: u64, of: u64| (u128::from(bytes) * u128::from(slots) / u128::from(of.max(1))) as u64;
         let sum = |slots: fn(&Description) -> u64| plans.iter().zip(&bytes).map(|((_, d), b)| part(*b, slots(d), d.slots)).sum();
@@ -165,6 +168,30 @@ impl State {
         let layouts = plans.into_iter().map(|(layout, d)| (layout, d.moved, d.minimum)).collect();
         let Wish { drain, keep, remove, why, loss, .. } = wish;
         Ok((NewLayouts { layouts, drain, keep, loss, why, remove }, response))
+    }
+
+    /// What lies in all slots of a width: as the catalog counts it, by policy.
+    async fn bytes_by_width(&self) -> Result<BTreeMap<u8, u64>> {
+        let Answer::Totals(totals) = self.ask(Query::Totals).await? else { return Err(confused()) };
+        let mut bytes = BTreeMap::new();
+        totals.policies.iter().for_each(|(p, _, b)| *bytes.entry(p.width()).or_default() += b);
+        Ok(bytes)
+    }
+
+    /// `Insufficient` where a device would get more than it has room for. Devices that never said how full they are
+    /// are believed to be empty.
+    fn check_room(&self, plan: &PlanResponse, bytes: &BTreeMap<u8, u64>) -> Result<()> {
+        let memory = self.memory();
+        let devices = memory.heard.values().flat_map(|h| &h.heartbeat.devices);
+        let free: BTreeMap<DeviceId, u64> = devices.map(|d| (d.id, (d.capacity / 100 * USABLE_PERCENT).saturating_sub(d.used))).collect();
+        match short_of_room(plan, bytes, &free) {
+            Some((node, missing)) => Err(Error::insufficient(format!(
+                "node-{node} would have to take {} MiB more than it has room for",
+                missing.div_ceil(1 << 20)
+            ))
+            .hint("let further nodes join first (shardkeep cluster token node), or remove files that are not needed")),
+            None => Ok(()),
+        }
     }
 
     /// The nodes of all readable layouts, by width. A layout is fetched once: it is long.
@@ -216,7 +243,11 @@ impl State {
         let gone = self.gone(&view, &readable);
         if let Some((wish, widths)) = loss(&view, &readable).or_else(|| disks_lost(&view, &readable, &gone)) {
             let (new, response) = self.planned_for(&view, wish, &widths).await?;
-            if response.widths.iter().any(|w| w.moved > 0) {
+            let bytes = self.bytes_by_width().await?;
+            if let Err(e) = self.check_room(&response, &bytes) {
+                // What is lost stays vacant, rather than that all disks fill up and nothing can be written.
+                tracing::warn!(error = %e, "the loss cannot be planned around");
+            } else if response.widths.iter().any(|w| w.moved > 0) {
                 return self.begin(None, new).await;
             }
         }
@@ -260,6 +291,24 @@ impl State {
         };
         readable.holders().all(|id| is_out(&id) || settled(id))
     }
+}
+
+/// The first device that would get more than it has room for, and how much more.
+fn short_of_room(plan: &PlanResponse, bytes: &BTreeMap<u8, u64>, free: &BTreeMap<DeviceId, u64>) -> Option<(NodeId, u64)> {
+    let mut gains: BTreeMap<DeviceId, (NodeId, u64, u64)> = BTreeMap::new();
+    for width in &plan.widths {
+        let all = bytes.get(&width.width).copied().unwrap_or(0);
+        let part = |slots: u64| (u128::from(all) * u128::from(slots) / u128::from(width.slots.max(1))) as u64;
+        for d in &width.devices {
+            let of = gains.entry(d.device).or_insert((d.node, 0, 0));
+            (of.1, of.2) = (of.1 + part(d.gains), of.2 + part(d.gives));
+        }
+    }
+    let short = |(device, (node, gains, gives)): (DeviceId, (NodeId, u64, u64))| {
+        let room = free.get(&device)?.saturating_add(gives);
+        (gains > room).then(|| (node, gains - room))
+    };
+    gains.into_iter().find_map(short)
 }
 
 /// Whether layouts may be planned over a node.

@@ -1,5 +1,6 @@
 //! Shards that were found bad, or could not be read: each is set aside, counted as missing, and rebuilt before
-//! anything else.
+//! anything else. And those that are missing and cannot be rebuilt now, since too few others are left: they are
+//! tried again at times, and hold nothing up.
 //!
 //! The list of them is in memory. A mark on the device says that there is one, so that a node that stops before all
 //! are rebuilt looks through everything after its next start (see [`super::walk`]): nothing else would find a shard
@@ -9,16 +10,25 @@ use super::state::{Device, State};
 use super::walk;
 use model::{DeviceId, Kind, Policy, ShardRef};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Most of them that are listed, over all devices. Beyond that a walk through everything finds them.
 const MOST: usize = 10_000;
+
+/// Pause between two attempts: doubles up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Waiting {
     policy: Policy,
-    /// The last attempt found fewer than `k` others, though all holders answered.
+    /// The last attempt found fewer than `k` others, though all holders answered that are not out.
     lost: bool,
+    /// Attempts that failed.
+    tries: u32,
+    /// Not to be tried before, monotonic.
+    next: Duration,
 }
 
 /// The list.
@@ -30,12 +40,13 @@ pub(crate) struct Aside {
 }
 
 impl Aside {
-    fn add(&mut self, device: DeviceId, shard: ShardRef, policy: Policy) {
-        if self.waiting.len() < MOST {
-            self.waiting.entry((device, shard)).or_insert(Waiting { policy, lost: false });
-        } else if !self.waiting.contains_key(&(device, shard)) {
-            self.overflowed.insert(device);
+    /// `false`: there are too many.
+    fn add(&mut self, device: DeviceId, shard: ShardRef, policy: Policy) -> bool {
+        let has_room = self.waiting.len() < MOST || self.waiting.contains_key(&(device, shard));
+        if has_room {
+            self.waiting.entry((device, shard)).or_insert(Waiting { policy, lost: false, tries: 0, next: Duration::ZERO });
         }
+        has_room
     }
 
     pub fn is_empty(&self) -> bool {
@@ -56,10 +67,17 @@ impl Aside {
         self.waiting.remove(&(device, shard));
     }
 
+    /// Those to be tried now, in order, with how their chunks are coded.
+    pub fn due(&self, now: Duration) -> Vec<(DeviceId, ShardRef, Policy)> {
+        self.waiting.iter().filter(|(_, w)| w.next <= now).map(|((device, shard), w)| (*device, *shard, w.policy)).collect()
+    }
+
     /// An attempt to rebuild one has failed. `lost`: since too few others are left.
-    pub fn failed(&mut self, device: DeviceId, shard: ShardRef, lost: bool) {
+    pub fn failed(&mut self, device: DeviceId, shard: ShardRef, lost: bool, now: Duration) {
         if let Some(waiting) = self.waiting.get_mut(&(device, shard)) {
             waiting.lost = lost;
+            waiting.next = now + (PAUSE * 2u32.saturating_pow(waiting.tries.min(16))).min(PAUSE_MAX);
+            waiting.tries += 1;
         }
     }
 
@@ -119,6 +137,26 @@ impl State {
                 return false;
             }
         };
+        if !self.owe(device, shard, policy).await {
+            self.memory().aside.overflowed.insert(device.id);
+        }
+        self.work.notify_one();
+        true
+    }
+
+    /// A shard is missing of which too few others are left now: that is said, and tried again at times, and nothing
+    /// else waits for it. `false`: there are too many of them.
+    pub async fn give_up_for_now(&self, device: &Device, shard: ShardRef, policy: Policy) -> bool {
+        if !self.owe(device, shard, policy).await {
+            return false;
+        }
+        let now = self.env.clock.monotonic();
+        self.memory().aside.failed(device.id, shard, true, now);
+        true
+    }
+
+    /// Lists what is missing on a device that is marked first.
+    async fn owe(&self, device: &Device, shard: ShardRef, policy: Policy) -> bool {
         let mut marked = self.marked.lock().await;
         if !marked.contains(&device.id) {
             match walk::mark(&self.env, device).await {
@@ -127,9 +165,7 @@ impl State {
                 Err(e) => tracing::warn!(device = %device.id, error = %e, "a device with a damaged shard cannot be marked"),
             }
         }
-        self.memory().aside.add(device.id, shard, policy);
-        self.work.notify_one();
-        true
+        self.memory().aside.add(device.id, shard, policy)
     }
 
     /// Checks one that is listed once more. `Some(true)`: it is to be rebuilt; `Some(false)`: it is sound after all,

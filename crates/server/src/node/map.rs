@@ -65,6 +65,11 @@ impl Map {
         self.known().nodes.get(&node).is_none_or(|(_, state)| !matches!(state, NodeState::Down | NodeState::Out))
     }
 
+    /// Whether the cluster has given a node up: what it held counts as gone.
+    pub fn is_out(&self, node: NodeId) -> bool {
+        self.known().nodes.get(&node).is_some_and(|(_, state)| *state == NodeState::Out)
+    }
+
     /// `Unavailable` before the first talk with a coordinator.
     pub fn capability_key(&self) -> Result<PublicKey> {
         self.known().capability_key.ok_or_else(|| Error::unavailable("this node has not yet heard from a coordinator"))

@@ -30,7 +30,7 @@ pub(crate) struct Healed {
 
 /// Gets a missing shard onto a device.
 ///
-/// `Unavailable`: holders do not answer, so it may succeed later. `Corrupt`: all answered, and
+/// `Unavailable`: holders do not answer, so it may succeed later. `Corrupt`: all answered that are not out, and
 /// fewer than `k` shards are left.
 pub(crate) async fn heal(state: &Arc<State>, device: &Device, missing: &Missing) -> Result<Healed> {
     let _turn = state.repair_turn().await?;
@@ -46,20 +46,6 @@ pub(crate) async fn heal(state: &Arc<State>, device: &Device, missing: &Missing)
         }
     }
     from_others(state, device, missing.shard, &layouts).await
-}
-
-/// Rebuilds a shard of which only the name is known: it was found damaged.
-pub(crate) async fn heal_damaged(state: &Arc<State>, device: &Device, shard: ShardRef) -> Result<Healed> {
-    let _turn = state.repair_turn().await?;
-    let mut last = Error::unavailable("this node has no layout for the chunk yet");
-    for width in state.map.epochs().into_keys().filter(|width| shard.index < *width) {
-        let Some(layouts) = state.map.layouts(width) else { continue };
-        match from_others(state, device, shard, &layouts).await {
-            Err(e) => last = e,
-            healed => return healed,
-        }
-    }
-    Err(last)
 }
 
 async fn store(state: &State, device: &Device, shard: ShardRef, descriptor: Descriptor, body: Bytes, copied: bool) -> Result<Healed> {
@@ -90,9 +76,12 @@ async fn from_others(state: &Arc<State>, device: &Device, shard: ShardRef, layou
             && let Some((index, mut holders)) = candidates.pop_front()
         {
             let Some(holder) = holders.pop_front() else { continue };
-            fetching.push(async move { (index, fetch(state, &holder, ShardRef { index, ..shard }, width).await, holders) });
+            fetching.push(async move {
+                let fetched = fetch(state, &holder, ShardRef { index, ..shard }, width).await;
+                (index, holder.node, fetched, holders)
+            });
         }
-        let Some((index, fetched, earlier)) = fetching.next().await else { break };
+        let Some((index, from, fetched, earlier)) = fetching.next().await else { break };
         match fetched {
             Ok((descriptor, body)) => {
                 let k = descriptor.policy.k as usize;
@@ -105,6 +94,7 @@ async fn from_others(state: &Arc<State>, device: &Device, shard: ShardRef, layou
                 continue;
             }
             Err(e) if e.kind == Kind::NotFound => {}
+            Err(_) if state.map.is_out(from) => {}
             Err(e) => unreachable = Some(e),
         }
         // An earlier holder of the same shard may have it still.

@@ -12,7 +12,7 @@
 //! gained slots by a new layout (see [`super::walk`]).
 
 use super::plan::{Missing, belonging, others_away, urgency};
-use super::rebuild::{heal, heal_damaged};
+use super::rebuild::heal;
 use super::state::{Device, State};
 use super::walk::Cursor;
 use futures::FutureExt;
@@ -20,7 +20,7 @@ use futures::stream::{self, StreamExt};
 use model::cluster::{FeedItem, ObjectState};
 use model::command::{Answer, Query};
 use model::tree::ObjectUse;
-use model::{DeviceId, Error, Kind, ObjectId, Result, ShardRef};
+use model::{DeviceId, Error, Kind, ObjectId, Policy, Result, ShardRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,13 +99,14 @@ pub(crate) async fn run(state: Arc<State>) {
 
 /// Gets again what was set aside. What fails stays listed.
 async fn aside(state: &Arc<State>) {
-    let waiting = state.memory().aside.all();
-    let mut tried = stream::iter(waiting).map(|(id, shard)| again(state, id, shard).boxed()).buffer_unordered(AT_ONCE);
+    let now = state.env.clock.monotonic();
+    let due = state.memory().aside.due(now);
+    let mut tried = stream::iter(due).map(|(id, shard, policy)| again(state, id, shard, policy).boxed()).buffer_unordered(AT_ONCE);
     while tried.next().await.is_some() {}
 }
 
 /// Gets one shard again that was set aside.
-async fn again(state: &Arc<State>, id: DeviceId, shard: ShardRef) {
+async fn again(state: &Arc<State>, id: DeviceId, shard: ShardRef, policy: Policy) {
     let Some(device) = state.device(&id) else { return };
     match state.recheck(device, shard).await {
         Some(true) => {}
@@ -117,10 +118,17 @@ async fn again(state: &Arc<State>, id: DeviceId, shard: ShardRef) {
         Ok(Some(ObjectState::Dead | ObjectState::Expired)) => return state.memory().aside.done(id, shard),
         Ok(_) | Err(_) => return,
     }
-    match heal_damaged(state, device, shard).await {
+    let layouts = state.map.layouts(policy.width());
+    if layouts.is_some_and(|l| !l.is_rightful(&shard.chunk, shard.index, id)) {
+        // Whoever it belongs to now misses it as well.
+        return state.memory().aside.done(id, shard);
+    }
+    let missing = Missing { shard, policy, hinted: false, others_away: 0 };
+    match heal(state, device, &missing).await {
         Ok(_) => state.memory().aside.done(id, shard),
         Err(e) => {
-            state.memory().aside.failed(id, shard, e.kind == Kind::Corrupt);
+            let now = state.env.clock.monotonic();
+            state.memory().aside.failed(id, shard, e.kind == Kind::Corrupt, now);
             tracing::warn!(object = %shard.chunk.object, chunk = shard.chunk.number, error = %e, "a damaged shard cannot be rebuilt now");
         }
     }
@@ -288,7 +296,7 @@ async fn work(state: &Arc<State>, device: &Device, mut missing: Vec<Missing>) ->
     Ok(all)
 }
 
-/// Gets one missing shard. Whether it succeeded.
+/// Gets one missing shard. Whether that is settled: it is here, or it cannot be had and is listed as such.
 async fn one(state: &Arc<State>, device: &Device, missing: Missing) -> Result<bool> {
     match heal(state, device, &missing).await {
         Ok(_) => {
@@ -301,6 +309,10 @@ async fn one(state: &Arc<State>, device: &Device, missing: Missing) -> Result<bo
             let ShardRef { chunk, index, .. } = missing.shard;
             tracing::warn!(object = %chunk.object, chunk = chunk.number, index, error = %e, "a shard cannot be had now");
             if e.kind == Kind::Corrupt {
+                if state.give_up_for_now(device, missing.shard, missing.policy).await {
+                    state.memory().tally.healed(missing.policy);
+                    return Ok(true);
+                }
                 state.memory().tally.lost();
             }
             Ok(false)

@@ -169,7 +169,7 @@ async fn what_was_set_aside_counts_as_missing_and_is_rebuilt_after_a_restart() {
 /// A shard of which too few others are left is lost, and stays so while its node tries again.
 #[tokio::test(flavor = "multi_thread")]
 async fn chunks_that_rotted_beyond_repair_are_counted_as_lost() {
-    let (cluster, user) = Cluster::whole().await;
+    let (mut cluster, user) = Cluster::whole().await;
     store(&user, 1, &[]).await;
     for i in 0..3 {
         flip_everywhere(&cluster.node_dir(i).join("shards"));
@@ -186,6 +186,15 @@ async fn chunks_that_rotted_beyond_repair_are_counted_as_lost() {
         assert!(lost().await, "and go on saying so");
         cluster.env.sleep(std::time::Duration::from_millis(300)).await;
     }
+    // What cannot be had holds no change of the layout up.
+    let token = user.token(None).await;
+    let fifth = cluster.start_node(4, Some(token)).await.unwrap();
+    let request = wire::coordinator::ChangeRequest { add: vec![fifth], ..Default::default() };
+    user.rpc::<wire::coordinator::ApplyLayout, _>(request).await.unwrap();
+    let ended = || async { user.status().await.cluster.changes.is_empty() };
+    eventually(&cluster.env, "the change ends", ended).await;
+    let still = || async { user.status().await.nodes.iter().filter_map(|n| n.heartbeat.as_ref()).any(|h| h.repair.lost > 0) };
+    assert!(still().await);
 }
 
 /// The log is gone, the device's name is not: everything is to be fetched again.

@@ -167,7 +167,7 @@ async fn rule_08_a_lone_coordinator_comes_back_from_what_it_left_on_nodes() {
     let config = CoordinatorConfig::new(&old, cluster.address.clone());
     let config = CoordinatorConfig { first_snapshot: std::time::Duration::from_secs(1), ..config };
     cluster.coordinator = Some(Coordinator::start(cluster.env.clone(), config).await.unwrap());
-    eventually(&cluster.env, "a snapshot is noted", || async { user.status().await.cluster.life.backup_ms > 0 }).await;
+    eventually(&cluster.env, "a snapshot is noted", || async { user.status().await.cluster.life.snapshot_ms > 0 }).await;
     let key = cluster.dir.path().join("key");
     std::fs::copy(old.join("recovery-key"), &key).unwrap();
     cluster.coordinator.take().unwrap().shutdown().await;

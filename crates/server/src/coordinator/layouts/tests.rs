@@ -118,3 +118,34 @@ fn a_node_to_be_emptied_holds_on_where_it_is_needed() {
     let (wish, _) = loss(&view, &over(4, &[1, 2, 3, 4, 5])).unwrap();
     assert_eq!(wish.members.into_iter().collect::<Vec<_>>(), ids(&[1, 2, 4, 5]));
 }
+
+#[test]
+fn a_plan_that_does_not_fit_names_the_node() {
+    let device = |id: u8, gains, gives| DeviceMove { device: DeviceId([id; 16]), node: NodeId(u64::from(id)), before: 4, gains, gives };
+    let plan = |devices| PlanResponse {
+        widths: vec![WidthPlan { width: 4, epoch: Epoch(1), slots: 16, moved: 4, minimum: 4, balance_ppm: 0, devices }],
+        moved_bytes: 0,
+        minimum_bytes: 0,
+        why: String::new(),
+    };
+    let (bytes, free) = (BTreeMap::from([(4, 1600)]), BTreeMap::from([(DeviceId([1; 16]), 300), (DeviceId([2; 16]), 1000)]));
+    let short = |devices| short_of_room(&plan(devices), &bytes, &free);
+    assert_eq!(short(vec![device(1, 3, 0), device(2, 10, 0)]), None);
+    assert_eq!(short(vec![device(1, 4, 0), device(2, 0, 4)]), Some((NodeId(1), 100)));
+    // What goes away makes room, and of one that has not said how full it is nothing is known.
+    assert_eq!(short(vec![device(1, 4, 1), device(3, 16, 0)]), None);
+}
+
+#[test]
+fn disks_that_are_gone_are_planned_around_where_enough_nodes_are_left() {
+    let view = cluster(&[Up, Up, Up, Up, Down]);
+    let mut now = over(4, &[1, 2, 3, 4, 5]);
+    let gone = DeviceId([77; 16]);
+    now.get_mut(&4).unwrap().current.devices = BTreeSet::from([(NodeId(2), gone), (NodeId(1), DeviceId([1; 16]))]);
+    assert!(disks_lost(&view, &now, &BTreeSet::new()).is_none());
+    let (wish, widths) = disks_lost(&view, &now, &BTreeSet::from([gone])).unwrap();
+    assert_eq!((wish.why.as_str(), wish.loss, widths), ("a disk of node-2 is gone", true, vec![4]));
+    assert_eq!(wish.members, ids(&[1, 2, 3, 4, 5]).into_iter().collect());
+    let few = cluster(&[Up, Up, Up, Out, Out]);
+    assert!(disks_lost(&few, &now, &BTreeSet::from([gone])).is_none());
+}
