@@ -280,7 +280,7 @@ fn cluster() -> ClusterView {
         power: 16,
         revision: 3,
         changes: vec![layout_change()],
-        life: CatalogLife { incarnation: [7; 16], frozen: true, thaws: 1, scrub_ms: 2, backup_ms: 3 },
+        life: CatalogLife { incarnation: [7; 16], frozen: true, thaws: 1, scrub_ms: 2, backup_ms: 3, snapshot_ms: 4 },
         recoded_ms: 0,
     }
 }

@@ -125,11 +125,31 @@ impl Troubles {
             }
             Wish::Rot(n) => {
                 stage.lock().rotten = true;
-                self.rot(&host(world, &name(n)));
+                match self.dice.one_in(3) {
+                    true => self.damage(&host(world, &name(n))),
+                    false => self.rot(&host(world, &name(n))),
+                }
             }
             Wish::Hours(hours) => {
                 self.passed_ms += hours * 3_600_000;
                 self.set_clocks(world);
+            }
+        }
+    }
+
+    /// Sectors of a device's log cannot be read any more. Those of the last segment are spared: what a device cannot
+    /// even open by has to be replaced.
+    fn damage(&mut self, host: &SimHost) {
+        let segments: Vec<_> =
+            host.disk().files().into_iter().filter(|(p, len)| p.extension().is_some_and(|e| e == "seg") && *len > 0).collect();
+        let Some((_, sealed)) = segments.split_last() else { return };
+        for _ in 0..self.dice.between(1, 4) {
+            let Some((path, len)) = sealed.get(self.dice.below(sealed.len() as u64) as usize) else { return };
+            // Not its header, and not its footer.
+            let (first, last) = (4096, len * 9 / 10);
+            if first < last {
+                let at = self.dice.between(first, last) / 512 * 512;
+                let _ = host.disk().damage(path, at..at + 512);
             }
         }
     }

@@ -206,3 +206,26 @@ async fn members_of_a_shared_folder_share_its_past_and_its_conflicts() {
     assert_eq!(end.await.expect("the watch ends").kind, Kind::Denied);
     assert_eq!(cem.versions(&at(hers)).await.err().map(|e| e.kind == Kind::Denied || e.kind == Kind::NotFound), Some(true));
 }
+
+/// Contents stored anew where they are (under fresh keys, after a revocation) never replace what somebody wrote since
+/// they were read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_stored_anew_replaces_nothing_newer() {
+    let (_cluster, one) = Cluster::start(4).await;
+    for path in ["/old", "/gone", "/same"] {
+        one.put_bytes(path, noise(1, 300_000)).await.unwrap();
+    }
+    let mut read = Vec::new();
+    for path in ["/old", "/gone", "/same"] {
+        read.push(one.stat(&at(path)).await.unwrap());
+    }
+    one.put_bytes("/old", noise(2, 300_000)).await.unwrap();
+    one.remove(&at("/gone"), false, false).await.unwrap();
+    let anew = read.into_iter().map(|entry| Put { remote: entry.path.clone(), source: Source::Entry(Box::new(entry)) }).collect();
+    let report = one.put(anew, PutOptions::default(), Arc::new(())).await.unwrap();
+    let failed: Vec<(&str, Kind)> = report.failed.iter().map(|(path, e)| (path.as_str(), e.kind)).collect();
+    assert_eq!((report.files, failed), (1, vec![("/old", Kind::Conflict), ("/gone", Kind::Conflict)]));
+    assert_eq!(one.stat(&at("/old")).await.unwrap().version, 2);
+    assert_eq!(one.stat(&at("/same")).await.unwrap().version, 2);
+    assert_eq!(one.stat(&at("/gone")).await.err().unwrap().kind, Kind::NotFound);
+}

@@ -185,9 +185,9 @@ impl State {
     /// (who says it) said too much. Failures are logged only: no caller can do anything about them.
     pub async fn event(&self, source: &str, what: &str, node: Option<NodeId>, detail: String) {
         let now = self.now();
-        if !self.memory().quiet.lets(now, source, &format!("{what} {node:?} {detail}")) {
-            return;
-        }
+        let passes = self.memory().quiet.lets(now, source, &format!("{what} {node:?} {detail}"));
+        let Some(held) = passes else { return };
+        let detail = if held > 0 { format!("{detail} ({held} more of {source} were left out before)") } else { detail };
         tracing::warn!(what, ?node, detail, "event");
         if let Err(e) = self.command(Command::Report { what: what.into(), node, detail }).await {
             tracing::warn!(error = %e, "an event could not be written to the catalog");

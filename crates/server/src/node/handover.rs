@@ -6,6 +6,7 @@
 //! [`super::reconcile`], and only uncommitted ones are brought), by writers that took this node as a
 //! stand-in, or because this node was away while the cluster went on. What is dead is dropped.
 
+use super::plan::named;
 use super::state::{Device, State};
 use bytes::Bytes;
 use model::cluster::ObjectState;
@@ -32,16 +33,21 @@ const PATIENCE: u32 = 3;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What a sweep found and did.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 struct Sweep {
     /// Shards that belong elsewhere and are still here. Those of which the rightful holder has another
     /// version do not count: they stay, and nothing waits for them.
     left: u64,
     /// Shards handed over.
     handed_over: u64,
-    /// Objects of which shards were dropped because they are dead or expired.
+    /// Objects of which shards were dropped because they are dead.
     dead: u64,
+    /// Some of the shards that belong elsewhere.
+    extra: Vec<ShardRef>,
 }
+
+/// Shards that belong elsewhere and are remembered by name.
+const REMEMBERED: usize = 100;
 
 /// Shards that belong elsewhere, by their rightful device.
 type Surplus = BTreeMap<(u8, u64, model::DeviceId), (DeviceInfo, Vec<ShardRef>)>;
@@ -53,11 +59,12 @@ pub(crate) async fn run(state: Arc<State>) {
         let epochs = state.map.epochs();
         let swept = if epochs.is_empty() { Ok(Sweep::default()) } else { sweep_all(&state, sweeps).await };
         let wait = match swept {
-            Ok(Sweep { left: 0, handed_over, dead }) => {
+            Ok(Sweep { left: 0, handed_over, dead, extra }) => {
                 if !epochs.is_empty() {
                     if !std::mem::replace(&mut told, true) && handed_over + dead > 0 {
                         let detail = format!(
-                            "this node came with shards of {dead} removed objects, which are dropped, and {handed_over} that belong elsewhere, which are handed over"
+                            "this node came with shards of {dead} removed objects, which are dropped, and {handed_over} that belong elsewhere, which are handed over: {}",
+                            named(&extra)
                         );
                         state.link.report("shards-extra", detail).await;
                     }
@@ -93,6 +100,7 @@ async fn sweep_all(state: &Arc<State>, sweeps: u32) -> Result<Sweep> {
         all.left += one.left;
         all.handed_over += one.handed_over;
         all.dead += one.dead;
+        all.extra.extend(one.extra);
     }
     state.memory().report.surplus = all.left;
     Ok(all)
@@ -165,6 +173,8 @@ async fn settle(state: &Arc<State>, device: &Device, surplus: Surplus, sweeps: u
         match way.hand_over(&wanted, sweeps).await {
             Ok(Handed { gone, refused }) => {
                 sweep.handed_over += gone;
+                let room = REMEMBERED.saturating_sub(sweep.extra.len());
+                sweep.extra.extend(wanted.iter().take(room).map(|(shard, ..)| *shard));
                 sweep.left += (wanted.len() as u64).saturating_sub(gone + refused);
             }
             Err(e) => {
@@ -270,6 +280,10 @@ impl Way<'_> {
             Ok(read) => read,
             Err(e) if e.kind == Kind::Corrupt => {
                 self.state.damaged(self.device, shard, &e).await;
+                return Ok(Brought::Unreadable);
+            }
+            Err(e) if e.kind == Kind::Unavailable => {
+                self.state.doubt(self.device, shard).await;
                 return Ok(Brought::Unreadable);
             }
             Err(e) => return Err(e),

@@ -7,6 +7,9 @@ use model::tree::ObjectUse;
 use model::{ChunkRef, DeviceId, NodeId, Policy, ShardRef};
 use std::collections::BTreeSet;
 
+/// Shards that an event names.
+const NAMED: usize = 6;
+
 /// A shard that belongs on a device and is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Missing {
@@ -72,6 +75,18 @@ pub(crate) fn decide(missing: &Missing, device: DeviceId, layouts: &Layouts, is_
 /// The order of repair: what was hinted, then what has least redundancy left.
 pub(crate) fn urgency(missing: &Missing) -> (bool, std::cmp::Reverse<u8>) {
     (!missing.hinted, std::cmp::Reverse(missing.others_away))
+}
+
+/// The first of some shards by name, for the event log, and how many more they are.
+pub(crate) fn named<'a>(shards: impl IntoIterator<Item = &'a ShardRef>) -> String {
+    let mut shards = shards.into_iter();
+    let name = |s: &ShardRef| format!("{} of {}/{}", s.index, s.chunk.object, s.chunk.number);
+    let mut names: Vec<String> = shards.by_ref().take(NAMED).map(name).collect();
+    let more = shards.count();
+    if more > 0 {
+        names.push(format!("and {more} more"));
+    }
+    names.join(", ")
 }
 
 /// Bytes of one shard of an object, as far as known before it is there.

@@ -11,7 +11,7 @@
 //! A *walk* is a round over the whole feed. A device walks when it may have lost shards, and when it
 //! gained slots by a new layout (see [`super::walk`]).
 
-use super::plan::{Missing, belonging, others_away, urgency};
+use super::plan::{Missing, belonging, named, others_away, urgency};
 use super::rebuild::heal;
 use super::state::{Device, State};
 use super::walk::Cursor;
@@ -144,7 +144,9 @@ async fn round(state: &Arc<State>, device: &Device, cursor: &mut Cursor, target:
         cursor.tell(state).await;
         if !survey.missing.is_empty() && cursor.names_missing() {
             let (missing, why) = (survey.missing.len(), cursor.why_missing());
-            let detail = format!("device {} misses at least {missing} shards ({why}): they are copied or rebuilt", device.id);
+            let names = named(survey.missing.iter().map(|m| &m.shard));
+            let detail =
+                format!("device {} misses at least {missing} shards ({why}), which are copied or rebuilt: {names}", device.id);
             state.link.report("shards-missing", detail).await;
         }
         {
@@ -311,6 +313,8 @@ async fn one(state: &Arc<State>, device: &Device, missing: Missing) -> Result<bo
             if e.kind == Kind::Corrupt {
                 if state.give_up_for_now(device, missing.shard, missing.policy).await {
                     state.memory().tally.healed(missing.policy);
+                    let detail = format!("shard {} cannot be rebuilt: {}", named([&missing.shard]), e.message);
+                    state.link.report("chunk-lost", detail).await;
                     return Ok(true);
                 }
                 state.memory().tally.lost();
