@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Segments of large disks, in bytes.
 const SEGMENT: u64 = 256 << 20;
 /// Segments of the smallest disks, in bytes.
-const SEGMENT_MIN: u64 = 4 << 20;
+const SEGMENT_MIN: u64 = 1 << 20;
 /// Free space that is always left for compaction, beside two segments: at most this.
 const RESERVE_MAX: u64 = 1 << 30;
 /// Between two attempts to read what the disk does not give.

@@ -140,7 +140,7 @@ async fn drops_and_quarantines_hold_after_a_restart() {
 #[tokio::test]
 async fn compaction_gives_space_back_and_neither_loses_nor_resurrects() {
     let dir = tempfile::tempdir().unwrap();
-    // 4 MiB segments, so that there are many.
+    // Small segments, so that there are many.
     let store = open(dir.path()).await;
     for number in 0..200 {
         put(&store, 1, number, 0, 1).await;

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 use model::account::{Account, LoginRecord, NewSpace, RecoveryRecord};
 use model::cluster::{Capability, Device, NodeState, UploadGrant};
 use model::command::{Answer, Applied, Command, Query, Totals};
-use model::{Policy, ClusterId, CoordinatorId, Epoch, Hash, InviteId, NodeId, ObjectId, PublicKey, RequestId, Signature, SpaceId, TokenId};
+use model::{ClusterId, CoordinatorId, Epoch, Hash, InviteId, NodeId, ObjectId, Policy, PublicKey, RequestId, Signature, SpaceId, TokenId};
 
 rpc!(
     /// Anybody: versions and cluster id.

@@ -57,7 +57,7 @@ pub fn play(seed: u64) -> Outcome {
     let zones = dice.one_in(3);
     let setup = |i: usize, dice: &mut Dice| {
         let zone = if zones { ["east", "west", "north"][i % 3] } else { "" };
-        (i, Setup { capacity: [256 << 20, 512 << 20, 2 << 30][dice.below(3) as usize], zone: zone.into() })
+        (i, Setup { capacity: [96 << 20, 512 << 20, 2 << 30][dice.below(3) as usize], zone: zone.into() })
     };
     let setups: BTreeMap<usize, Setup> = (0..build.nodes + build.spares).map(|i| setup(i, &mut dice)).collect();
     let stage = Stage::new(setups);

@@ -126,7 +126,10 @@ impl Troubles {
             Wish::Rot(n) => {
                 stage.lock().rotten = true;
                 match self.dice.one_in(3) {
-                    true => self.damage(&host(world, &name(n))),
+                    true => {
+                        let sectors = self.damage(&host(world, &name(n)));
+                        stage.lock().tell(world.elapsed(), format!("{sectors} bad sectors on {}", name(n)));
+                    }
                     false => self.rot(&host(world, &name(n))),
                 }
             }
@@ -139,19 +142,21 @@ impl Troubles {
 
     /// Sectors of a device's log cannot be read any more. Those of the last segment are spared: what a device cannot
     /// even open by has to be replaced.
-    fn damage(&mut self, host: &SimHost) {
+    fn damage(&mut self, host: &SimHost) -> usize {
         let segments: Vec<_> =
             host.disk().files().into_iter().filter(|(p, len)| p.extension().is_some_and(|e| e == "seg") && *len > 0).collect();
-        let Some((_, sealed)) = segments.split_last() else { return };
+        let Some((_, sealed)) = segments.split_last() else { return 0 };
+        let mut damaged = 0;
         for _ in 0..self.dice.between(1, 4) {
-            let Some((path, len)) = sealed.get(self.dice.below(sealed.len() as u64) as usize) else { return };
+            let Some((path, len)) = sealed.get(self.dice.below(sealed.len() as u64) as usize) else { break };
             // Not its header, and not its footer.
             let (first, last) = (4096, len * 9 / 10);
             if first < last {
                 let at = self.dice.between(first, last) / 512 * 512;
-                let _ = host.disk().damage(path, at..at + 512);
+                damaged += usize::from(host.disk().damage(path, at..at + 512).is_ok());
             }
         }
+        damaged
     }
 
     /// Bits turn over in some places of a device's log.

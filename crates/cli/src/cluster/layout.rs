@@ -1,12 +1,12 @@
 //! `cluster layout`: which server holds what, and changes of it.
 
 use super::change::{self, Consent, distinct};
-use client::status::Layouts;
 use super::status::progress;
 use super::token::node_id;
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
 use clap::{Args, Subcommand};
+use client::status::Layouts;
 use model::{Layout, NodeId};
 use serde_json::{Value, json};
 use wire::coordinator::{Administration, ChangeRequest, StatusResponse};

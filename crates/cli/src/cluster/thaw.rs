@@ -1,11 +1,11 @@
 //! `cluster thaw`: nodes may drop again what the catalog calls dead, after a restore or after they
 //! froze collection themselves. It shows first what that will cost.
 
-use client::status::Problem;
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
 use crate::local;
 use clap::Args;
+use client::status::Problem;
 use model::{Error, Result};
 use serde_json::json;
 use wire::coordinator::{Administration, StatusResponse};
@@ -62,7 +62,8 @@ impl Frozen {
 pub fn problems(status: &StatusResponse) -> Vec<Problem> {
     let frozen = Frozen::of(status);
     let mut problems = Vec::new();
-    let mut say = |what: String, place: &str, remedy: &str| problems.push(Problem { what, since: None, place: place.into(), remedy: remedy.into() });
+    let mut say =
+        |what: String, place: &str, remedy: &str| problems.push(Problem { what, since: None, place: place.into(), remedy: remedy.into() });
     if frozen.catalog {
         let what = format!(
             "the catalog was restored from a backup: nothing is dropped, and nodes keep {} shards of objects that it does not know",

@@ -60,7 +60,11 @@ pub fn problems(status: &StatusResponse, layouts: &Layouts, whole: &BTreeSet<Nod
         );
     }
     if let Some(change) = status.cluster.changes.iter().find(|c| c.stopped) {
-        found.say(format!("the change of the layout is stopped: {}", change.why), "cluster".into(), "shardkeep cluster layout resume".into());
+        found.say(
+            format!("the change of the layout is stopped: {}", change.why),
+            "cluster".into(),
+            "shardkeep cluster layout resume".into(),
+        );
     }
     let (holders, current) = (layouts.holders(), layouts.current_holders());
     for node in &status.cluster.nodes {

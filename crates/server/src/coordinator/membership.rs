@@ -117,7 +117,9 @@ impl State {
         {
             let heard = &mut self.memory().heard;
             let owes = match heard.get(&node) {
-                Some(last) if last.heartbeat.started_ms == request.started_ms && at.saturating_sub(last.at) < self.limits.suspect => last.owes,
+                Some(last) if last.heartbeat.started_ms == request.started_ms && at.saturating_sub(last.at) < self.limits.suspect => {
+                    last.owes
+                }
                 // It may have been here all the time, heard by another leader.
                 None if !matches!(known.state, NodeState::Down | NodeState::Out) => 0,
                 _ => totals.feed,

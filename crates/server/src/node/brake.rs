@@ -83,6 +83,11 @@ pub(crate) enum Verdict {
 impl Seen {
     const VERSION: u8 = 1;
 
+    /// Whether the right catalog may have forgotten by now what has died since it last answered.
+    fn was_away_long(&self, now_ms: u64) -> bool {
+        self.contact_ms > 0 && now_ms.saturating_sub(self.contact_ms) > FORGOTTEN_MS
+    }
+
     /// Judges an answer. Pure.
     fn judge(&self, life: &CatalogLife, feed: u64) -> Verdict {
         if let Some(frozen) = &self.frozen {
@@ -267,7 +272,7 @@ impl State {
                     now.seen.feed = now.seen.feed.max(feed);
                 }
             }
-            now.away_long |= before.contact_ms > 0 && time_ms.saturating_sub(before.contact_ms) > FORGOTTEN_MS;
+            now.away_long |= before.was_away_long(time_ms);
             if time_ms.saturating_sub(before.contact_ms) > CONTACT_MS {
                 now.seen.contact_ms = time_ms;
             }
@@ -364,5 +369,24 @@ mod tests {
         assert!(!is_foreign(100_000, 1_000));
         assert!(is_foreign(50_000, 1_000));
         assert!(is_foreign(0, 301));
+    }
+
+    /// Found by review: a node that came back after eight days froze itself, since it held much that was dead and forgotten.
+    #[test]
+    fn a_node_that_was_away_for_longer_than_the_dead_are_remembered_knows_it() {
+        let day = 24 * 3600 * 1000;
+        let seen = Seen { contact_ms: 100 * day, ..seen(1, 5) };
+        assert!(!seen.was_away_long(100 * day) && !seen.was_away_long(105 * day));
+        assert!(seen.was_away_long(107 * day));
+        // Not known: as if it had been there.
+        assert!(!Seen { contact_ms: 0, ..seen }.was_away_long(1000 * day));
+    }
+
+    #[test]
+    fn what_an_earlier_version_remembered_is_read() {
+        let old = (1u8, Some((minicbor::bytes::ByteArray::from([7; 16]),)), 42u64, None::<u8>);
+        let read = cbor::from_slice::<Seen>(&cbor::to_vec(&old)).unwrap();
+        assert_eq!(read, seen(7, 42));
+        assert_eq!(cbor::from_slice::<Seen>(&cbor::to_vec(&read)).unwrap(), read);
     }
 }

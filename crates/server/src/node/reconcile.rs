@@ -145,8 +145,7 @@ async fn round(state: &Arc<State>, device: &Device, cursor: &mut Cursor, target:
         if !survey.missing.is_empty() && cursor.names_missing() {
             let (missing, why) = (survey.missing.len(), cursor.why_missing());
             let names = named(survey.missing.iter().map(|m| &m.shard));
-            let detail =
-                format!("device {} misses at least {missing} shards ({why}), which are copied or rebuilt: {names}", device.id);
+            let detail = format!("device {} misses at least {missing} shards ({why}), which are copied or rebuilt: {names}", device.id);
             state.link.report("shards-missing", detail).await;
         }
         {

@@ -44,7 +44,10 @@ fn ids(ids: &[u64]) -> Vec<NodeId> {
 /// A layout of a width over these nodes.
 fn over(width: u8, nodes: &[u64]) -> BTreeMap<u8, Readable> {
     let nodes: BTreeSet<NodeId> = ids(nodes).into_iter().collect();
-    BTreeMap::from([(width, Readable { current: Placed { members: nodes.clone(), holders: nodes, devices: BTreeSet::new() }, earlier: vec![] })])
+    BTreeMap::from([(
+        width,
+        Readable { current: Placed { members: nodes.clone(), holders: nodes, devices: BTreeSet::new() }, earlier: vec![] },
+    )])
 }
 
 fn asks(add: &[u64], drain: &[u64]) -> ChangeRequest {
