@@ -94,6 +94,9 @@ impl Tx<'_> {
             return Err(Error::invalid("a new object begins at coding generation 0").into());
         }
         let feed = self.feed(FeedItem::Live(content.clone(), 0))?;
+        if !content.partial.is_empty() {
+            self.counters.totals.partial = feed;
+        }
         let object = Object { space: id, content: content.clone(), refs: 1, generation: 0, feed, dead: false, recoded_ms: 0 };
         self.count(space, &object)?;
         self.put(&key, &object)

@@ -4,7 +4,8 @@
 //! counts only where its node answers, still has the device, and has nothing left to rebuild. While a layout
 //! changes, it also counts where it lay before: nothing is dropped there until it has arrived. A node that
 //! perhaps misses something and does not know it yet is a doubt: it counts as missing when a second look, a
-//! heartbeat later, finds it so still; so is one that was silent and has not looked since at what it missed.
+//! heartbeat later, finds it so still; so is one that was silent and has not looked since at what it missed. After an
+//! upload of which some chunk got not all its shards, one shard counts as missing until every node has looked.
 //!
 //! The counts of chunks by redundancy are exact where all partitions of a policy stand alike (as in a cluster
 //! of exactly k + m nodes) and at most one node misses single shards. They are otherwise estimated: from the
@@ -158,7 +159,11 @@ impl Report {
         // Each node counts the chunks that it cannot get a shard of, and several count the same ones.
         let lost = heartbeats().map(|h| h.repair.lost).max().unwrap_or(0);
         let mut chunks = Chunks { total: status.totals.chunks, lost: lost.min(status.totals.chunks), ..Chunks::default() };
-        let (mut policies, mut full, mut left_lost) = (Vec::new(), true, chunks.lost);
+        // Some chunk was stored without all its shards, and not every node has looked since what it misses.
+        let behind =
+            |n: &NodeId| reports.get(n).and_then(|r| r.heartbeat.as_ref()).is_some_and(|h| h.repair.whole_to < status.totals.partial);
+        let partial = holders.iter().any(behind);
+        let (mut policies, mut full, mut left_lost) = (Vec::new(), !partial, chunks.lost);
         for (policy, count, bytes) in by_policy(status) {
             let worst = layouts.levels(policy.width(), &sure, &keeping).keys().next_back().copied();
             full &= worst == Some(0) && policy.m > 0;
@@ -167,8 +172,15 @@ impl Report {
             let levels = layouts.levels(policy.width(), &but_for_single, &keeping);
             let single = short.values().map(|m| m.iter().filter(|(p, _)| *p == policy).map(|(_, n)| n).sum::<u64>());
             chunks.add_all(here, policy.m, &levels, single.filter(|n| *n > 0).collect(), worst.unwrap_or(0));
-            policies.push(PolicyReport { policy, chunks: count, bytes, survivable: worst.map(|missing| policy.m.saturating_sub(missing)) });
+            let missing = worst.map(|missing| missing.max(u8::from(partial)));
+            policies.push(PolicyReport {
+                policy,
+                chunks: count,
+                bytes,
+                survivable: missing.map(|missing| policy.m.saturating_sub(missing)),
+            });
         }
+        chunks.estimated |= partial;
         let failures_survivable = policies.iter().filter_map(|p| p.survivable).min();
         let mut report = Report {
             // Every chunk at full redundancy, as far as the servers know, and nothing on its way.

@@ -74,6 +74,10 @@ pub struct Totals {
     #[n(9)]
     #[cbor(default)]
     pub recode_bytes: u64,
+    /// Number in the feed of the last commit of which some chunk had not all its shards; 0: none.
+    #[n(10)]
+    #[cbor(default)]
+    pub partial: u64,
 }
 
 /// How the live objects of a space are coded.

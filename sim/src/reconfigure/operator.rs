@@ -12,7 +12,7 @@ use client::status::{Layouts, Report};
 use client::{RemotePath, ShardPlaceState};
 use env::Env;
 use model::cluster::{Node, NodeState, ServerRole};
-use model::{Error, Kind, NodeId};
+use model::{EntryId, Error, Kind, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,8 +42,8 @@ struct Operator {
     layouts: Layouts,
 }
 
-/// A shard of what a file holds now: name, version, chunk, index.
-type Held = (&'static str, u64, u64, u8);
+/// A shard of what a file holds now: name, entry, version, chunk, index.
+type Held = (&'static str, EntryId, u64, u64, u8);
 
 /// The operator's program.
 pub async fn operator(env: Env, stage: Stage, seed: u64, spares: Vec<usize>) -> env::sim::Result {
@@ -294,7 +294,7 @@ impl Operator {
             let Ok(chunks) = self.scene.bounded("places", self.scene.client.places(&entry, false)).await else { continue };
             for chunk in chunks {
                 let gone = chunk.shards.iter().filter(|s| s.state == ShardPlaceState::Missing);
-                missing.extend(gone.map(|s| (name, entry.version, chunk.number, s.index)));
+                missing.extend(gone.map(|s| (name, entry.id, entry.version, chunk.number, s.index)));
             }
         }
         missing

@@ -305,6 +305,21 @@ fn rule_12_a_node_that_was_away_counts_no_sooner_than_it_has_looked() {
     assert!(look(&status, Some(&layout)).safe);
 }
 
+/// Found by the simulation: between a degraded upload and the next look of the nodes the status called the data safe.
+#[test]
+fn rule_12_after_a_degraded_upload_nothing_is_safe_before_every_node_has_looked() {
+    let (mut status, layout) = cluster(4);
+    (status.totals.partial, status.totals.feed) = (8, 9);
+    let report = look(&status, Some(&layout));
+    assert_eq!((report.safe, report.failures_survivable, report.chunks.estimated), (false, Some(1), true));
+    for i in 0..4 {
+        assert!(!look(&status, Some(&layout)).safe, "{i}");
+        status.nodes[i].heartbeat.as_mut().unwrap().repair.whole_to = 8;
+    }
+    let report = look(&status, Some(&layout));
+    assert_eq!((report.safe, report.failures_survivable, report.chunks.estimated), (true, Some(2), false));
+}
+
 /// A node of several disks of which one is gone, or another in its place, has lost what was on it.
 #[test]
 fn a_disk_that_is_gone_counts_as_lost_and_is_named() {

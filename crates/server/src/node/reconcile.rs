@@ -115,8 +115,9 @@ async fn again(state: &Arc<State>, id: DeviceId, shard: ShardRef, policy: Policy
     }
     match state.object_states(vec![shard.chunk.object]).await.map(|s| s.first().copied()) {
         Ok(Some(ObjectState::Live)) => {}
-        Ok(Some(ObjectState::Dead | ObjectState::Expired)) => return state.memory().aside.done(id, shard),
-        Ok(_) | Err(_) => return,
+        // Once it is committed the feed says so, and the next round finds the shard missing.
+        Ok(Some(ObjectState::Dead | ObjectState::Expired | ObjectState::Pending)) => return state.memory().aside.done(id, shard),
+        Ok(None) | Err(_) => return,
     }
     let layouts = state.map.layouts(policy.width());
     if layouts.is_some_and(|l| !l.is_rightful(&shard.chunk, shard.index, id)) {
