@@ -9,8 +9,8 @@ use bytes::Bytes;
 use erasure::Coder;
 use futures::stream::{FuturesUnordered, StreamExt};
 use model::layout::{DeviceInfo, Layouts};
-use model::{Descriptor, DescriptorId, Error, Kind, Result, ShardRef};
-use std::collections::{BTreeMap, VecDeque};
+use model::{ChunkRef, Descriptor, DescriptorId, DeviceId, Error, Kind, Result, ShardRef};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use transport::{Mode, Target};
@@ -68,7 +68,7 @@ async fn from_others(state: &Arc<State>, device: &Device, shard: ShardRef, layou
     candidates.make_contiguous().sort_by_key(|c| !is_up(c));
     let mut fetching = FuturesUnordered::new();
     let mut found: BTreeMap<DescriptorId, Group> = BTreeMap::new();
-    let mut unreachable = None;
+    let (mut unreachable, mut there, mut last) = (None, BTreeSet::new(), false);
     // One suffices to learn k; until then two are asked at once.
     let mut want = 2;
     loop {
@@ -81,12 +81,22 @@ async fn from_others(state: &Arc<State>, device: &Device, shard: ShardRef, layou
                 (index, holder.node, fetched, holders)
             });
         }
-        let Some((index, from, fetched, earlier)) = fetching.next().await else { break };
+        let Some((index, from, fetched, earlier)) = fetching.next().await else {
+            if std::mem::replace(&mut last, true) {
+                break;
+            }
+            // At last: what was written while its holder was down lies on a stand-in.
+            let stand_ins = stand_ins(layouts, &shard.chunk, device.id);
+            let wanted = (0..width).filter(|i| *i != shard.index && !there.contains(i));
+            candidates.extend(wanted.map(|i| (i, stand_ins.clone())));
+            continue;
+        };
         match fetched {
             Ok((descriptor, body)) => {
                 let k = descriptor.policy.k as usize;
                 let group = found.entry(descriptor.id()).or_insert_with(|| Group::new(descriptor));
                 group.add(index, body);
+                there.insert(index);
                 if group.count == k {
                     return group.finish(state, device, shard).await;
                 }
@@ -109,6 +119,13 @@ async fn from_others(state: &Arc<State>, device: &Device, shard: ShardRef, layou
         }
         _ => Err(Error::corrupt(format!("only {most} good shards of this chunk are left"))),
     }
+}
+
+/// Devices that may stand in for holders of a chunk, but for one.
+fn stand_ins(layouts: &Layouts, chunk: &ChunkRef, but: DeviceId) -> VecDeque<DeviceInfo> {
+    let mut seen = BTreeSet::from([but]);
+    let all = std::iter::once(&layouts.current).chain(&layouts.earlier).flat_map(|l| l.stand_ins(chunk.partition(l.power)));
+    all.filter(|d| seen.insert(d.device)).cloned().collect()
 }
 
 /// Shards that agree on a descriptor.

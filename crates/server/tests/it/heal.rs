@@ -240,6 +240,38 @@ async fn a_node_that_loses_one_of_its_disks_goes_on_without_it_and_heals() {
     assert_eq!(devices.len(), 2);
 }
 
+/// What was written while its holder was down helps to rebuild other shards from where it lies.
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_on_stand_ins_count_where_others_are_rebuilt() {
+    let (mut cluster, user) = Cluster::whole().await;
+    let token = user.token(None).await;
+    let fifth = cluster.start_node(4, Some(token)).await.unwrap();
+    let request = wire::coordinator::ChangeRequest { add: vec![fifth], ..Default::default() };
+    user.rpc::<wire::coordinator::ApplyLayout, _>(request).await.unwrap();
+    eventually(&cluster.env, "five nodes hold shards", || async { user.status().await.cluster.changes.is_empty() }).await;
+    let upload = user.upload(1).await;
+    let chunk = ChunkRef { object: upload.objects[0], number: 0 };
+    let stored = user.store_chunk(&upload, chunk, vec![7; 200_000], &[2, 3]).await;
+    let layout = &stored.layout;
+    let stand_in = layout.stand_ins(chunk.partition(layout.power))[0];
+    let request = wire::node::PutShardRequest {
+        capability: Some(capability(&upload.capabilities, stand_in.node)),
+        shard: model::ShardRef { chunk, generation: 0, index: 2 },
+        descriptor: stored.coded.descriptor.to_bytes().into(),
+        epoch: layout.epoch,
+        device: stand_in.device,
+    };
+    user.put_shard(&request, stand_in.node, stored.coded.shards[2].clone()).await.unwrap();
+    user.commit(&upload, chunk.object, 1, 200_000, vec![0]).await.unwrap();
+    for slot in [1, 2] {
+        let holder = layout.holder(&chunk, slot).unwrap().node;
+        let i = cluster.nodes.iter().position(|n| n.as_ref().is_some_and(|n| n.node == holder)).unwrap();
+        cluster.stop_node(i).await;
+    }
+    let rebuilt = || async { stored.read(&user, &upload, 3).await.is_ok() };
+    eventually(&cluster.env, "the fourth shard is made of the first and of the third, which lies on a stand-in", rebuilt).await;
+}
+
 /// Flips a bit in the middle of each body: bodies are runs of one byte, found by their length.
 fn flip_everywhere(dir: &std::path::Path) {
     for entry in std::fs::read_dir(dir).unwrap() {
