@@ -86,6 +86,17 @@ pub struct VerifyReport {
 impl Client {
     /// Where each shard of a file lies. `deep`: servers read each and check its hash.
     pub async fn places(&self, entry: &Entry, deep: bool) -> Result<Vec<ChunkPlaces>> {
+        let places = self.places_by_known_layouts(entry, deep).await?;
+        let gone = |s: &ShardPlace| matches!(s.state, ShardPlaceState::Missing | ShardPlaceState::Misplaced);
+        if !places.iter().flat_map(|chunk| &chunk.shards).any(gone) {
+            return Ok(places);
+        }
+        // They may have moved since the layouts were asked for.
+        self.cluster().view(true).await?;
+        self.places_by_known_layouts(entry, deep).await
+    }
+
+    async fn places_by_known_layouts(&self, entry: &Entry, deep: bool) -> Result<Vec<ChunkPlaces>> {
         if entry.kind != EntryKind::File || entry.inline {
             return Ok(Vec::new());
         }
