@@ -17,4 +17,6 @@ pub const STORIES: &[(&str, Story)] = &[
     ("cluster-repeats", cluster::repeats),
     ("reconfigure", reconfigure::run),
     ("reconfigure-repeats", reconfigure::repeats),
+    ("succession", reconfigure::run_succession),
+    ("succession-repeats", reconfigure::succession_repeats),
 ];

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
     if history {
         let outcome = match story.as_deref() {
             Some("reconfigure") => sim::reconfigure::play(from),
+            Some("succession") => sim::reconfigure::play_succession(from),
             _ => sim::cluster::play(from),
         };
         print!("{}", outcome.history.tail(usize::MAX));
@@ -76,6 +77,6 @@ fn now() -> Instant {
 fn usage() -> ExitCode {
     let names: Vec<&str> = sim::STORIES.iter().map(|(name, _)| *name).collect();
     eprintln!("usage: sim [--story {}] [--seeds N | --seconds S] [--from SEED]", names.join("|"));
-    eprintln!("       sim [--trace] [--story reconfigure] --history --from SEED    all that happens in one cluster");
+    eprintln!("       sim [--trace] [--story reconfigure|succession] --history --from SEED    all that happens in one cluster");
     ExitCode::from(2)
 }

@@ -18,7 +18,7 @@ mod problems;
 pub use layouts::Layouts;
 
 use model::cluster::NodeState;
-use model::{DeviceId, NodeId, Policy};
+use model::{CoordinatorId, DeviceId, NodeId, Policy};
 use problems::problems;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -181,13 +181,14 @@ impl Report {
             });
         }
         chunks.estimated |= partial;
+        let (catalog_is_safe, catalog_survivable) = catalog(status);
         let failures_survivable = policies.iter().filter_map(|p| p.survivable).min();
         let mut report = Report {
             // Every chunk at full redundancy, as far as the servers know, and nothing on its way.
-            safe: full && lost == 0 && status.cluster.changes.is_empty() && catalog_is_safe(status),
+            safe: full && lost == 0 && status.cluster.changes.is_empty() && catalog_is_safe,
             failures_survivable,
             policies,
-            catalog_survivable: catalog_survivable(status),
+            catalog_survivable,
             repair,
             chunks,
             problems: Vec::new(),
@@ -307,19 +308,18 @@ impl Chunks {
     }
 }
 
-/// Where several coordinators keep the catalog, one of them at least may fail. A lone one is what somebody chose, and
-/// leaves snapshots on the nodes.
-fn catalog_is_safe(status: &StatusResponse) -> bool {
-    let voters = status.coordinators.iter().filter(|(id, _)| !status.learners.contains(id)).count();
-    voters <= 1 || catalog_survivable(status) > 0
-}
-
-fn catalog_survivable(status: &StatusResponse) -> usize {
+/// Whether the catalog is as safe as it was meant to be, and how many coordinators may fail without it stopping.
+///
+/// Where several keep it, one of them at least may fail. A lone one is what somebody chose, and leaves snapshots on
+/// the nodes.
+fn catalog(status: &StatusResponse) -> (bool, usize) {
     // Those that are catching up do not count yet.
     let voters = || status.coordinators.iter().filter(|(id, _)| !status.learners.contains(id));
-    let all = voters().count();
-    let up = voters().filter(|(_, up)| *up).count();
-    up.saturating_sub(all / 2 + 1)
+    let sound = |id: &CoordinatorId| !status.damaged.contains(id);
+    let (all, good) = (voters().count(), voters().filter(|(id, up)| *up && sound(id)).count());
+    let survivable = good.saturating_sub(all / 2 + 1);
+    let lone_is_sound = all <= 1 && voters().all(|(id, _)| sound(id));
+    (lone_is_sound || survivable > 0, survivable)
 }
 
 #[cfg(test)]

@@ -3,6 +3,11 @@
 //! The Raft log is the write-ahead log: applies commit with `Durability::None`, and a checkpoint
 //! makes everything so far durable, with the log id that was applied last in the same transaction.
 //! After a crash the file is as of the last checkpoint, and the log is applied again from there.
+//!
+//! With the rows stands a [`Sum`] over them, brought up to date with each change, and compared with all rows
+//! now and then: the database itself does not notice when the disk gives other bytes than it was given.
+
+mod sum;
 
 use catalog::kv::{Kv, KvMut, Visit};
 use env::{Env, Open};
@@ -15,11 +20,14 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+pub(crate) use sum::Sum;
 
 const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Cache of the database, in bytes (redb's own default is 1 GiB).
 const CACHE: usize = 32 << 20;
+/// Beyond every key.
+pub(crate) const END: &[u8] = &[0xff; 64];
 /// Version of the file's contents.
 const FORMAT: u8 = 1;
 
@@ -46,10 +54,11 @@ impl Store {
                 let write = store.begin(true)?;
                 put_meta(&write, "format", &[FORMAT])?;
                 write.open_table(ROWS).map_err(failed)?;
+                put_sum(&write, Sum::default(), &[])?;
                 write.commit().map_err(failed)?;
                 env.disk.sync_dir(path.parent().unwrap_or(Path::new("."))).map_err(io)?;
             }
-            Some([FORMAT]) => {}
+            Some([FORMAT]) => store.sum_up()?,
             Some(_) => return Err(Error::invalid(format!("{} is of a version that this software does not know", path.display()))),
         }
         Ok(store)
@@ -67,6 +76,17 @@ impl Store {
         View::new(read)
     }
 
+    /// Where none stands with the rows as they are, because a version before this one wrote them: the sum.
+    fn sum_up(&self) -> Result<()> {
+        let view = self.view()?;
+        if view.sum()?.is_some() {
+            return Ok(());
+        }
+        let write = self.begin(true)?;
+        put_sum(&write, view.sum_of_rows()?, &view.applied()?.unwrap_or_default())?;
+        write.commit().map_err(failed)
+    }
+
     fn begin(&self, durable: bool) -> Result<WriteTransaction> {
         let mut write = self.db.begin_write().map_err(failed)?;
         write.set_durability(if durable { Durability::Immediate } else { Durability::None }).map_err(failed)?;
@@ -79,8 +99,13 @@ impl Store {
     /// Durable only with the next [`Store::checkpoint`].
     pub fn change<T>(&self, change: impl FnOnce(&mut dyn KvMut) -> Result<(T, Vec<u8>)>) -> Result<T> {
         let write = self.begin(false)?;
-        let (value, applied) = change(&mut Rows(write.open_table(ROWS).map_err(failed)?))?;
+        let (value, applied, sum) = {
+            let mut rows = Rows { sum: sum_in(&write)?, table: write.open_table(ROWS).map_err(failed)? };
+            let (value, applied) = change(&mut rows)?;
+            (value, applied, rows.sum)
+        };
         put_meta(&write, "applied", &applied)?;
+        put_sum(&write, sum, &applied)?;
         write.commit().map_err(failed)?;
         Ok(value)
     }
@@ -95,19 +120,24 @@ impl Store {
     pub fn replace(&self, from: &View, applied: &[u8]) -> Result<()> {
         let write = self.begin(true)?;
         write.delete_table(ROWS).map_err(failed)?;
+        let mut sum = Sum::default();
         {
             let mut rows = write.open_table(ROWS).map_err(failed)?;
             let mut put = Ok(());
-            from.scan(&[], &[0xff; 64], &mut |key, value| match rows.insert(key, value) {
-                Ok(_) => ControlFlow::Continue(()),
-                Err(e) => {
-                    put = Err(failed(e));
-                    ControlFlow::Break(())
+            from.scan(&[], END, &mut |key, value| {
+                sum.add(key, value);
+                match rows.insert(key, value) {
+                    Ok(_) => ControlFlow::Continue(()),
+                    Err(e) => {
+                        put = Err(failed(e));
+                        ControlFlow::Break(())
+                    }
                 }
             })?;
             put?;
         }
         put_meta(&write, "applied", applied)?;
+        put_sum(&write, sum, applied)?;
         write.commit().map_err(failed)
     }
 }
@@ -116,6 +146,26 @@ fn put_meta(write: &WriteTransaction, key: &str, value: &[u8]) -> Result<()> {
     let mut meta = write.open_table(META).map_err(failed)?;
     meta.insert(key, value).map_err(failed)?;
     Ok(())
+}
+
+/// What a sum is of: the position that was applied last, or nothing.
+fn mark(applied: &[u8]) -> [u8; 16] {
+    let mut mark = [0; 16];
+    blake3::Hasher::new().update(applied).finalize_xof().fill(&mut mark);
+    mark
+}
+
+/// With what it is of, so that one is not believed that a version without sums has left behind.
+fn put_sum(write: &WriteTransaction, sum: Sum, applied: &[u8]) -> Result<()> {
+    put_meta(write, "sum", &[sum.to_bytes(), mark(applied)].concat())
+}
+
+/// The sum inside a transaction. `Corrupt` where there is none: every open makes sure that there is.
+fn sum_in(write: &WriteTransaction) -> Result<Sum> {
+    let meta = write.open_table(META).map_err(failed)?;
+    let held = meta.get("sum").map_err(failed)?;
+    let sum = held.as_ref().and_then(|held| held.value().first_chunk()).map(|sum| Sum::from_bytes(*sum));
+    sum.ok_or_else(|| Error::corrupt("the catalog's database has lost the sum over its rows"))
 }
 
 /// A database that lives as long as somebody reads it: rows of a snapshot on their way. Its file goes
@@ -197,6 +247,39 @@ impl View {
     pub fn applied(&self) -> Result<Option<Vec<u8>>> {
         self.meta("applied")
     }
+
+    /// The sum over the rows as they were written; `None` where a version before sums wrote them last.
+    pub fn sum(&self) -> Result<Option<Sum>> {
+        let (held, applied) = (self.meta("sum")?, self.applied()?.unwrap_or_default());
+        let held = held.and_then(|held| <[u8; 32]>::try_from(held).ok());
+        Ok(held.and_then(|held| {
+            let (sum, of) = held.split_first_chunk::<16>()?;
+            (*of == mark(&applied)).then(|| Sum::from_bytes(*sum))
+        }))
+    }
+
+    /// The sum over the rows as they are. Reads all of them.
+    pub fn sum_of_rows(&self) -> Result<Sum> {
+        let mut sum = Sum::default();
+        self.sum_some(None, usize::MAX, &mut sum)?;
+        Ok(sum)
+    }
+
+    /// Adds the rows after a key to a sum, about so many bytes of them. The last one's key; `None` at the end.
+    pub fn sum_some(&self, after: Option<&[u8]>, most: usize, sum: &mut Sum) -> Result<Option<Vec<u8>>> {
+        let from = after.map_or_else(Vec::new, |key| [key, &[0]].concat());
+        let (mut bytes, mut last) = (0, None);
+        self.scan(&from, END, &mut |key, value| {
+            sum.add(key, value);
+            bytes += key.len() + value.len();
+            if bytes < most {
+                return ControlFlow::Continue(());
+            }
+            last = Some(key.to_vec());
+            ControlFlow::Break(())
+        })?;
+        Ok(last)
+    }
 }
 
 fn get(table: &impl ReadableTable<&'static [u8], &'static [u8]>, key: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -225,25 +308,33 @@ impl Kv for View {
     }
 }
 
-/// Rows inside a write transaction.
-struct Rows<'t>(Table<'t, &'static [u8], &'static [u8]>);
+/// Rows inside a write transaction, and the sum over them.
+struct Rows<'t> {
+    table: Table<'t, &'static [u8], &'static [u8]>,
+    sum: Sum,
+}
 
 impl Kv for Rows<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        get(&self.0, key)
+        get(&self.table, key)
     }
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<()> {
-        scan(&self.0, from, to, visit)
+        scan(&self.table, from, to, visit)
     }
 }
 
 impl KvMut for Rows<'_> {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.0.insert(key, value).map_err(failed)?;
+        if let Some(old) = self.table.insert(key, value).map_err(failed)? {
+            self.sum.take(key, old.value());
+        }
+        self.sum.add(key, value);
         Ok(())
     }
     fn delete(&mut self, key: &[u8]) -> Result<()> {
-        self.0.remove(key).map_err(failed)?;
+        if let Some(old) = self.table.remove(key).map_err(failed)? {
+            self.sum.take(key, old.value());
+        }
         Ok(())
     }
 }

@@ -474,6 +474,10 @@ pub struct StatusResponse {
     #[n(4)]
     #[cbor(default)]
     pub learners: Vec<CoordinatorId>,
+    /// Those whose database does not hold what was written to it any more.
+    #[n(5)]
+    #[cbor(default)]
+    pub damaged: Vec<CoordinatorId>,
 }
 
 /// What a node last said, as its coordinator remembers it.

@@ -90,6 +90,10 @@ pub struct Announcement {
     /// Software version.
     #[n(2)]
     pub version: String,
+    /// Its catalog's database does not hold what was written to it any more.
+    #[n(3)]
+    #[cbor(default)]
+    pub damaged: bool,
 }
 
 /// See [`Announce`].

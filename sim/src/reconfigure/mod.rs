@@ -1,17 +1,20 @@
 //! A cluster that is changed while it breaks: one or three coordinators, four to seven nodes, two users
 //! who write to the same entries, and an operator who adds, drains, replaces, resizes and removes nodes.
+//! The story of succession adds a warden, who lets coordinators come and go, one to five of them.
 //!
 //! Promised, and checked: the history of the entries is linearisable (see [`crate::check`]), so nothing
 //! acknowledged is lost and nothing removed comes back; every change of the layout ends; within a bounded
 //! time after the last fault every shard is at its place, and nobody holds one that belongs elsewhere; what the
 //! status calls safe is not missing anything;
-//! after everything was removed, and its grace is over, no disk holds a shard.
+//! after everything was removed, and its grace is over, no disk holds a shard; and all coordinators hold the same
+//! catalog, row by row.
 
 mod operator;
 mod servers;
 mod stage;
 mod troubles;
 mod user;
+mod warden;
 
 use crate::check::Verdict;
 use crate::cluster::dice::Dice;
@@ -19,21 +22,25 @@ use crate::cluster::{Ending, Outcome, align_tasks};
 use env::sim::{Config, World};
 use servers::Build;
 use stage::{Phase, Setup, Stage};
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 use troubles::Troubles;
 use user::Part;
 
 /// Users.
 const USERS: usize = 2;
+/// Longest time in which all coordinators have applied what one of them has.
+const SAME_WITHIN: Duration = Duration::from_secs(60);
 /// Most simulated time that a phase takes before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(3000);
 
+/// Coordinators that come later, where they come and go.
+const HEIRS: usize = 2;
+
 /// Runs the story. The error says which promise was broken, with the end of the history.
 pub fn run(seed: u64) -> Result<(), String> {
-    let Outcome { history, failure } = play(seed);
-    failure.map_or(Ok(()), |why| Err(format!("{why}\n{}", history.tail(60))))
+    told(play(seed))
 }
 
 /// Runs a seed twice: both times the same must happen, at the same times.
@@ -41,14 +48,38 @@ pub fn repeats(seed: u64) -> Result<(), String> {
     crate::cluster::compare(play(seed), play(seed))
 }
 
+/// Runs the story in which coordinators come and go as well.
+pub fn run_succession(seed: u64) -> Result<(), String> {
+    told(play_succession(seed))
+}
+
+/// Runs a seed of it twice.
+pub fn succession_repeats(seed: u64) -> Result<(), String> {
+    crate::cluster::compare(play_succession(seed), play_succession(seed))
+}
+
+fn told(Outcome { history, failure }: Outcome) -> Result<(), String> {
+    failure.map_or(Ok(()), |why| Err(format!("{why}\n{}", history.tail(60))))
+}
+
 /// Plays the story of a seed. One at a time in a process.
 pub fn play(seed: u64) -> Outcome {
+    play_with(seed, 0)
+}
+
+/// Plays the story of a seed in which coordinators come and go as well. One at a time in a process.
+pub fn play_succession(seed: u64) -> Outcome {
+    play_with(seed, HEIRS)
+}
+
+fn play_with(seed: u64, heirs: usize) -> Outcome {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     align_tasks();
     let mut dice = Dice::new(seed, "director");
     let build = Build {
         coordinators: [1, 3, 3][dice.below(3) as usize],
+        heirs,
         nodes: [4, 5, 5, 6][dice.below(4) as usize],
         spares: 2,
         out: [Some(30), Some(60), None][dice.below(3) as usize].map(Duration::from_secs),
@@ -72,7 +103,7 @@ fn direct(seed: u64, mut dice: Dice, stage: &Stage, build: &Build) -> Result<(),
         Config { tick: ms(4), latency: (ms(4), ms(4 + dice.below(20))), duration: Duration::from_secs(100_000), ..Config::new(seed) };
     let mut world = Ending(World::with(&config));
     stage.lock().tell(Duration::ZERO, format!("{build:?}"));
-    for i in 0..build.coordinators {
+    for i in 0..build.coordinators + build.heirs {
         let (on, build) = (stage.clone(), build.clone());
         world.host(&format!("coordinator{i}"), move |env| servers::coordinator(env, on.clone(), build.clone(), i));
     }
@@ -86,6 +117,11 @@ fn direct(seed: u64, mut dice: Dice, stage: &Stage, build: &Build) -> Result<(),
     }
     let (on, spares) = (stage.clone(), (build.nodes..build.nodes + build.spares).collect::<Vec<_>>());
     world.host("operator", move |env| operator::operator(env, on.clone(), seed, spares.clone()));
+
+    if build.heirs > 0 {
+        let (on, build) = (stage.clone(), build.clone());
+        world.host("warden", move |env| warden::warden(env, on.clone(), seed, build.clone()));
+    }
 
     let mut troubles = Troubles::new(seed, &world);
     until_ready(&mut world, stage, &mut troubles, Phase::Setup)?;
@@ -107,7 +143,37 @@ fn direct(seed: u64, mut dice: Dice, stage: &Stage, build: &Build) -> Result<(),
         Verdict::Undecided(why) => return Err(format!("too much is open to check the history: {why}")),
     }
     enter(&world, stage, Phase::Clear);
-    until_ready(&mut world, stage, &mut troubles, Phase::Clear)
+    until_ready(&mut world, stage, &mut troubles, Phase::Clear)?;
+    until_same(&mut world, stage)
+}
+
+/// Waits until all coordinators have applied as much: then they hold the same, and what was written.
+fn until_same(world: &mut World, stage: &Stage) -> Result<(), String> {
+    let patience = world.elapsed() + SAME_WITHIN;
+    loop {
+        match compared(stage)? {
+            indexes if indexes.len() <= 1 => return Ok(()),
+            indexes if world.elapsed() > patience => {
+                return Err(format!("coordinators are apart for {SAME_WITHIN:?}: they have applied up to {indexes:?}"));
+            }
+            _ => step(world, stage)?,
+        }
+    }
+}
+
+/// Up to which entries coordinators have applied the log. An error where those who are equally far differ.
+fn compared(stage: &Stage) -> Result<BTreeSet<u64>, String> {
+    let running: Vec<_> = stage.lock().coordinators.values().filter_map(Weak::upgrade).collect();
+    let running: Vec<_> = running.iter().map(|r| r.lock().unwrap_or_else(PoisonError::into_inner)).collect();
+    let indexes: BTreeSet<u64> = running.iter().map(|r| r.applied_index()).collect();
+    if indexes.len() > 1 {
+        return Ok(indexes);
+    }
+    let digests = running.iter().map(|r| r.digest()).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
+    match digests.iter().all(|d| d.kept == d.counted) && digests.windows(2).all(|w| w[0] == w[1]) {
+        true => Ok(indexes),
+        false => Err(format!("the coordinators' catalogs differ: {digests:?}")),
+    }
 }
 
 fn enter(world: &World, stage: &Stage, phase: Phase) {
@@ -128,10 +194,9 @@ fn step(world: &mut World, stage: &Stage) -> Result<(), String> {
 /// Waits until all who take part are through a phase.
 fn until_ready(world: &mut World, stage: &Stage, troubles: &mut Troubles, phase: Phase) -> Result<(), String> {
     let patience = world.elapsed() + PATIENCE;
-    let mut actors: Vec<String> = vec!["operator".into()];
-    if phase != Phase::Clear {
-        actors.extend((0..USERS).map(|me| format!("user{me}")));
-    }
+    // In the end the operator is alone.
+    let acts = |name: &str| name == "operator" || phase != Phase::Clear && (name == "warden" || name.starts_with("user"));
+    let actors: Vec<String> = world.hosts().map(|h| h.name().to_owned()).filter(|name| acts(name)).collect();
     while actors.iter().any(|who| stage.lock().ready.get(who).is_none_or(|done| *done < phase)) {
         step(world, stage)?;
         troubles.wishes(world, stage);

@@ -7,6 +7,7 @@ use model::{Error, Kind};
 use server::coordinator::detector::Limits;
 use server::coordinator::{Coordinator, CoordinatorConfig};
 use server::node::{Node, NodeConfig};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Partition power: few partitions, so that every one of them sees much.
@@ -15,8 +16,10 @@ const POWER: u8 = 5;
 /// What the seed decides of the cluster.
 #[derive(Debug, Clone)]
 pub struct Build {
-    /// Coordinators: 1 or 3.
+    /// Coordinators at the beginning: 1 or 3.
     pub coordinators: usize,
+    /// Coordinators that may come later.
+    pub heirs: usize,
     /// Nodes at the beginning.
     pub nodes: usize,
     /// Nodes that may come later.
@@ -31,22 +34,34 @@ pub struct Build {
 pub async fn coordinator(env: Env, stage: Stage, build: Build, number: usize) -> env::sim::Result {
     let limits = Limits { suspect: Duration::from_secs(2), down: Duration::from_secs(4), out: build.out };
     let name = format!("coordinator{number}");
-    let join = if number == 0 { None } else { Some(token(&env, &stage, &name).await) };
-    let config = CoordinatorConfig {
-        power: POWER,
-        limits,
-        checkpoint_every: build.checkpoint_every,
-        join,
-        ..CoordinatorConfig::new("/c", format!("{name}:7000"))
-    };
     loop {
-        match Coordinator::start(env.clone(), config.clone()).await {
+        let founds = number == 0 && !stage.lock().vacated.contains(&0);
+        let join = if founds { None } else { Some(token(&env, &stage, &name).await) };
+        let config = CoordinatorConfig {
+            power: POWER,
+            limits,
+            checkpoint_every: build.checkpoint_every,
+            join,
+            ..CoordinatorConfig::new("/c", format!("{name}:7000"))
+        };
+        match Coordinator::start(env.clone(), config).await {
             Ok(running) => {
-                stage.lock().tell(env.clock.monotonic(), format!("{name} serves"));
-                if let Some(invite) = &running.invite {
-                    stage.lock().invite = Some(invite.clone());
+                let (id, invite) = (running.id, running.invite.clone());
+                let running = Arc::new(Mutex::new(running));
+                {
+                    let mut shared = stage.lock();
+                    shared.tell(env.clock.monotonic(), format!("{name} serves as coordinator-{id}"));
+                    shared.seats.insert(number, id);
+                    shared.coordinators.insert(number, Arc::downgrade(&running));
+                    shared.invite = invite.or(shared.invite.take());
                 }
-                return std::future::pending().await;
+                std::future::pending::<()>().await;
+            }
+            // The token was used by a life that did not live to see it: another one is needed.
+            Err(e) if e.kind == Kind::Denied && build.heirs > 0 => {
+                let mut shared = stage.lock();
+                shared.tell(env.clock.monotonic(), format!("{name} is not let in: {e}"));
+                shared.tokens.remove(&name);
             }
             Err(e) => refused(&env, &stage, &name, &e).await,
         }

@@ -3,10 +3,11 @@
 
 use crate::check::Recorder;
 use crate::cluster::stage::{History, Line};
-use model::NodeId;
+use model::{CoordinatorId, NodeId};
+use server::coordinator::Running;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// How far the story has come. It only goes forward.
@@ -24,7 +25,7 @@ pub enum Phase {
     Clear,
 }
 
-/// What the operator does with machines, by the number of the node.
+/// What operator and warden do with machines, by the number of the node or coordinator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {
     /// Its disk is replaced by an empty one, and it starts again after so many milliseconds, with the
@@ -36,6 +37,8 @@ pub enum Wish {
     Restart(usize),
     /// Bytes on its disk rot.
     Rot(usize),
+    /// A coordinator's machine is taken away, and comes back with an empty disk, waiting for a token.
+    Vacate(usize),
     /// So many hours pass.
     Hours(u64),
 }
@@ -63,6 +66,12 @@ pub struct Shared {
     pub wanting: BTreeSet<usize>,
     /// Who nodes are, by number, as they say themselves.
     pub ids: BTreeMap<usize, NodeId>,
+    /// Who coordinators are, by number, as they say themselves.
+    pub seats: BTreeMap<usize, CoordinatorId>,
+    /// Coordinators that run, by number.
+    pub coordinators: BTreeMap<usize, Weak<Mutex<Running>>>,
+    /// Coordinators' hosts that were emptied: none of them begins a cluster any more.
+    pub vacated: BTreeSet<usize>,
     /// Nodes that are switched off for good.
     pub gone: BTreeSet<usize>,
     /// Nodes that lost shards, with the moment, until everything was seen whole after it.
@@ -102,6 +111,9 @@ impl Stage {
             setups,
             wanting: BTreeSet::new(),
             ids: BTreeMap::new(),
+            seats: BTreeMap::new(),
+            coordinators: BTreeMap::new(),
+            vacated: BTreeSet::new(),
             gone: BTreeSet::new(),
             hurt: BTreeMap::new(),
             rotten: false,

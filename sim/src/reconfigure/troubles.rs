@@ -133,6 +133,20 @@ impl Troubles {
                     false => self.rot(&host(world, &name(n))),
                 }
             }
+            Wish::Vacate(n) => {
+                let name = format!("coordinator{n}");
+                {
+                    let mut shared = stage.lock();
+                    shared.tokens.remove(&name);
+                    shared.seats.remove(&n);
+                    shared.vacated.insert(n);
+                }
+                world.inject(Fault::PowerCut(name.clone()));
+                host(world, &name).disk().wipe();
+                self.down.insert(name.clone());
+                let rest = self.dice.below(5000);
+                self.later(world, rest, Mend::Start(name));
+            }
             Wish::Hours(hours) => {
                 self.passed_ms += hours * 3_600_000;
                 self.set_clocks(world);

@@ -105,9 +105,10 @@ fn state_word(state: NodeState) -> &'static str {
     }
 }
 
-/// `up`, `down`, or `learner`: it answers, and has no vote yet.
+/// `up`, `down`, `damaged`: its catalog is, or `learner`: it answers, and has no vote yet.
 fn coordinator_state(status: &StatusResponse, id: CoordinatorId) -> &'static str {
     match status.coordinators.iter().any(|(other, up)| *other == id && *up) {
+        true if status.damaged.contains(&id) => "damaged",
         true if status.learners.contains(&id) => "learner",
         true => "up",
         false => "down",
@@ -310,7 +311,7 @@ fn text(cx: &Context, picture: &Picture) {
         let address = if c.address.is_empty() { "an address that it has not said yet" } else { &c.address };
         let line = format!("coordinator {} at {address}", c.id);
         out.line(&match coordinator_state(status, c.id) {
-            "down" => out.red(&format!("{line}, down")),
+            state @ ("down" | "damaged") => out.red(&format!("{line}, {state}")),
             "learner" => out.yellow(&format!("{line}, catching up")),
             _ if status.cluster.leader == Some(c.id) => format!("{line}, leads"),
             _ => line,

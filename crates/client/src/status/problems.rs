@@ -85,6 +85,13 @@ pub fn problems(status: &StatusResponse, layouts: &Layouts, whole: &BTreeSet<Nod
             found.say(what.into(), node.name.clone(), "start it again with its --dir, if it does not run".into());
         }
     }
+    for (id, _) in status.coordinators.iter().filter(|(id, _)| status.damaged.contains(id)) {
+        let remedy = match status.coordinators.len() {
+            1 => "restore a backup onto a new one: shardkeep cluster restore".into(),
+            _ => format!("let another one join (shardkeep cluster token coordinator), then shardkeep cluster remove coordinator-{id}"),
+        };
+        found.say("its catalog is damaged: rows are not what was written".into(), format!("coordinator {id}"), remedy);
+    }
     for (id, up) in &status.coordinators {
         if !up {
             found.say("a coordinator does not answer".into(), format!("coordinator {id}"), "start it: shardkeep serve coordinator".into());

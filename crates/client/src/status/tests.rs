@@ -72,6 +72,7 @@ fn cluster(nodes: u64) -> (StatusResponse, Layout) {
         nodes: (1..=nodes).map(heard).collect(),
         coordinators: vec![(CoordinatorId(1), true)],
         learners: Vec::new(),
+        damaged: Vec::new(),
     };
     let devices =
         (1..=nodes).map(|n| DeviceInfo { device: DeviceId([n as u8; 16]), node: NodeId(n), zone: String::new(), capacity: 1000 }).collect();
@@ -113,6 +114,14 @@ fn rule_08_safe_is_the_lesser_of_catalog_and_chunks() {
         let report = look(&status, Some(&layout));
         assert_eq!((report.safe, report.catalog_survivable, report.failures_survivable), (safe, survivable, Some(2)), "{up:?}");
     }
+    // One whose catalog is damaged counts as none, and is to be replaced; a lone one needs its backup.
+    for (up, remedy) in [(&[true; 3][..], "cluster remove coordinator-1"), (&[true], "cluster restore")] {
+        (status.coordinators, status.damaged) = (of(up), vec![CoordinatorId(1)]);
+        let report = look(&status, Some(&layout));
+        assert_eq!((report.safe, report.catalog_survivable, report.problems.len()), (false, 0, 1));
+        assert!(report.problems[0].remedy.contains(remedy), "{:?}", report.problems);
+    }
+    status.damaged.clear();
     // One that is catching up does not count yet, and harms nothing.
     (status.coordinators, status.learners) = (of(&[true, true]), vec![CoordinatorId(2)]);
     assert!(look(&status, Some(&layout)).safe);

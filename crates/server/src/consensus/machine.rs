@@ -1,5 +1,6 @@
 //! The state machine: committed entries into the catalog, a batch in one transaction.
 
+use super::Digest;
 use super::types::{Entry, LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::store::{Store, View};
 use env::Env;
@@ -106,6 +107,14 @@ impl Machine {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
         *self.since_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) += count;
         Ok(replies)
+    }
+
+    /// Reads all rows.
+    pub fn digest(&self) -> Result<Digest> {
+        let Snapshot { meta, snapshot } = self.snapshot()?;
+        let kept = snapshot.sum()?.ok_or_else(|| Error::corrupt("no sum stands with the catalog's rows"))?.to_bytes();
+        let counted = snapshot.sum_of_rows()?.to_bytes();
+        Ok(Digest { index: meta.last_log_id.map_or(0, |l| l.index), kept, counted })
     }
 
     fn meta((last_log_id, last_membership): State) -> SnapshotMeta {

@@ -2,7 +2,7 @@
 //! takes one step at a time towards that. Decided purely ([`next`]), then done.
 
 use super::Consensus;
-use super::types::TypeConfig;
+use super::types::{StoredMembership, TypeConfig};
 use model::cluster::Coordinator;
 use model::command::{Answer, Query};
 use model::{CoordinatorId, Error, Result};
@@ -52,28 +52,42 @@ pub(crate) fn next(group: &Group, rows: &[Coordinator], ready: &BTreeSet<Coordin
     if !group.voters.iter().any(|id| listed.contains_key(id)) {
         return None;
     }
-    let members = || group.voters.iter().chain(&group.learners);
-    if let Some(gone) = members().find(|id| !listed.contains_key(*id)) {
+    if let Some(gone) = group.voters.iter().chain(&group.learners).find(|id| !listed.contains_key(*id)) {
         return Some(Step::Remove(*gone));
     }
-    if let Some((id, address)) = listed.iter().find(|(id, address)| !address.is_empty() && !members().any(|m| m == *id)) {
+    if let Some((id, address)) = listed.iter().find(|(id, address)| !address.is_empty() && !group.has(**id)) {
         return Some(Step::AddLearner(*id, address.to_string()));
     }
     group.learners.iter().find(|id| ready.contains(*id)).map(|id| Step::Promote(*id))
 }
 
-/// The group as a coordinator's metrics have it.
+/// The group as a coordinator's metrics have it: the latest that it knows of, agreed or not.
 pub(crate) fn group_of(metrics: &RaftMetrics<TypeConfig>) -> Group {
-    let membership = metrics.membership_config.membership();
-    let voters: BTreeSet<CoordinatorId> = membership.voter_ids().map(CoordinatorId).collect();
-    let learners = membership.learner_ids().map(CoordinatorId).collect();
-    Group { voters, learners, joint: membership.get_joint_config().len() > 1 }
+    Group::new(&metrics.membership_config)
+}
+
+impl Group {
+    fn new(stored: &StoredMembership) -> Self {
+        let membership = stored.membership();
+        let voters: BTreeSet<CoordinatorId> = membership.voter_ids().map(CoordinatorId).collect();
+        let learners = membership.learner_ids().map(CoordinatorId).collect();
+        Group { voters, learners, joint: membership.get_joint_config().len() > 1 }
+    }
+
+    fn has(&self, id: CoordinatorId) -> bool {
+        self.voters.contains(&id) || self.learners.contains(&id)
+    }
 }
 
 impl Consensus {
     /// Who is in the group, as far as this coordinator knows.
     pub(crate) fn group(&self) -> Group {
         group_of(&self.raft.metrics().borrow_watched())
+    }
+
+    /// Whether the group can go on without a coordinator: that it is not in it is agreed.
+    pub(crate) fn is_without(&self, id: CoordinatorId) -> bool {
+        !Group::new(&self.raft.metrics().borrow_watched().committed_membership_config).has(id)
     }
 
     /// One step of the group towards what the catalog lists. For the leader; whether there was one.

@@ -64,6 +64,17 @@ impl Pace {
     }
 }
 
+/// A catalog summed up: at the same index it is the same on all coordinators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digest {
+    /// Index of the last entry that was applied.
+    pub index: u64,
+    /// The sum over the rows that was kept up with each change.
+    pub kept: [u8; 16],
+    /// The sum over the rows as they are.
+    pub counted: [u8; 16],
+}
+
 /// One coordinator's part in the group. Cheap to clone.
 #[derive(Clone)]
 pub struct Consensus {
@@ -256,6 +267,11 @@ impl Consensus {
         acknowledged || (self.is_leader() && self.is_alone())
     }
 
+    /// What was applied here, summed up.
+    pub(crate) fn digest(&self) -> Result<Digest> {
+        self.machine.digest()
+    }
+
     /// Index of the last entry applied here.
     pub fn applied_index(&self) -> u64 {
         self.machine.applied_index()
@@ -287,7 +303,8 @@ impl Consensus {
     /// Tells the others where this coordinator is, until the leader has taken it down. Whether it is
     /// one of the cluster's still.
     pub(crate) async fn announce(&self, address: &str) -> Result<bool> {
-        let message = Announcement { head: self.roster.head(), address: address.into(), version: env!("CARGO_PKG_VERSION").into() };
+        let (version, damaged) = (env!("CARGO_PKG_VERSION").into(), self.roster.damaged().contains(&self.me));
+        let message = Announcement { head: self.roster.head(), address: address.into(), version, damaged };
         let mut last = self.cannot();
         for (id, _) in self.roster.all() {
             let peer = peers::Peer { id, roster: self.roster.clone() };
@@ -314,18 +331,32 @@ impl Consensus {
 
     /// Lets another one lead, where there is one that can: for a stop that nobody notices.
     pub(crate) async fn hand_over(&self) {
-        let best = {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let voters = membership::group_of(&metrics).voters;
-            let matched = metrics.replication.as_ref().filter(|_| metrics.state.is_leader());
-            let others = matched.into_iter().flatten().filter(|(id, _)| {
-                let id = CoordinatorId(**id);
-                voters.contains(&id) && id != self.me && self.roster.is_live(id)
-            });
-            others.max_by_key(|(id, matched)| (matched.as_ref().map(|m| m.index), **id)).map(|(id, _)| *id)
-        };
-        let Some(best) = best else { return };
+        if let Some(best) = self.successor(true).or_else(|| self.successor(false)) {
+            self.hand_over_to(best).await;
+        }
+    }
+
+    /// Lets one lead whose database is not damaged, where there is one.
+    pub(crate) async fn yield_to_sound(&self) {
+        if let Some(best) = self.successor(true) {
+            self.hand_over_to(best).await;
+        }
+    }
+
+    /// Of those that vote and answer, who is the least behind; `None` unless this one leads.
+    fn successor(&self, sound: bool) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let (voters, damaged) = (membership::group_of(&metrics).voters, self.roster.damaged());
+        let matched = metrics.replication.as_ref().filter(|_| metrics.state.is_leader());
+        let others = matched.into_iter().flatten().filter(|(id, _)| {
+            let id = CoordinatorId(**id);
+            voters.contains(&id) && id != self.me && self.roster.is_live(id) && !(sound && damaged.contains(&id))
+        });
+        others.max_by_key(|(id, matched)| (matched.as_ref().map(|m| m.index), **id)).map(|(id, _)| *id)
+    }
+
+    async fn hand_over_to(&self, best: u64) {
         tracing::info!(to = best, "another coordinator takes over");
         if self.raft.trigger().transfer_leader(best).await.is_ok() {
             let wait = self.raft.wait(Some(HAND_OVER));

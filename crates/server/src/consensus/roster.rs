@@ -2,12 +2,12 @@
 //!
 //! Addresses come from the catalog, from the membership of the group, from the card of the last run,
 //! and from a coordinator itself when it announces that it has moved; the newest word counts. What
-//! was heard is short memory: by the monotonic clock of this process.
+//! was heard is short memory: by the monotonic clock of this process; so is whose database is damaged.
 
 use super::types::GROUP;
 use env::Env;
 use model::CoordinatorId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use transport::Pool;
@@ -33,6 +33,8 @@ struct Place {
     /// What the catalog last said: only another word of it replaces what the coordinator says itself.
     listed: String,
     heard: Option<Duration>,
+    /// Its database is not what it was, by its own word.
+    damaged: bool,
 }
 
 impl Roster {
@@ -103,6 +105,16 @@ impl Roster {
     /// All others of which the address is known.
     pub fn all(&self) -> Vec<(CoordinatorId, String)> {
         self.places().iter().filter(|(_, p)| !p.address.is_empty()).map(|(id, p)| (*id, p.address.clone())).collect()
+    }
+
+    /// A coordinator says of itself whether its database is damaged.
+    pub fn says(&self, id: CoordinatorId, damaged: bool) {
+        self.places().entry(id).or_default().damaged = damaged;
+    }
+
+    /// Those whose database is damaged.
+    pub fn damaged(&self) -> BTreeSet<CoordinatorId> {
+        self.places().iter().filter(|(_, p)| p.damaged).map(|(id, _)| *id).collect()
     }
 
     /// It called, or answered.

@@ -11,7 +11,7 @@
 use super::machine::{Machine, State};
 use super::peers::{Peer, decoded, encoded};
 use super::types::{Snapshot, SnapshotMeta, TypeConfig, Vote};
-use crate::store::{Scratch, View};
+use crate::store::{END, Scratch, Sum, View};
 use bytes::Bytes;
 use catalog::kv::Kv;
 use env::Env;
@@ -37,11 +37,21 @@ const ABANDONED: Duration = Duration::from_secs(60);
 /// Names of the files of transfers.
 const PREFIX: &str = "incoming-";
 
-/// Rows after a key, up to a page of them: the bytes, the last key, and how many.
-fn page(view: &View, after: Option<&[u8]>) -> Result<(Vec<u8>, Option<Vec<u8>>, u64)> {
+/// A page of rows.
+#[derive(Default)]
+struct Page {
+    bytes: Vec<u8>,
+    /// The last one's key.
+    last: Option<Vec<u8>>,
+    rows: u64,
+}
+
+/// Rows after a key, up to a page of them; also added to a sum.
+fn page(view: &View, after: Option<&[u8]>, sum: &mut Sum) -> Result<Page> {
     let from = after.map_or_else(Vec::new, |key| [key, &[0]].concat());
-    let (mut bytes, mut last, mut rows) = (Vec::new(), None, 0);
-    view.scan(&from, &[0xff; 64], &mut |key, value| {
+    let Page { mut bytes, mut last, mut rows } = Page::default();
+    view.scan(&from, END, &mut |key, value| {
+        sum.add(key, value);
         for part in [key, value] {
             bytes.extend_from_slice(&(part.len() as u32).to_be_bytes());
             bytes.extend_from_slice(part);
@@ -50,7 +60,7 @@ fn page(view: &View, after: Option<&[u8]>) -> Result<(Vec<u8>, Option<Vec<u8>>, 
         rows += 1;
         if bytes.len() < PAGE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    Ok((bytes, last, rows))
+    Ok(Page { bytes, last, rows })
 }
 
 /// Key and value of each row of a page. `Invalid` where it is cut off.
@@ -73,13 +83,22 @@ fn part<'b>(bytes: &mut &'b [u8]) -> Result<&'b [u8]> {
 /// Sends a snapshot to a follower and has it installed there.
 pub(crate) async fn send(peer: &Peer, vote: Vote, snapshot: Snapshot<Arc<View>>) -> Result<SnapshotResponse<TypeConfig>> {
     let env = peer.roster.env().clone();
+    let damaged = || Error::corrupt("the catalog here is damaged: nobody gets a snapshot of it");
+    if peer.roster.damaged().contains(&peer.roster.me()) {
+        return Err(damaged());
+    }
     let mut message = SnapshotPage { head: peer.roster.head(), transfer: env.random(), page: 0, rows: None };
-    let (mut after, mut sent) = (None, 0);
+    let (mut after, mut sent, mut sum) = (None, 0, Sum::default());
     tracing::info!(to = %peer.id, "a snapshot of the catalog is sent");
     loop {
         let view = snapshot.snapshot.clone();
         let start: Option<Vec<u8>> = after.take();
-        let (bytes, last, rows) = env.blocking(move || page(&view, start.as_deref())).await?;
+        let read = env.blocking(move || {
+            let mut sum = sum;
+            page(&view, start.as_deref(), &mut sum).map(|page| (page, sum))
+        });
+        let (Page { bytes, last, rows }, upto) = read.await?;
+        sum = upto;
         if last.is_none() && message.page > 0 {
             break;
         }
@@ -91,6 +110,10 @@ pub(crate) async fn send(peer: &Peer, vote: Vote, snapshot: Snapshot<Arc<View>>)
         if !more {
             break;
         }
+    }
+    if snapshot.snapshot.sum()? != Some(sum) {
+        peer.roster.says(peer.roster.me(), true);
+        return Err(damaged());
     }
     message.rows = Some(sent);
     let state: State = (snapshot.meta.last_log_id, snapshot.meta.last_membership);

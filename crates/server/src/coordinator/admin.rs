@@ -4,12 +4,18 @@ use super::state::{State, confused};
 use model::account::canonical_name;
 use model::command::{Answer, Command, Query};
 use model::{AccountId, CoordinatorId, Error, Result};
+use std::collections::BTreeSet;
+use std::time::Duration;
 use wire::SessionToken;
 use wire::admin::{User, UsersRequest, UsersResponse};
 use wire::coordinator::Administration;
 
 /// Accounts in one answer.
 const USERS: u32 = 200;
+/// Time for the group to go on without a coordinator that was removed.
+const REMOVAL: Duration = Duration::from_secs(8);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 
 impl State {
     /// One of the small things, in the name of the admin who asks: the catalog writes the name down.
@@ -19,10 +25,7 @@ impl State {
             Administration::StopLayout => Command::PauseLayouts(true),
             Administration::ResumeLayout => Command::PauseLayouts(false),
             Administration::RemoveNode(node) => return self.remove_node(who.account, node).await,
-            Administration::RemoveCoordinator(id) => {
-                self.can_do_without(id)?;
-                Command::RemoveCoordinator(id)
-            }
+            Administration::RemoveCoordinator(id) => return self.remove_coordinator(who.account, id).await,
             Administration::Scrub => Command::RequestScrub,
             Administration::Thaw => Command::Thaw,
             Administration::SetPolicy { space, policy } => return self.set_policy(who.account, space, policy).await,
@@ -44,15 +47,41 @@ impl State {
         account.map(|a| a.id).ok_or_else(|| Error::not_found(format!("there is no account '{name}'")))
     }
 
+    /// Takes a coordinator out, and answers when the group can do without it: from then on it may be stopped.
+    /// `Unavailable` when that takes too long; asked again, only the end is waited for.
+    async fn remove_coordinator(&self, by: AccountId, id: CoordinatorId) -> Result<()> {
+        let listed: BTreeSet<CoordinatorId> = self.view().await?.coordinators.into_iter().map(|c| c.id).collect();
+        if listed.contains(&id) || self.consensus.is_without(id) {
+            self.can_do_without(id, &listed)?;
+            self.propose(self.request_id(), Some(by), Command::RemoveCoordinator(id)).await?;
+        }
+        let out = async {
+            while !self.consensus.is_without(id) {
+                self.env.sleep(LOOK).await;
+            }
+        };
+        self.env.timeout(REMOVAL, out).await.ok_or_else(|| {
+            Error::unavailable(format!("coordinator-{id} is off the list, but the others could not yet agree to go on without it"))
+                .hint(format!("keep coordinator-{id} running until they do; start those that do not answer"))
+        })
+    }
+
     /// `Invalid`, with the reason, where those that would remain could not go on: a majority of them
-    /// must answer.
-    fn can_do_without(&self, id: CoordinatorId) -> Result<()> {
+    /// must answer. `listed`: those that the catalog has; others are on their way out.
+    fn can_do_without(&self, id: CoordinatorId, listed: &BTreeSet<CoordinatorId>) -> Result<()> {
         let voters = self.consensus.group().voters;
-        let remaining: Vec<CoordinatorId> = voters.iter().copied().filter(|v| *v != id).collect();
+        if !voters.contains(&id) || listed.len() < 2 {
+            return Ok(());
+        }
+        let remaining: Vec<CoordinatorId> = voters.intersection(listed).copied().filter(|v| *v != id).collect();
+        if remaining.is_empty() {
+            return Err(Error::invalid(format!("coordinator-{id} cannot be removed now: no other one has a vote yet"))
+                .hint("shardkeep cluster status shows when another one has caught up"));
+        }
         let silent: Vec<String> =
             remaining.iter().filter(|v| !self.consensus.roster().is_live(**v)).map(|v| format!("coordinator-{v}")).collect();
         let live = remaining.len() - silent.len();
-        if !voters.contains(&id) || live * 2 > remaining.len() || remaining.is_empty() {
+        if live * 2 > remaining.len() {
             return Ok(());
         }
         Err(Error::invalid(format!(

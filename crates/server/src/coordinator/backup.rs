@@ -3,7 +3,7 @@
 //! the client encrypts it before it touches a disk.
 
 use super::state::{State, confused};
-use crate::store::View;
+use crate::store::{END, Sum, View};
 use catalog::kv::Kv;
 use model::command::{Answer, Query};
 use model::{AccountId, Error, Result};
@@ -33,6 +33,8 @@ struct Open {
     account: AccountId,
     /// Monotonic time at which it is let go of.
     until: Duration,
+    /// The rows read so far: their sum, and the last one's key.
+    read: (Sum, Vec<u8>),
 }
 
 impl Backups {
@@ -43,6 +45,20 @@ impl Backups {
     /// Lets go of views that nobody reads. Called now and then.
     pub fn sweep(&self, now: Duration) {
         self.open().retain(|_, open| open.until > now);
+    }
+
+    /// Adds up what is read; at the end, where nothing was passed over: the sum over all rows.
+    fn take_in(&self, id: BackupId, after: &[u8], page: &ReadBackupResponse) -> Option<Sum> {
+        let mut open = self.open();
+        let (sum, upto) = &mut open.get_mut(&id)?.read;
+        if upto != after {
+            return None;
+        }
+        page.rows.iter().for_each(|(key, value)| sum.add(key, value));
+        if let Some((key, _)) = page.rows.last() {
+            *upto = key.to_vec();
+        }
+        (!page.more).then_some(*sum)
     }
 }
 
@@ -59,7 +75,7 @@ impl State {
         if open.len() >= MOST {
             return Err(Error::unavailable("other backups are being made: try again in a minute"));
         }
-        open.insert(id, Open { view, account: who.account, until: now + IDLE });
+        open.insert(id, Open { view, account: who.account, until: now + IDLE, read: Default::default() });
         tracing::info!(account = who.name, "a backup of the catalog begins");
         Ok(OpenBackupResponse { id, cluster: self.cluster, time_ms: cluster.time_ms, entries: totals.entries })
     }
@@ -75,7 +91,16 @@ impl State {
             found.until = now + IDLE;
             found.view.clone()
         };
-        self.env.blocking(move || page(&view, &request.after)).await
+        let (id, after) = (request.id, request.after.clone());
+        let (from, page) = (view.clone(), self.env.blocking(move || page(&view, &request.after)).await?);
+        if let Some(sum) = self.backups.take_in(id, &after, &page)
+            && from.sum()? != Some(sum)
+        {
+            self.consensus.roster().says(self.me, true);
+            return Err(Error::corrupt(format!("the catalog of coordinator-{} is damaged: its backup would be, too", self.me))
+                .hint("where there are others: shardkeep cluster status names the one to replace; then make the backup again"));
+        }
+        Ok(page)
     }
 
     pub async fn close_backup(&self, session: SessionToken, id: BackupId) -> Result<()> {
@@ -89,7 +114,7 @@ impl State {
 pub(crate) fn page(view: &View, after: &[u8]) -> Result<ReadBackupResponse> {
     let from = if after.is_empty() { Vec::new() } else { [after, &[0]].concat() };
     let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);
-    view.scan(&from, &[0xff; 64], &mut |key, value| {
+    view.scan(&from, END, &mut |key, value| {
         if bytes > PAGE {
             more = true;
             return ControlFlow::Break(());

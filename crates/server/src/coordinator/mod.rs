@@ -31,13 +31,14 @@ mod recode_chunk;
 mod recovery;
 mod register;
 mod restore;
+mod rot;
 mod service;
 mod session;
 mod snapshot;
 mod state;
 mod watch;
 
-use crate::consensus::{CHECKPOINT_EVERY, Consensus, Pace, Roster};
+use crate::consensus::{CHECKPOINT_EVERY, Consensus, Digest, Pace, Roster};
 use crate::running::{Stop, Tasks, lock_dir};
 use card::Card;
 use detector::Limits;
@@ -157,6 +158,11 @@ impl Running {
         self.consensus.is_leader()
     }
 
+    /// The catalog here, summed up. Reads all of it; blocking.
+    pub fn digest(&self) -> Result<Digest> {
+        self.consensus.digest()
+    }
+
     /// Index of the last change that was applied here: the same change has the same everywhere.
     pub fn applied_index(&self) -> u64 {
         self.consensus.applied_index()
@@ -197,6 +203,7 @@ impl Coordinator {
         tasks.background(async move { keeping.keep_place(card, card_file).await });
         tasks.background(async move { serving.serve_catalog(identity, spki).await });
         tasks.background(checkpoints(env.clone(), consensus.clone()));
+        tasks.background(rot::run(part.clone()));
         tasks.background(snapshot::run(part.clone(), config.dir.clone(), config.first_snapshot));
         let closing = consensus.clone();
         let stop = tasks.into_stop(async move { closing.shutdown().await }, vec![lock]);

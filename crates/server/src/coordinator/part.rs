@@ -25,8 +25,6 @@ const ROUND: Duration = Duration::from_millis(500);
 /// Rounds without a leader after which the others are told again where this coordinator is, and may say
 /// that it was removed.
 const ALONE: u32 = 10;
-/// Rounds after which a coordinator that finds itself removed takes no part any more.
-const FAREWELL: u32 = 10;
 
 /// One coordinator of the group. Behind an `Arc`, shared by its service and its loops.
 pub(crate) struct Part {
@@ -101,14 +99,16 @@ impl Part {
     /// Another coordinator says where it is. The leader writes it down, and knows who was removed.
     pub async fn on_announce(&self, from: CoordinatorId, announcement: Announcement) -> Result<Announced> {
         self.consensus.check_head(&announcement.head)?;
-        let Announcement { address, version, .. } = announcement;
+        let Announcement { address, version, damaged, .. } = announcement;
         if address.is_empty() || address.len() > 256 || version.len() > 64 {
             return Err(Error::invalid("an announcement with impossible fields"));
         }
         self.consensus.roster().moved(from, &address);
+        self.consensus.roster().says(from, damaged);
         let Answer::Cluster(view) = self.consensus.query(Query::Cluster).await? else { return Err(confused()) };
         let Some(row) = view.coordinators.iter().find(|c| c.id == from) else {
-            return Ok(Announced { places: Vec::new(), removed: true });
+            // Until then the others may need its vote to go on without it.
+            return Ok(Announced { places: Vec::new(), removed: self.consensus.is_without(from) });
         };
         if row.address != address || row.version != version {
             self.command(Command::UpdateCoordinator { id: from, address, version }).await?;
@@ -130,7 +130,7 @@ impl Part {
 
     /// Keeps this coordinator's place until the process stops or it was removed.
     pub async fn keep_place(&self, mut card: Card, card_file: PathBuf) {
-        let (mut listed_before, mut told, mut alone, mut farewell) = (false, false, 0, 0);
+        let (mut listed_before, mut told, mut alone) = (false, false, 0);
         loop {
             let row = self.consensus.read_roster().unwrap_or_else(|e| {
                 tracing::warn!(error = %e, "the list of coordinators could not be read");
@@ -146,30 +146,33 @@ impl Part {
                 self.lead(row.as_ref()).await;
                 (told, alone) = (true, 0);
             } else if listed_before && row.is_none() {
-                // Applied here, so it is true; a little more time for the others to end it.
+                // Applied here, so it is true. It goes when the others can do without it.
                 self.remove();
-                farewell += 1;
+                if self.consensus.announce(&self.address).await.is_ok_and(|stays| !stays) {
+                    return self.consensus.leave().await;
+                }
             } else {
                 alone = if self.consensus.leader().is_some() { 0 } else { alone + 1 };
-                if !told || alone >= ALONE || row.as_ref().is_some_and(|row| !self.is_current(row)) {
+                let damaged = self.is_damaged();
+                if !told || damaged || alone >= ALONE || row.as_ref().is_some_and(|row| !self.is_current(row)) {
                     alone = 0;
                     match self.consensus.announce(&self.address).await {
                         Ok(true) => told = true,
                         Ok(false) => {
                             self.remove();
-                            farewell = FAREWELL;
+                            return self.consensus.leave().await;
                         }
                         Err(e) => tracing::debug!(error = %e, "no leader takes this coordinator's address"),
                     }
                 }
             }
-            if farewell >= FAREWELL {
-                self.consensus.leave().await;
-                return;
-            }
             self.consensus.sweep().await;
             self.env.sleep(ROUND).await;
         }
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.consensus.roster().damaged().contains(&self.me)
     }
 
     fn remove(&self) {
@@ -188,6 +191,9 @@ impl Part {
         }
         if let Err(e) = self.consensus.follow_catalog().await {
             tracing::debug!(error = %e, "the group could not be changed");
+        }
+        if self.is_damaged() {
+            self.consensus.yield_to_sound().await;
         }
     }
 

@@ -6,7 +6,7 @@ use super::part::Part;
 use super::recovery::{HEAD, PIECE_MAX, RecoveryKey};
 use super::restore::{Page, Restored, restore};
 use super::state::State;
-use crate::store::View;
+use crate::store::{END, Sum, View};
 use bytes::Bytes;
 use catalog::kv::Kv;
 use ed25519_dalek::{Signer, SigningKey};
@@ -74,10 +74,14 @@ async fn make(state: &Arc<State>, key: &RecoveryKey, before: Option<Hash>) -> Re
         return Ok(None);
     }
     let view = Arc::new(state.consensus.view()?);
-    let digest = {
+    let (digest, sum) = {
         let view = view.clone();
         state.env.blocking(move || digest(&view)).await?
     };
+    if view.sum()? != Some(sum) {
+        state.consensus.roster().says(state.me, true);
+        return Err(Error::corrupt("the catalog is damaged: the snapshots that nodes have are kept"));
+    }
     if before == Some(digest) {
         return Ok(None);
     }
@@ -100,10 +104,11 @@ async fn make(state: &Arc<State>, key: &RecoveryKey, before: Option<Hash>) -> Re
     Ok(Some(digest))
 }
 
-/// What a snapshot would be of.
-fn digest(view: &View) -> Result<Hash> {
-    let mut hasher = blake3::Hasher::new();
-    view.scan(&[], &[0xff; 64], &mut |key, value| {
+/// What a snapshot would be of, and the sum over all rows.
+fn digest(view: &View) -> Result<(Hash, Sum)> {
+    let (mut hasher, mut sum) = (blake3::Hasher::new(), Sum::default());
+    view.scan(&[], END, &mut |key, value| {
+        sum.add(key, value);
         if !key.first().is_some_and(|table| FLEETING.contains(table)) {
             hasher.update(&(key.len() as u64).to_be_bytes());
             hasher.update(key);
@@ -112,7 +117,7 @@ fn digest(view: &View) -> Result<Hash> {
         }
         ControlFlow::Continue(())
     })?;
-    Ok(Hash(*hasher.finalize().as_bytes()))
+    Ok((Hash(*hasher.finalize().as_bytes()), sum))
 }
 
 /// Sends a snapshot to one node.

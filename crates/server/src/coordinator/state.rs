@@ -18,7 +18,7 @@ use model::account::Account;
 use model::cluster::ClusterView;
 use model::command::{Answer, Applied, Command, Outcome, Proposal, Query};
 use model::{AccountId, ClusterId, CoordinatorId, DeviceId, Error, NodeId, RequestId, Result, signed};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use transport::ClusterRoot;
@@ -55,6 +55,8 @@ pub(crate) struct Memory {
     pub began: Option<Moment>,
     /// Whether it was reported that the wall clock is not believed.
     pub jump_told: bool,
+    /// Of which coordinators it was reported that their database is damaged.
+    pub damage_told: BTreeSet<CoordinatorId>,
     pub backoff: Backoff,
     pub logins: Logins,
     pub lookups: Lookups,

@@ -26,6 +26,7 @@ pub(crate) async fn run(state: Arc<State>) {
             continue;
         }
         state.watch_clock().await;
+        state.watch_databases().await;
         if let Err(e) = state.detect().await {
             tracing::debug!(error = %e, "the failure detector could not do its round");
         }
@@ -50,6 +51,16 @@ impl State {
         let way = if jump > 0 { "ahead" } else { "back" };
         let detail = format!("the clock of coordinator-{} jumped {way} by {hours} h: it is not believed; set it right", self.me);
         self.event("coordinator", "clock-jump", None, detail).await;
+    }
+
+    /// Says once whose database is damaged.
+    async fn watch_databases(&self) {
+        let damaged = self.consensus.roster().damaged();
+        let told = std::mem::replace(&mut self.memory().damage_told, damaged.clone());
+        for id in damaged.difference(&told) {
+            let detail = format!("the catalog of coordinator-{id} is damaged: replace it");
+            self.event("coordinator", "catalog-damaged", None, detail).await;
+        }
     }
 
     async fn detect(&self) -> Result<()> {
@@ -120,6 +131,7 @@ impl State {
             .collect();
         let coordinators = cluster.coordinators.iter().map(|c| (c.id, self.consensus.roster().is_live(c.id))).collect();
         let learners = self.consensus.group().learners.into_iter().collect();
-        Ok(StatusResponse { cluster, totals, nodes, coordinators, learners })
+        let damaged = self.consensus.roster().damaged().into_iter().collect();
+        Ok(StatusResponse { cluster, totals, nodes, coordinators, learners, damaged })
     }
 }

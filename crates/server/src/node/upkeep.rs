@@ -234,7 +234,8 @@ pub(crate) async fn compact(state: Arc<State>) {
                 match device.store.compact_one().await {
                     Ok(Compaction::Done) => state.env.sleep(Duration::from_millis(100)).await,
                     Ok(Compaction::Unreadable(shard)) => break state.doubt(device, shard).await,
-                    Ok(Compaction::Nothing) | Err(_) => break,
+                    Ok(Compaction::Nothing) => break,
+                    Err(e) => break tracing::warn!(device = %device.id, error = %e, "compaction failed, and is tried again"),
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What a crash in the middle of installing a snapshot leaves.
+//! What a crash in the middle of installing a snapshot leaves; and that the sum is of the rows.
 
 #![allow(clippy::unwrap_used)]
 
@@ -90,11 +90,17 @@ fn fill(store: &Store, applied: u8, rows: u32) {
     store.checkpoint().unwrap();
 }
 
+/// Whether the rows are those that were written.
+fn is_whole(store: &Store) -> bool {
+    let view = store.view().unwrap();
+    view.sum().unwrap() == Some(view.sum_of_rows().unwrap())
+}
+
 /// All rows, as pairs of number and first byte, and what was applied.
 fn content(store: &Store) -> (Vec<(u32, u8)>, Option<Vec<u8>>) {
     let view = store.view().unwrap();
     let mut rows = Vec::new();
-    view.scan(&[], &[0xff; 64], &mut |key, value| {
+    view.scan(&[], END, &mut |key, value| {
         rows.push((u32::from_be_bytes(key.try_into().unwrap()), value[0]));
         ControlFlow::Continue(())
     })
@@ -127,7 +133,9 @@ fn a_snapshot_that_is_killed_while_it_is_installed_leaves_the_old_rows_or_the_ne
         left.store(0, Ordering::Relaxed);
         drop(store);
 
-        let found = content(&Store::open(&real, &path).unwrap());
+        let store = Store::open(&real, &path).unwrap();
+        assert!(is_whole(&store), "after {writes} writes");
+        let found = content(&store);
         if found == (new.clone(), Some(vec![2])) {
             has_new += 1;
         } else {
@@ -165,4 +173,72 @@ fn what_a_crash_leaves_opens_at_its_last_checkpoint_without_a_walk_through_all_o
     let (rows, applied) = content(&Store::open(&env, &left).unwrap());
     assert_eq!((rows.len(), applied), (2_000, Some(vec![1])));
     assert!(rows.iter().all(|(_, value)| *value == 1));
+}
+
+fn opened(dir: &Path) -> Store {
+    Store::open(&env::real::env(), &dir.join("catalog")).unwrap()
+}
+
+#[test]
+fn the_sum_follows_every_change_and_goes_back_with_one_that_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = opened(dir.path());
+    assert!(is_whole(&store));
+    fill(&store, 1, 300);
+    fill(&store, 2, 200);
+    let before = store.view().unwrap().sum().unwrap();
+    let failed = store.change::<()>(|kv| {
+        kv.put(b"new", b"value")?;
+        kv.delete(&7u32.to_be_bytes())?;
+        Err(Error::invalid("no"))
+    });
+    assert!(failed.is_err());
+    assert_eq!(store.view().unwrap().sum().unwrap(), before);
+    store.change(|kv| Ok((kv.delete(&7u32.to_be_bytes())?, vec![3]))).unwrap();
+    store.change(|kv| Ok((kv.delete(b"never there")?, vec![4]))).unwrap();
+    assert_ne!(store.view().unwrap().sum().unwrap(), before);
+    assert!(is_whole(&store));
+    let (mut some, mut after, view) = (Sum::default(), None, store.view().unwrap());
+    for round in 0.. {
+        after = view.sum_some(after.as_deref(), 10_000, &mut some).unwrap();
+        if after.is_none() {
+            assert!(round > 10, "{round}");
+            break;
+        }
+    }
+    assert_eq!(Some(some), view.sum().unwrap(), "the sum of all pages");
+}
+
+#[test]
+fn a_value_that_rots_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = opened(dir.path());
+    fill(&store, 7, 300);
+    drop(store);
+    let path = dir.path().join("catalog");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(700).position(|w| w == [7; 700]).unwrap();
+    bytes[at + 350] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let store = opened(dir.path());
+    assert_eq!(content(&store).0.len(), 300, "the database itself notices nothing");
+    assert!(!is_whole(&store));
+    // Nor does it help that the row is written again.
+    fill(&store, 8, 300);
+    assert!(!is_whole(&store));
+}
+
+#[test]
+fn rows_of_a_version_without_sums_are_summed_up_when_they_are_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = opened(dir.path());
+    fill(&store, 1, 10);
+    // As that version would: with a position of its own, and the sum as it was.
+    let write = store.begin(true).unwrap();
+    write.open_table(ROWS).unwrap().insert(&b"row"[..], &b"value"[..]).unwrap();
+    put_meta(&write, "applied", &[2]).unwrap();
+    write.commit().unwrap();
+    assert_eq!(store.view().unwrap().sum().unwrap(), None);
+    drop(store);
+    assert!(is_whole(&opened(dir.path())));
 }

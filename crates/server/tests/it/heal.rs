@@ -146,9 +146,10 @@ async fn what_was_set_aside_counts_as_missing_and_is_rebuilt_after_a_restart() {
     assert!(bad > 0);
     let repair = || async {
         let status = user.status().await;
-        status.nodes.into_iter().find(|n| n.node == id).and_then(|n| n.heartbeat).map(|h| h.repair).unwrap_or_default()
+        status.nodes.into_iter().find(|n| n.node == id).and_then(|n| n.heartbeat).map(|h| (h.repair.shards, h.repair.missing))
     };
-    let said = || async { repair().await.shards == bad && repair().await.missing == Some(vec![(model::Policy::DEFAULT, bad)]) };
+    let missing = Some((bad, Some(vec![(model::Policy::DEFAULT, bad)])));
+    let said = || async { repair().await == missing };
     eventually(&cluster.env, "what is set aside counts as missing", said).await;
     cluster.stop_node(0).await;
     for (path, old) in before {
@@ -160,7 +161,7 @@ async fn what_was_set_aside_counts_as_missing_and_is_rebuilt_after_a_restart() {
         cluster.start_node(i, None).await.unwrap();
     }
     eventually(&cluster.env, "all shards are there again", || is_whole(&user, &upload, &stored)).await;
-    let none = || async { repair().await.missing == Some(vec![]) };
+    let none = || async { repair().await == Some((0, Some(vec![]))) };
     eventually(&cluster.env, "nothing is missing any more", none).await;
     let mark = cluster.node_dir(0).join("walk-again");
     eventually(&cluster.env, "the mark is gone", || async { !mark.exists() }).await;
