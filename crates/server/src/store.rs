@@ -13,7 +13,8 @@ use catalog::kv::{Kv, KvMut, Visit};
 use env::{Env, Open};
 use model::{Error, Kind, Result};
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
+    Database, DatabaseError, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, Table,
+    TableDefinition, WriteTransaction,
 };
 use shards::DatabaseFile;
 use std::io;
@@ -66,7 +67,10 @@ impl Store {
 
     fn over(file: Arc<dyn env::File>, path: &Path) -> Result<Self> {
         let db = Database::builder().set_cache_size(CACHE).create_with_backend(DatabaseFile(file));
-        let db = db.map_err(|e| Error::corrupt(format!("{}: {e}", path.display())))?;
+        let db = db.map_err(|e| match e {
+            DatabaseError::Storage(StorageError::Io(e)) => Error::unavailable(format!("{}: {e}", path.display())),
+            e => Error::corrupt(format!("{}: {e}", path.display())),
+        })?;
         Ok(Store { db: Arc::new(db) })
     }
 

@@ -113,7 +113,8 @@ pub async fn remove(cx: Context, args: RemoveArgs) -> Result<Done, Failure> {
     client.administer(request).await?;
     let rebuilds = matches!(args.server, Server::Node(_)) && !client.status().await?.cluster.changes.is_empty();
     if !rebuilds {
-        cx.out.answer(&json!({ "removed": name }), &format!("{} {name} is forgotten", cx.out.green("✓")));
+        let then = if matches!(args.server, Server::Node(_)) { "is forgotten" } else { "has left: it can be stopped" };
+        cx.out.answer(&json!({ "removed": name }), &format!("{} {name} {then}", cx.out.green("✓")));
         return Ok(OK);
     }
     cx.out.answer(&json!({ "removed": name, "rebuilding": true }), &format!("{name} counts as lost: its shards are rebuilt elsewhere"));

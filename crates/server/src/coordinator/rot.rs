@@ -26,7 +26,7 @@ const SOME: usize = 4 << 20;
 pub(crate) async fn run(part: Arc<Part>) {
     let env = part.env.clone();
     let mut next = env.clock.monotonic() + FIRST;
-    let mut answered = None;
+    let mut answered = asked_ms(&part).ok();
     loop {
         env.sleep(LOOK).await;
         let asked = asked_ms(&part).ok();

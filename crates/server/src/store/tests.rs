@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use env::{Disk, File, Space};
+use env::{Disk, DiskExt, File, FileExt, Space};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// A disk on which, after so many writes, nothing more happens: as for a process that was killed.
@@ -216,10 +216,10 @@ fn a_value_that_rots_is_found() {
     fill(&store, 7, 300);
     drop(store);
     let path = dir.path().join("catalog");
-    let mut bytes = std::fs::read(&path).unwrap();
-    let at = bytes.windows(700).position(|w| w == [7; 700]).unwrap();
-    bytes[at + 350] ^= 1;
-    std::fs::write(&path, bytes).unwrap();
+    let disk = env::real::env().disk;
+    let bytes = disk.read(&path).unwrap();
+    let at = bytes.windows(700).position(|w| w == [7; 700]).unwrap() + 350;
+    disk.open(&path, Open::Existing).unwrap().write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
     let store = opened(dir.path());
     assert_eq!(content(&store).0.len(), 300, "the database itself notices nothing");
     assert!(!is_whole(&store));
