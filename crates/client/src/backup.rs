@@ -49,6 +49,8 @@ pub struct BackupReport {
     pub rows: u64,
     /// Length of the file.
     pub bytes: u64,
+    /// Not all rows are what was once written.
+    pub damaged: bool,
 }
 
 /// Rows with their keys.
@@ -62,10 +64,11 @@ pub fn check_passphrase(passphrase: &str) -> Result<()> {
 
 impl Client {
     /// Writes a backup of the whole catalog to a new file, and has the catalog note it. Admins only.
-    /// `progress` counts rows as files; the total is the number of entries, a little less.
-    pub async fn backup(&self, file: &Path, passphrase: &str, progress: &dyn Progress) -> Result<BackupReport> {
+    /// `progress` counts rows as files; the total is the number of entries, a little less. `Corrupt` where the
+    /// catalog is damaged, unless that is to be `accepted`.
+    pub async fn backup(&self, file: &Path, passphrase: &str, accepted: bool, progress: &dyn Progress) -> Result<BackupReport> {
         let opened = self.cluster().authed::<OpenBackup, _>(()).await?;
-        let (id, written) = (opened.id, self.write_backup(&opened, file, passphrase, progress).await);
+        let (id, written) = (opened.id, self.write_backup(&opened, file, passphrase, accepted, progress).await);
         if let Err(e) = self.cluster().authed::<CloseBackup, _>(id).await {
             tracing::debug!(error = %e, "the view of a backup goes by itself");
         }
@@ -79,6 +82,7 @@ impl Client {
         opened: &OpenBackupResponse,
         file: &Path,
         passphrase: &str,
+        accepted: bool,
         progress: &dyn Progress,
     ) -> Result<BackupReport> {
         let env = self.env().clone();
@@ -95,9 +99,13 @@ impl Client {
         };
         let (mut part, mut key) = env.blocking(begin).await?;
         let (mut after, mut rows) = (ByteVec::from(Vec::new()), 0u64);
-        loop {
+        let damaged = loop {
             let page = self.cluster().authed::<ReadBackup, _>(ReadBackupRequest { id: opened.id, after: after.clone() }).await?;
-            let more = page.more && !page.rows.is_empty();
+            if page.damaged && !accepted {
+                return Err(Error::corrupt("the catalog of this coordinator is damaged: its backup would be, too")
+                    .hint("where there are others, replace the one that shardkeep cluster status names; else: --damaged"));
+            }
+            let (more, damaged) = (page.more && !page.rows.is_empty(), page.damaged);
             let count = page.rows.len() as u64;
             if let Some((key, _)) = page.rows.last() {
                 after = key.clone();
@@ -112,11 +120,11 @@ impl Client {
             rows += count;
             (0..count).for_each(|_| progress.file(""));
             if !more {
-                break;
+                break damaged;
             }
-        }
+        };
         let bytes = env.blocking(move || part.finish()).await?;
-        Ok(BackupReport { info, rows, bytes })
+        Ok(BackupReport { info, rows, bytes, damaged })
     }
 }
 

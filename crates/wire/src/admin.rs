@@ -138,6 +138,10 @@ pub struct ReadBackupResponse {
     /// There are more after the last one.
     #[n(1)]
     pub more: bool,
+    /// Known with the last page: not all rows are what was written.
+    #[n(2)]
+    #[cbor(default)]
+    pub damaged: bool,
 }
 
 impl std::fmt::Debug for ReadBackupResponse {

@@ -22,6 +22,9 @@ pub struct BackupArgs {
     /// Read the passphrase from this file (a line break at its end is left out)
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
+    /// Also of a damaged catalog: where there is no other one, better than nothing
+    #[arg(long)]
+    pub damaged: bool,
 }
 
 /// `cluster restore`.
@@ -51,12 +54,15 @@ pub async fn backup(cx: Context, args: BackupArgs) -> Result<Done, Failure> {
     }
     let passphrase = new_passphrase(&cx, args.password_file.as_deref()).await?;
     let meter = Meter::bar_only(&cx);
-    let report = meter.watch("nothing was written: begin it again", client.backup(&args.file, &passphrase, &*meter)).await?;
+    let report = meter.watch("nothing was written: begin it again", client.backup(&args.file, &passphrase, args.damaged, &*meter)).await?;
     let time = units::rfc3339_ms(report.info.time_ms);
     let document = json!({
         "file": args.file.display().to_string(), "bytes": report.bytes, "entries": report.info.entries, "rows": report.rows,
-        "time": time, "cluster": report.info.cluster.to_string(),
+        "time": time, "cluster": report.info.cluster.to_string(), "damaged": report.damaged,
     });
+    if report.damaged {
+        cx.out.error_line("warning: the catalog is damaged: some rows in this backup are not what was written");
+    }
     let text = format!(
         "{} the catalog as of {time}, {} entries, is in {} ({})\n  Keep it and its passphrase away from this cluster. It holds the catalog, not the files' contents.",
         cx.out.green("✓"),

@@ -87,7 +87,7 @@ pub fn problems(status: &StatusResponse, layouts: &Layouts, whole: &BTreeSet<Nod
     }
     for (id, _) in status.coordinators.iter().filter(|(id, _)| status.damaged.contains(id)) {
         let remedy = match status.coordinators.len() {
-            1 => "restore a backup onto a new one: shardkeep cluster restore".into(),
+            1 => "restore its last good backup onto a new one, or one made now: shardkeep cluster backup --damaged, cluster restore".into(),
             _ => format!("let another one join (shardkeep cluster token coordinator), then shardkeep cluster remove coordinator-{id}"),
         };
         found.say("its catalog is damaged: rows are not what was written".into(), format!("coordinator {id}"), remedy);

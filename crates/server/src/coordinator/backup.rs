@@ -92,13 +92,12 @@ impl State {
             found.view.clone()
         };
         let (id, after) = (request.id, request.after.clone());
-        let (from, page) = (view.clone(), self.env.blocking(move || page(&view, &request.after)).await?);
+        let (from, mut page) = (view.clone(), self.env.blocking(move || page(&view, &request.after)).await?);
         if let Some(sum) = self.backups.take_in(id, &after, &page)
             && from.sum()? != Some(sum)
         {
             self.consensus.roster().says(self.me, true);
-            return Err(Error::corrupt(format!("the catalog of coordinator-{} is damaged: its backup would be, too", self.me))
-                .hint("where there are others: shardkeep cluster status names the one to replace; then make the backup again"));
+            page.damaged = true;
         }
         Ok(page)
     }
@@ -123,5 +122,5 @@ pub(crate) fn page(view: &View, after: &[u8]) -> Result<ReadBackupResponse> {
         rows.push((key.to_vec().into(), value.to_vec().into()));
         ControlFlow::Continue(())
     })?;
-    Ok(ReadBackupResponse { rows, more })
+    Ok(ReadBackupResponse { rows, more, damaged: false })
 }

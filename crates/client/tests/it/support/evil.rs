@@ -94,7 +94,7 @@ pub fn rewrite<T: Encode<()> + for<'b> Decode<'b, ()>>(bytes: &[u8], change: imp
 /// The secrets of a cluster, as any coordinator has them.
 pub async fn secrets(cluster: &Cluster, admin: &Client) -> Genesis {
     let file = cluster.dir.path().join(format!("backup-{:x}", u64::from_be_bytes(cluster.env.random())));
-    admin.backup(&file, "a passphrase for tests", &()).await.unwrap();
+    admin.backup(&file, "a passphrase for tests", false, &()).await.unwrap();
     let mut reader = BackupReader::open(&cluster.env, &file, "a passphrase for tests").unwrap();
     while let Some(rows) = reader.next_rows().unwrap() {
         if let Some((_, genesis)) = rows.into_iter().find(|(key, _)| key == &[0x01]) {
