@@ -3,12 +3,12 @@
 
 use crate::layouts::KnownLayouts;
 use crate::pace::Paces;
-use crate::profile::Profile;
+use crate::profile::{Profile, ProfileInfo};
 use bytes::Bytes;
 use env::Env;
 use model::cluster::{Capability, ClusterView, Node};
 use model::command::{Answer, Query};
-use model::{Error, Kind, NodeId, Result};
+use model::{Error, Hash, Kind, NodeId, Result};
 use seal::keys::SigningKey;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +36,8 @@ pub struct Cluster {
     pub(crate) env: Env,
     pool: Pool,
     coordinators: Coordinators,
+    /// Fingerprint of its root.
+    root: Hash,
     session: Option<SessionToken>,
     /// Where layouts are kept from one run to the next.
     pub(crate) profile: Option<Profile>,
@@ -94,13 +96,17 @@ impl Cluster {
         session: Option<SessionToken>,
         profile: Option<Profile>,
     ) -> Result<Self> {
+        let root = match &trust {
+            Trust::Root(root) => Hash::of(root),
+            Trust::Fingerprint(fingerprint) => *fingerprint,
+        };
         let holder = Arc::new(Holder(SigningKey::generate(&mut env.rand())));
         let tls = ClientTls::new(env, trust, None)?;
         let pool = Pool::new(env.clone(), tls, PoolConfig::default(), Some(holder.clone()));
         let coordinators = Coordinators::new(env.clone(), pool.clone(), coordinators);
         let (env, paces) = (env.clone(), Paces::new(env.clone()));
         let state = Mutex::new(State { view: None, reading: None });
-        Ok(Cluster { env, pool, coordinators, session, profile, holder, layouts: KnownLayouts::default(), state, paces })
+        Ok(Cluster { env, pool, coordinators, root, session, profile, holder, layouts: KnownLayouts::default(), state, paces })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -118,6 +124,11 @@ impl Cluster {
     /// Known coordinators, the one that answered last first.
     pub(crate) fn coordinators(&self) -> Vec<String> {
         self.coordinators.known()
+    }
+
+    /// Coordinators in the order in which to try what needs a connection of its own.
+    pub(crate) async fn leader_first(&self) -> Vec<String> {
+        self.coordinators.leader_first().await
     }
 
     /// Asks whichever coordinator leads, until one answers. What is sent may be sent again: requests
@@ -165,10 +176,33 @@ impl Cluster {
         let Answer::Cluster(view) = self.ask(Query::Cluster).await? else { return Err(unexpected()) };
         let view = Arc::new(*view);
         self.layouts.keep_those_of(&view);
-        let mut state = self.state();
-        self.coordinators.learn(view.coordinators.iter().map(|c| &c.address));
-        state.view = Some((now, view.clone()));
+        if self.coordinators.learn(view.coordinators.iter().map(|c| &c.address)) {
+            self.note_coordinators();
+        }
+        self.state().view = Some((now, view.clone()));
         Ok(view)
+    }
+
+    /// Fingerprint of the cluster's root.
+    pub(crate) fn fingerprint(&self) -> Hash {
+        self.root
+    }
+
+    /// Whether a profile is of this cluster: somebody may have logged in elsewhere with it meanwhile.
+    pub(crate) fn is_of(&self, info: &ProfileInfo) -> bool {
+        Hash::of(&info.root) == self.root
+    }
+
+    /// For the day on which this machine starts again and none of those is there that it knew at first.
+    fn note_coordinators(&self) {
+        let note = |info: &mut ProfileInfo| {
+            if self.is_of(info) {
+                info.coordinators = self.coordinators();
+            }
+        };
+        if let Some(Err(e)) = self.profile.as_ref().map(|profile| profile.update_info(note)) {
+            tracing::warn!(error = %e, "the cluster's coordinators could not be noted in the profile");
+        }
     }
 
     /// Forgets the view: a server said that it is old.

@@ -44,11 +44,8 @@ pub(crate) struct Contact {
 }
 
 pub(crate) async fn contact(env: &Env, trust: Trust, coordinators: Vec<String>) -> Result<Contact> {
-    let fingerprint = match &trust {
-        Trust::Root(root) => Hash::of(root),
-        Trust::Fingerprint(fingerprint) => *fingerprint,
-    };
-    let cluster = Cluster::new(env, trust, coordinators.clone(), None, None)?;
+    let cluster = Cluster::new(env, trust, coordinators, None, None)?;
+    let coordinators = cluster.leader_first().await;
     let mut last = Error::unavailable("no coordinator is known");
     for address in &coordinators {
         let connected = cluster.pool().connect_once(&Target::coordinator(address.clone()), CALL).await;
@@ -58,7 +55,7 @@ pub(crate) async fn contact(env: &Env, trust: Trust, coordinators: Vec<String>) 
             Ok(mut connection) => {
                 let hello = connection.rpc::<Hello>(&PROTOCOL, CALL).await?;
                 PROTOCOL.check(hello.protocol)?;
-                if hello.root.len() > 64 << 10 || Hash::of(&hello.root) != fingerprint {
+                if hello.root.len() > 64 << 10 || Hash::of(&hello.root) != cluster.fingerprint() {
                     return Err(Error::denied("the coordinator's root certificate has another fingerprint than the one given"));
                 }
                 let root = hello.root.to_vec();

@@ -55,11 +55,10 @@ impl Client {
 
     /// From now on this machine takes no older notes.
     fn remember_notes(&self, seq: u64) -> Result<()> {
-        let mut info = self.profile().info()?;
-        if info.state_seq < seq {
-            info.state_seq = seq;
-            self.profile().save_info(&info)?;
-        }
-        Ok(())
+        self.profile().update_info(|info| {
+            if self.cluster().is_of(info) && info.account == self.unlocked().name() {
+                info.state_seq = info.state_seq.max(seq);
+            }
+        })
     }
 }

@@ -116,6 +116,14 @@ impl Profile {
         Ok(info)
     }
 
+    /// Changes what is kept of the cluster, as it is now: other processes use the profile as well.
+    pub(crate) fn update_info(&self, change: impl FnOnce(&mut ProfileInfo)) -> Result<()> {
+        let held = self.info()?;
+        let mut info = held.clone();
+        change(&mut info);
+        if info == held { Ok(()) } else { self.save_info(&info) }
+    }
+
     pub(crate) fn save_info(&self, info: &ProfileInfo) -> Result<()> {
         self.write("profile", &cbor::to_vec(info))
     }

@@ -83,7 +83,7 @@ impl Client {
     /// Opens the profile's session. `Denied` (hint: `shardkeep login`) when there is none or it has ended.
     pub async fn open(profile: Profile, options: ClientOptions) -> Result<Client> {
         let env = profile.env.clone();
-        let mut info = profile.info()?;
+        let info = profile.info()?;
         let session = profile.session()?;
         let unlocked = Unlocked::import_session(&session.keys)?;
         let cluster =
@@ -102,12 +102,10 @@ impl Client {
         // The view also says where the coordinators are, for the day on which the one in the profile is gone.
         let view = cluster.view(false).await?;
         let policy = space.policy.unwrap_or(view.policy);
-        let coordinators = cluster.coordinators();
-        if info.state_seq != account.state.seq || coordinators != info.coordinators {
-            info.state_seq = account.state.seq;
-            info.coordinators = coordinators;
-            profile.save_info(&info)?;
-        }
+        profile.update_info(|info| {
+            info.state_seq = info.state_seq.max(account.state.seq);
+            info.coordinators = cluster.coordinators();
+        })?;
         let home = Arc::new(Space::new(home, *space)?);
         let (spaces, folders) = (Spaces::with(home.clone()), Folders::new(&home));
         let memory = Arc::new(Semaphore::new((options.memory >> 10).max(32 << 10) as usize));

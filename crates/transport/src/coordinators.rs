@@ -65,6 +65,15 @@ impl Coordinators {
         new
     }
 
+    /// Their addresses for what needs a connection of its own, such as a join or a login: the one that leads comes
+    /// first, also where it is none of those known but is named by them.
+    pub async fn leader_first(&self) -> Vec<String> {
+        if let Some(leader) = self.search(&BTreeSet::new()).await {
+            self.prefer(&leader);
+        }
+        self.known()
+    }
+
     fn prefer(&self, address: &str) {
         let mut known = self.list();
         known.retain(|a| a != address);

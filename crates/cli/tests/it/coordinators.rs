@@ -11,6 +11,12 @@ const PAUSE: Duration = Duration::from_secs(3);
 fn the_leader_is_killed_during_a_stream_of_puts() {
     let mut three = Three::start(4);
     let owner = three.cluster.owner.clone();
+    // On a new machine the address of any of them will do.
+    let account = owner.json(&["whoami"])["account"].as_str().unwrap().to_string();
+    for (i, address) in three.addresses.iter().enumerate() {
+        let machine = three.cluster.user(&format!("machine-{i}"));
+        machine.ok(&["login", "--user", &account, "--coordinator", address, "--fingerprint", &three.cluster.fingerprint]);
+    }
     let file = three.cluster.path("next");
     let mut stored = 0;
     let mut put = |within: Option<Duration>| {

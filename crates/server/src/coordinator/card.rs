@@ -14,7 +14,8 @@ use model::{ClusterId, CoordinatorId, Error, Hash, Kind, Result, cbor};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use transport::{
-    CERTIFICATE_VALIDITY, ClientTls, ClusterRoot, JoinToken, Mode, Pool, PoolConfig, ServerId, ServerKey, Target, Trust, join_proof,
+    CERTIFICATE_VALIDITY, ClientTls, ClusterRoot, Coordinators, JoinToken, Mode, Pool, PoolConfig, ServerId, ServerKey, Target, Trust,
+    join_proof,
 };
 use wire::coordinator::{Join, JoinRequest};
 
@@ -121,8 +122,8 @@ impl Card {
         let tls = ClientTls::new(env, Trust::Fingerprint(token.root), None)?;
         let pool = Pool::new(env.clone(), tls, PoolConfig::default(), None);
         let mut last = Error::invalid("this join token names no coordinator");
-        for address in &token.coordinators {
-            match Self::join_at(&pool, address, token, &key).await {
+        for address in Coordinators::new(env.clone(), pool.clone(), token.coordinators.clone()).leader_first().await {
+            match Self::join_at(&pool, &address, token, &key).await {
                 Err(e) if e.kind == Kind::Unavailable => last = e,
                 other => return other,
             }

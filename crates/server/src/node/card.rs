@@ -12,7 +12,7 @@ use model::cluster::ServerRole;
 use model::{ClusterId, DeviceId, Error, Hash, Kind, NodeId, Result, TokenId, cbor};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use transport::{ClientTls, JoinToken, Mode, Pool, PoolConfig, ServerKey, Target, Trust, join_proof};
+use transport::{ClientTls, Coordinators, JoinToken, Mode, Pool, PoolConfig, ServerKey, Target, Trust, join_proof};
 use wire::coordinator::{Join, JoinRequest};
 
 /// Deadline of a join at one coordinator.
@@ -86,8 +86,8 @@ impl Card {
         let tls = ClientTls::new(env, Trust::Fingerprint(token.root), None)?;
         let pool = Pool::new(env.clone(), tls, PoolConfig::default(), None);
         let mut last = Error::invalid("this join token names no coordinator");
-        for address in &token.coordinators {
-            match Self::join_at(&pool, address, token, &key, &devices).await {
+        for address in Coordinators::new(env.clone(), pool.clone(), token.coordinators.clone()).leader_first().await {
+            match Self::join_at(&pool, &address, token, &key, &devices).await {
                 Err(e) if e.kind == Kind::Unavailable => last = e,
                 other => return other,
             }
@@ -111,6 +111,8 @@ impl Card {
             return Err(Error::denied("the coordinator names another cluster root than the join token"));
         }
         let node = answer.node.ok_or_else(super::link::confused)?;
+        let mut coordinators: Vec<String> = answer.coordinators.into_iter().map(|(_, address)| address).collect();
+        coordinators.extend(token.coordinators.iter().filter(|a| !coordinators.contains(a)).cloned().collect::<Vec<_>>());
         Ok(Card {
             version: Self::VERSION,
             cluster: answer.cluster,
@@ -118,7 +120,7 @@ impl Card {
             root: answer.root,
             key: key.pkcs8().to_vec().into(),
             certificate: answer.certificate,
-            coordinators: token.coordinators.clone(),
+            coordinators,
             token: token.id,
             devices: devices.to_vec(),
         })

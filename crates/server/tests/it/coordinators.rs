@@ -9,7 +9,7 @@ use server::consensus::CHECKPOINT_EVERY;
 use server::coordinator::{self, Coordinator};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use transport::{Mode, Pool, Target};
+use transport::{JoinToken, Mode, Pool, Target};
 use wire::admin::{OpenBackup, ReadBackup, ReadBackupRequest};
 use wire::coordinator::*;
 use wire::{Authed, Rpc};
@@ -349,6 +349,25 @@ async fn a_removal_that_would_leave_no_majority_is_refused() {
     let new = group.join().await;
     assert_eq!(id(&group, new).0, 4);
     group.wait_for(3).await;
+}
+
+/// A token that was made before knows none of those who came later and lead now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_names_followers_only_is_enough_to_join() {
+    let mut group = Group::of(3).await;
+    let leader = group.leader().unwrap();
+    let (address, all) = (group.addresses[leader].clone(), group.addresses.clone());
+    let of_followers = |text: String| {
+        let token = JoinToken::parse(&text).unwrap();
+        JoinToken { coordinators: all.iter().filter(|a| **a != address).cloned().collect(), ..token }.to_text()
+    };
+    let token = of_followers(group.admin.token(None).await);
+    group.cluster.start_node(0, Some(token)).await.unwrap();
+    let token = of_followers(group.token().await);
+    let config = coordinator::CoordinatorConfig { join: Some(token), ..group.config(3, "127.0.0.1:0") };
+    let joined = Coordinator::start(group.env.clone(), config).await.unwrap();
+    assert!(joined.caught_up);
+    group.wait_for(4).await;
 }
 
 /// Nobody but the two can agree to go on without one of them.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub struct Three {
     pub cluster: Cluster,
     pub others: Vec<Option<Server>>,
-    addresses: Vec<String>,
+    pub addresses: Vec<String>,
 }
 
 impl Three {
