@@ -94,7 +94,7 @@ impl Run {
         let file = self.dir.join("backup");
         forget_peak();
         let start = Instant::now();
-        let report = self.cluster.client.backup(&file, "a long enough passphrase 9", &()).await.expect("a backup");
+        let report = self.cluster.client.backup(&file, "a long enough passphrase 9", false, &()).await.expect("a backup");
         let seconds = start.elapsed().as_secs_f64();
         std::fs::remove_file(&file).expect("removing");
         vec![
