@@ -17,7 +17,7 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 use shards::DatabaseFile;
-use std::io;
+use std::io::{self, ErrorKind::InvalidData, ErrorKind::UnexpectedEof};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,7 +68,10 @@ impl Store {
     fn over(file: Arc<dyn env::File>, path: &Path) -> Result<Self> {
         let db = Database::builder().set_cache_size(CACHE).create_with_backend(DatabaseFile(file));
         let db = db.map_err(|e| match e {
-            DatabaseError::Storage(StorageError::Io(e)) => Error::unavailable(format!("{}: {e}", path.display())),
+            // The disk does not answer. (A file that is too short, or none of redb's, is damage.)
+            DatabaseError::Storage(StorageError::Io(e)) if !matches!(e.kind(), UnexpectedEof | InvalidData) => {
+                Error::unavailable(format!("{}: {e}", path.display()))
+            }
             e => Error::corrupt(format!("{}: {e}", path.display())),
         })?;
         Ok(Store { db: Arc::new(db) })

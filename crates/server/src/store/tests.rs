@@ -242,3 +242,18 @@ fn rows_of_a_version_without_sums_are_summed_up_when_they_are_opened() {
     drop(store);
     assert!(is_whole(&opened(dir.path())));
 }
+
+#[test]
+fn a_file_that_is_cut_off_or_garbage_is_called_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(&opened(dir.path()), 1, 300);
+    let env = env::real::env();
+    let whole = env.disk.read(&dir.path().join("catalog")).unwrap();
+    let cut = [1, 100, 320, 5000, whole.len() / 2, whole.len() - 5000].map(|len| whole[..len].to_vec());
+    for (i, bytes) in cut.into_iter().chain([vec![7; 10_000], b"garbage".to_vec()]).enumerate() {
+        let path = dir.path().join(format!("bad-{i}"));
+        env.disk.replace(&path, &bytes).unwrap();
+        let refused = Store::open(&env, &path).err().unwrap_or_else(|| panic!("{} bytes were opened", bytes.len()));
+        assert_eq!(refused.kind, Kind::Corrupt, "{} bytes: {refused}", bytes.len());
+    }
+}
