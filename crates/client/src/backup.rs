@@ -73,7 +73,10 @@ impl Client {
             tracing::debug!(error = %e, "the view of a backup goes by itself");
         }
         let report = written?;
-        self.administer(Administration::BackedUp).await?;
+        // A damaged one is none to count on.
+        if !report.damaged {
+            self.administer(Administration::BackedUp).await?;
+        }
         Ok(report)
     }
 

@@ -10,7 +10,7 @@ use model::cluster::{Capability, ClusterView, Node};
 use model::command::{Answer, Query};
 use model::{Error, Hash, Kind, NodeId, Result};
 use seal::keys::SigningKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use transport::{Binding, ClientTls, Coordinators, Expect, OnConnect, Pool, PoolConfig, Target, Trust};
@@ -48,6 +48,8 @@ pub struct Cluster {
 }
 
 struct State {
+    /// Coordinators as the profile has them.
+    noted: BTreeSet<String>,
     view: Option<(Duration, Arc<ClusterView>)>,
     reading: Option<(Moment, Arc<BTreeMap<NodeId, Capability>>)>,
 }
@@ -103,9 +105,10 @@ impl Cluster {
         let holder = Arc::new(Holder(SigningKey::generate(&mut env.rand())));
         let tls = ClientTls::new(env, trust, None)?;
         let pool = Pool::new(env.clone(), tls, PoolConfig::default(), Some(holder.clone()));
+        let noted = coordinators.iter().cloned().collect();
         let coordinators = Coordinators::new(env.clone(), pool.clone(), coordinators);
         let (env, paces) = (env.clone(), Paces::new(env.clone()));
-        let state = Mutex::new(State { view: None, reading: None });
+        let state = Mutex::new(State { noted, view: None, reading: None });
         Ok(Cluster { env, pool, coordinators, root, session, profile, holder, layouts: KnownLayouts::default(), state, paces })
     }
 
@@ -139,7 +142,11 @@ impl Cluster {
         loop {
             let last = match self.coordinators.rpc::<R>(request, CALL).await {
                 Err(e) if e.kind == Kind::Unavailable => e,
-                answer => return answer,
+                answer => {
+                    // Perhaps by one that another one named.
+                    self.note_coordinators();
+                    return answer;
+                }
             };
             if self.env.clock.monotonic() - start > PATIENCE {
                 let hint = last.hint.clone().unwrap_or_else(|| "start a coordinator, then try again".into());
@@ -176,9 +183,7 @@ impl Cluster {
         let Answer::Cluster(view) = self.ask(Query::Cluster).await? else { return Err(unexpected()) };
         let view = Arc::new(*view);
         self.layouts.keep_those_of(&view);
-        if self.coordinators.learn(view.coordinators.iter().map(|c| &c.address)) {
-            self.note_coordinators();
-        }
+        self.learn(&view);
         self.state().view = Some((now, view.clone()));
         Ok(view)
     }
@@ -193,14 +198,26 @@ impl Cluster {
         Hash::of(&info.root) == self.root
     }
 
+    /// Takes over where the coordinators are.
+    pub(crate) fn learn(&self, view: &ClusterView) {
+        self.coordinators.learn(view.coordinators.iter().map(|c| &c.address));
+        self.note_coordinators();
+    }
+
     /// For the day on which this machine starts again and none of those is there that it knew at first.
     fn note_coordinators(&self) {
+        let (Some(profile), known) = (&self.profile, self.coordinators()) else { return };
+        let all: BTreeSet<String> = known.iter().cloned().collect();
+        // Told once where it cannot be written.
+        if std::mem::replace(&mut self.state().noted, all.clone()) == all {
+            return;
+        }
         let note = |info: &mut ProfileInfo| {
             if self.is_of(info) {
-                info.coordinators = self.coordinators();
+                info.coordinators = known;
             }
         };
-        if let Some(Err(e)) = self.profile.as_ref().map(|profile| profile.update_info(note)) {
+        if let Err(e) = profile.update_info(note) {
             tracing::warn!(error = %e, "the cluster's coordinators could not be noted in the profile");
         }
     }

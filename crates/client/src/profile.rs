@@ -14,6 +14,7 @@ use minicbor::{Decode, Encode};
 use model::cluster::CatalogLife;
 use model::{ClusterId, Error, Hash, Layout, Result, cbor};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use wire::SessionToken;
 use zeroize::Zeroizing;
 
@@ -118,6 +119,9 @@ impl Profile {
 
     /// Changes what is kept of the cluster, as it is now: other processes use the profile as well.
     pub(crate) fn update_info(&self, change: impl FnOnce(&mut ProfileInfo)) -> Result<()> {
+        // Of this process one at a time.
+        static ONE: Mutex<()> = Mutex::new(());
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let held = self.info()?;
         let mut info = held.clone();
         change(&mut info);

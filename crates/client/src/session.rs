@@ -103,8 +103,10 @@ impl Client {
         let view = cluster.view(false).await?;
         let policy = space.policy.unwrap_or(view.policy);
         profile.update_info(|info| {
-            info.state_seq = info.state_seq.max(account.state.seq);
-            info.coordinators = cluster.coordinators();
+            if cluster.is_of(info) && info.account == unlocked.name() {
+                info.state_seq = info.state_seq.max(account.state.seq);
+                info.coordinators = cluster.coordinators();
+            }
         })?;
         let home = Arc::new(Space::new(home, *space)?);
         let (spaces, folders) = (Spaces::with(home.clone()), Folders::new(&home));
@@ -213,7 +215,9 @@ impl Client {
 
     /// What `cluster status` shows.
     pub async fn status(&self) -> Result<StatusResponse> {
-        self.cluster().authed::<Status, _>(()).await
+        let status = self.cluster().authed::<Status, _>(()).await?;
+        self.cluster().learn(&status.cluster);
+        Ok(status)
     }
 
     /// The layout for chunks of `width` shards as it is now; `None` before there is one.

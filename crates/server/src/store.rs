@@ -89,6 +89,7 @@ impl Store {
         if view.sum()?.is_some() {
             return Ok(());
         }
+        tracing::warn!("no sum stands with the catalog's rows, as after a version without sums: it is made anew");
         let write = self.begin(true)?;
         put_sum(&write, view.sum_of_rows()?, &view.applied()?.unwrap_or_default())?;
         write.commit().map_err(failed)

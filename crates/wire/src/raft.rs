@@ -3,6 +3,7 @@
 //! Only coordinators of the cluster, known by their certificate, may call these.
 
 use crate::{PROTOCOL, Version, rpc};
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use model::{CoordinatorId, Error, Result};
 
@@ -76,6 +77,10 @@ pub struct SnapshotPage {
     /// `Some`: all rows were sent, so many of them; the body is about the whole.
     #[n(3)]
     pub rows: Option<u64>,
+    /// With that: the sum over them.
+    #[n(4)]
+    #[cbor(default)]
+    pub sum: Option<ByteVec>,
 }
 
 /// See [`Announce`].

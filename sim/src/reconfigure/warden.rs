@@ -60,7 +60,11 @@ pub async fn warden(env: Env, stage: Stage, seed: u64, build: Build) -> env::sim
     warden.settle().await;
     warden.scene.ready(Phase::Mend).await;
     warden.scene.ready(Phase::Check).await;
-    std::future::pending().await
+    // Some come to life only now, and find themselves removed.
+    loop {
+        env.sleep(Duration::from_secs(5)).await;
+        warden.attend().await;
+    }
 }
 
 impl Warden {

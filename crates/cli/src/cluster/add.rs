@@ -5,7 +5,7 @@ use super::token::node_id;
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
 use clap::Args;
-use model::{CoordinatorId, Error, NodeId};
+use model::{CoordinatorId, Error, Kind, NodeId};
 use serde_json::json;
 use wire::coordinator::{Administration, ChangeRequest};
 
@@ -102,6 +102,9 @@ pub async fn remove(cx: Context, args: RemoveArgs) -> Result<Done, Failure> {
             (question, Administration::RemoveNode(node), format!("node-{node}"))
         }
         Server::Coordinator(id) => {
+            if client.status().await?.cluster.coordinators.iter().all(|c| c.id != id) {
+                return Err(Error::not_found(format!("there is no coordinator-{id}")).into());
+            }
             let question = format!("coordinator-{id} leaves for good; its id is never used again. Remove it?");
             (question, Administration::RemoveCoordinator(id), format!("coordinator-{id}"))
         }
@@ -110,7 +113,11 @@ pub async fn remove(cx: Context, args: RemoveArgs) -> Result<Done, Failure> {
         cx.out.note("nothing was changed");
         return Ok(OK);
     }
-    client.administer(request).await?;
+    match client.administer(request).await {
+        // It was listed a moment ago: the answer to the first try was lost.
+        Err(e) if e.kind == Kind::NotFound && matches!(args.server, Server::Coordinator(_)) => {}
+        done => done?,
+    }
     let rebuilds = matches!(args.server, Server::Node(_)) && !client.status().await?.cluster.changes.is_empty();
     if !rebuilds {
         let then = if matches!(args.server, Server::Node(_)) { "is forgotten" } else { "has left: it can be stopped" };

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How far behind a learner may be, in entries, to become a voter.
-const LAG: u64 = 100;
+pub(super) const LAG: u64 = 100;
 /// Time for one step.
 const STEP: Duration = Duration::from_secs(10);
 
@@ -74,7 +74,8 @@ impl Group {
         Group { voters, learners, joint: membership.get_joint_config().len() > 1 }
     }
 
-    fn has(&self, id: CoordinatorId) -> bool {
+    /// Whether somebody is in it.
+    pub(crate) fn has(&self, id: CoordinatorId) -> bool {
         self.voters.contains(&id) || self.learners.contains(&id)
     }
 }

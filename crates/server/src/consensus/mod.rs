@@ -336,9 +336,9 @@ impl Consensus {
         }
     }
 
-    /// Lets one lead whose database is not damaged, where there is one.
+    /// Lets one lead whose database is not damaged, where there is one that can.
     pub(crate) async fn yield_to_sound(&self) {
-        if let Some(best) = self.successor(true) {
+        if let Some(best) = self.successor(true).filter(|best| self.is_near(*best)) {
             self.hand_over_to(best).await;
         }
     }
@@ -354,6 +354,14 @@ impl Consensus {
             voters.contains(&id) && id != self.me && self.roster.is_live(id) && !(sound && damaged.contains(&id))
         });
         others.max_by_key(|(id, matched)| (matched.as_ref().map(|m| m.index), **id)).map(|(id, _)| *id)
+    }
+
+    /// Whether one has nearly all of this leader's log.
+    fn is_near(&self, id: u64) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let matched = metrics.replication.as_ref().and_then(|r| r.get(&id)).and_then(|m| m.as_ref());
+        matched.is_some_and(|m| m.index + membership::LAG >= metrics.last_log_index.unwrap_or(0))
     }
 
     async fn hand_over_to(&self, best: u64) {

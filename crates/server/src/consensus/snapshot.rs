@@ -87,7 +87,7 @@ pub(crate) async fn send(peer: &Peer, vote: Vote, snapshot: Snapshot<Arc<View>>)
     if peer.roster.damaged().contains(&peer.roster.me()) {
         return Err(damaged());
     }
-    let mut message = SnapshotPage { head: peer.roster.head(), transfer: env.random(), page: 0, rows: None };
+    let mut message = SnapshotPage { head: peer.roster.head(), transfer: env.random(), page: 0, rows: None, sum: None };
     let (mut after, mut sent, mut sum) = (None, 0, Sum::default());
     tracing::info!(to = %peer.id, "a snapshot of the catalog is sent");
     loop {
@@ -115,7 +115,7 @@ pub(crate) async fn send(peer: &Peer, vote: Vote, snapshot: Snapshot<Arc<View>>)
         peer.roster.says(peer.roster.me(), true);
         return Err(damaged());
     }
-    message.rows = Some(sent);
+    (message.rows, message.sum) = (Some(sent), Some(sum.to_bytes().to_vec().into()));
     let state: State = (snapshot.meta.last_log_id, snapshot.meta.last_membership);
     let body = encoded(&(vote, state))?;
     let (_, answer) = peer.call::<wire::raft::Snapshot>(Mode::Bulk, &message, body, INSTALL_DEADLINE).await?;
@@ -173,10 +173,21 @@ impl Incoming {
         if rows != transfer.rows {
             return Err(Error::conflict(format!("a snapshot of {rows} rows came with {}", transfer.rows)));
         }
+        let (env, scratch) = (self.env.clone(), transfer.scratch);
+        let (view, sum) = env
+            .blocking(move || -> Result<(View, Sum)> {
+                let view = scratch.into_view()?;
+                let sum = view.sum_of_rows()?;
+                Ok((view, sum))
+            })
+            .await?;
+        if message.sum.is_some_and(|sent| sent[..] != sum.to_bytes()) {
+            return Err(Error::conflict("the rows of a snapshot are not those that were sent: it begins anew"));
+        }
         let (vote, state): (Vote, State) = decoded(&body)?;
         let meta = SnapshotMeta { last_log_id: state.0, last_membership: state.1 };
         tracing::info!(rows, "a snapshot of the catalog has arrived and is installed");
-        let snapshot = Snapshot { meta, snapshot: Arc::new(transfer.scratch.into_view()?) };
+        let snapshot = Snapshot { meta, snapshot: Arc::new(view) };
         let installed = raft.install_full_snapshot(vote, snapshot).await;
         encoded(&installed.map_err(|e| Error::unavailable(format!("the snapshot could not be installed: {e}")))?)
     }

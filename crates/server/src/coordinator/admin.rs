@@ -50,17 +50,20 @@ impl State {
     /// Takes a coordinator out, and answers when the group can do without it: from then on it may be stopped.
     /// `Unavailable` when that takes too long; asked again, only the end is waited for.
     async fn remove_coordinator(&self, by: AccountId, id: CoordinatorId) -> Result<()> {
+        // One at a time: each is weighed against those who stay.
+        let _alone = self.removal.lock().await;
         let listed: BTreeSet<CoordinatorId> = self.view().await?.coordinators.into_iter().map(|c| c.id).collect();
         if listed.contains(&id) || self.consensus.is_without(id) {
             self.can_do_without(id, &listed)?;
             self.propose(self.request_id(), Some(by), Command::RemoveCoordinator(id)).await?;
         }
         let out = async {
-            while !self.consensus.is_without(id) {
+            while !self.consensus.is_without(id) && self.consensus.is_leader() {
                 self.env.sleep(LOOK).await;
             }
         };
-        self.env.timeout(REMOVAL, out).await.ok_or_else(|| {
+        let ended = self.env.timeout(REMOVAL, out).await.filter(|()| self.consensus.is_without(id));
+        ended.ok_or_else(|| {
             Error::unavailable(format!("coordinator-{id} is off the list, but the others could not yet agree to go on without it"))
                 .hint(format!("keep coordinator-{id} running until they do; start those that do not answer"))
         })

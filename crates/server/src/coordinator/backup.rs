@@ -35,6 +35,8 @@ struct Open {
     until: Duration,
     /// The rows read so far: their sum, and the last one's key.
     read: (Sum, Vec<u8>),
+    /// Known at the end of them.
+    damaged: bool,
 }
 
 impl Backups {
@@ -75,7 +77,7 @@ impl State {
         if open.len() >= MOST {
             return Err(Error::unavailable("other backups are being made: try again in a minute"));
         }
-        open.insert(id, Open { view, account: who.account, until: now + IDLE, read: Default::default() });
+        open.insert(id, Open { view, account: who.account, until: now + IDLE, read: Default::default(), damaged: false });
         tracing::info!(account = who.name, "a backup of the catalog begins");
         Ok(OpenBackupResponse { id, cluster: self.cluster, time_ms: cluster.time_ms, entries: totals.entries })
     }
@@ -97,8 +99,10 @@ impl State {
             && from.sum()? != Some(sum)
         {
             self.consensus.roster().says(self.me, true);
-            page.damaged = true;
+            self.backups.open().entry(id).and_modify(|open| open.damaged = true);
         }
+        // Also where the last page is asked for again.
+        page.damaged = !page.more && self.backups.open().get(&id).is_some_and(|open| open.damaged);
         Ok(page)
     }
 

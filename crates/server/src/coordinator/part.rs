@@ -25,6 +25,8 @@ const ROUND: Duration = Duration::from_millis(500);
 /// Rounds without a leader after which the others are told again where this coordinator is, and may say
 /// that it was removed.
 const ALONE: u32 = 10;
+/// Rounds before a coordinator that finds itself removed asks whether it is still needed.
+const FAREWELL: u32 = 10;
 
 /// One coordinator of the group. Behind an `Arc`, shared by its service and its loops.
 pub(crate) struct Part {
@@ -130,12 +132,17 @@ impl Part {
 
     /// Keeps this coordinator's place until the process stops or it was removed.
     pub async fn keep_place(&self, mut card: Card, card_file: PathBuf) {
-        let (mut listed_before, mut told, mut alone) = (false, false, 0);
+        let (mut listed_before, mut told, mut alone, mut farewell) = (false, false, 0, 0);
+        let mut told_damaged = false;
         loop {
-            let row = self.consensus.read_roster().unwrap_or_else(|e| {
-                tracing::warn!(error = %e, "the list of coordinators could not be read");
-                None
-            });
+            let row = match self.consensus.read_roster() {
+                Ok(row) => row,
+                Err(e) => {
+                    tracing::warn!(error = %e, "the list of coordinators could not be read");
+                    self.env.sleep(ROUND).await;
+                    continue;
+                }
+            };
             if card.note_peers(self.consensus.roster())
                 && let Err(e) = card.write(&self.env, &card_file).await
             {
@@ -148,16 +155,18 @@ impl Part {
             } else if listed_before && row.is_none() {
                 // Applied here, so it is true. It goes when the others can do without it.
                 self.remove();
-                if self.consensus.announce(&self.address).await.is_ok_and(|stays| !stays) {
+                farewell += 1;
+                // (A leader of a version before this one says so as soon as the row is gone.)
+                if farewell >= FAREWELL && self.consensus.announce(&self.address).await.is_ok_and(|stays| !stays) {
                     return self.consensus.leave().await;
                 }
             } else {
                 alone = if self.consensus.leader().is_some() { 0 } else { alone + 1 };
                 let damaged = self.is_damaged();
-                if !told || damaged || alone >= ALONE || row.as_ref().is_some_and(|row| !self.is_current(row)) {
+                if !told || damaged || told_damaged || alone >= ALONE || row.as_ref().is_some_and(|row| !self.is_current(row)) {
                     alone = 0;
                     match self.consensus.announce(&self.address).await {
-                        Ok(true) => told = true,
+                        Ok(true) => (told, told_damaged) = (true, damaged),
                         Ok(false) => {
                             self.remove();
                             return self.consensus.leave().await;

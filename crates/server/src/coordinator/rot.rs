@@ -19,6 +19,8 @@ const FIRST: Duration = Duration::from_secs(600);
 const EVERY: Duration = Duration::from_secs(24 * 3600);
 /// How often it is looked whether somebody asks for one.
 const LOOK: Duration = Duration::from_secs(5);
+/// Readings that may fail before that counts as damage.
+const TRIES: u32 = 3;
 /// Bytes read in one go; then it rests for as long as that took.
 const SOME: usize = 4 << 20;
 
@@ -35,21 +37,31 @@ pub(crate) async fn run(part: Arc<Part>) {
             continue;
         }
         answered = asked;
-        let whole = match part.consensus.view() {
-            Ok(view) => is_whole(&env, Arc::new(view)).await,
-            Err(e) => Err(e),
-        };
-        let why = match whole {
-            Ok(true) => None,
-            Ok(false) => Some("rows are not what was written".to_string()),
-            Err(e) => Some(e.message),
-        };
+        let why = damage(&part).await;
         if let Some(why) = &why {
             tracing::error!(why, "the catalog's database is damaged: this coordinator is to be replaced");
         }
         part.consensus.roster().says(part.me, why.is_some());
         next = env.clock.monotonic() + EVERY;
     }
+}
+
+/// What is wrong with the rows. A disk that once does not answer is asked again before that counts.
+async fn damage(part: &Arc<Part>) -> Option<String> {
+    let mut why = None;
+    for _ in 0..TRIES {
+        // In a task of its own: over pages that make no sense the database panics.
+        let (env, reading) = (part.env.clone(), part.clone());
+        let read = part.env.spawn(async move { is_whole(&env, Arc::new(reading.consensus.view()?)).await });
+        why = match read.await {
+            Ok(Ok(true)) => return None,
+            Ok(Ok(false)) => return Some("rows are not what was written".into()),
+            Ok(Err(e)) => Some(e.message),
+            Err(_) => return Some("its pages make no sense".into()),
+        };
+        part.env.sleep(LOOK).await;
+    }
+    why
 }
 
 /// When a scrub was last asked for, by the catalog as it was applied here.

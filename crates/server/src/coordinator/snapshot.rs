@@ -42,7 +42,7 @@ pub(crate) async fn run(part: Arc<Part>, dir: PathBuf, first: Duration) {
     let env = part.env.clone();
     let root = Hash::of(&part.root);
     let key = match RecoveryKey::of_folder(&env, &dir, root).await {
-        Ok(key) => key,
+        Ok(key) => Arc::new(key),
         Err(e) => {
             tracing::error!(error = %e, "no snapshots of the catalog are made");
             return;
@@ -53,7 +53,10 @@ pub(crate) async fn run(part: Arc<Part>, dir: PathBuf, first: Duration) {
         env.sleep(pause).await;
         pause = EVERY;
         let Ok(state) = part.state() else { continue };
-        match make(state, &key, before).await {
+        let (making, key) = (state.clone(), key.clone());
+        // In a task of its own: over pages that make no sense the database panics.
+        let made = env.spawn(async move { make(&making, &key, before).await }).await;
+        match made.unwrap_or_else(|_| Err(Error::corrupt("the catalog cannot be read"))) {
             Ok(done) => before = done.or(before),
             Err(e) => {
                 // Perhaps nodes are just starting.

@@ -40,6 +40,8 @@ pub(crate) struct State {
     /// Views of the catalog that are being backed up.
     pub backups: Backups,
     pub watchers: Watchers,
+    /// Held while a coordinator is removed.
+    pub removal: tokio::sync::Mutex<()>,
     memory: Mutex<Memory>,
 }
 
@@ -104,6 +106,7 @@ impl State {
             limits,
             backups: Backups::default(),
             watchers: Watchers::default(),
+            removal: tokio::sync::Mutex::default(),
             memory: Mutex::default(),
         }
     }

@@ -5,7 +5,7 @@ use super::detector::{Standing, judge, worth_a_command};
 use super::state::{State, confused};
 use model::cluster::NodeState;
 use model::command::{Answer, Command, Query};
-use model::{NodeId, Result};
+use model::{CoordinatorId, NodeId, Result};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,9 +53,15 @@ impl State {
         self.event("coordinator", "clock-jump", None, detail).await;
     }
 
+    /// Members of the group whose database is damaged.
+    fn damaged(&self) -> BTreeSet<CoordinatorId> {
+        let (group, damaged) = (self.consensus.group(), self.consensus.roster().damaged());
+        damaged.into_iter().filter(|id| group.has(*id)).collect()
+    }
+
     /// Says once whose database is damaged.
     async fn watch_databases(&self) {
-        let damaged = self.consensus.roster().damaged();
+        let damaged = self.damaged();
         let told = std::mem::replace(&mut self.memory().damage_told, damaged.clone());
         for id in damaged.difference(&told) {
             let detail = format!("the catalog of coordinator-{id} is damaged: replace it");
@@ -131,7 +137,7 @@ impl State {
             .collect();
         let coordinators = cluster.coordinators.iter().map(|c| (c.id, self.consensus.roster().is_live(c.id))).collect();
         let learners = self.consensus.group().learners.into_iter().collect();
-        let damaged = self.consensus.roster().damaged().into_iter().collect();
+        let damaged = self.damaged().into_iter().collect();
         Ok(StatusResponse { cluster, totals, nodes, coordinators, learners, damaged })
     }
 }

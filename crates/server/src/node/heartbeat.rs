@@ -112,8 +112,11 @@ impl Pulse {
             self.card.write(&state.env, &self.card_file).await?;
             tracing::info!("this node's certificate is renewed");
         }
-        if state.link.learn(&answer.coordinators) {
-            self.card.coordinators = state.link.coordinators();
+        state.link.learn(&answer.coordinators);
+        let known = state.link.coordinators();
+        // Also one that another one named.
+        if known.iter().any(|c| !self.card.coordinators.contains(c)) {
+            self.card.coordinators = known;
             self.card.write(&state.env, &self.card_file).await?;
         }
         Ok(())

@@ -498,10 +498,13 @@ async fn a_coordinator_whose_catalog_has_rotted_is_named_and_does_not_lead() {
     })
     .await;
     // Whoever takes over, it is not this one for long.
-    for _ in 0..2 {
+    for round in 0..4 {
         let leader = group.leader().unwrap();
         assert_ne!(leader, damaged);
-        group.stop(leader).await;
+        match round {
+            0 => group.stop(leader).await,
+            _ => group.kill(leader),
+        }
         eventually(&group.env, "a sound one leads", || async { group.leader().is_some_and(|l| l != damaged) }).await;
         group.start(leader).await;
         group.wait_for(3).await;
