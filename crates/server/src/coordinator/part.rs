@@ -135,12 +135,12 @@ impl Part {
         let (mut listed_before, mut told, mut alone, mut farewell) = (false, false, 0, 0);
         let mut told_damaged = false;
         loop {
-            let row = match self.consensus.read_roster() {
-                Ok(row) => row,
+            // Not read is not the same as not listed.
+            let (row, was_read) = match self.consensus.read_roster() {
+                Ok(row) => (row, true),
                 Err(e) => {
                     tracing::warn!(error = %e, "the list of coordinators could not be read");
-                    self.env.sleep(ROUND).await;
-                    continue;
+                    (None, false)
                 }
             };
             if card.note_peers(self.consensus.roster())
@@ -152,7 +152,7 @@ impl Part {
             if self.consensus.is_leader() {
                 self.lead(row.as_ref()).await;
                 (told, alone) = (true, 0);
-            } else if listed_before && row.is_none() {
+            } else if listed_before && was_read && row.is_none() {
                 // Applied here, so it is true. It goes when the others can do without it.
                 self.remove();
                 farewell += 1;
