@@ -47,8 +47,16 @@ impl Store {
     /// Opens or creates the database. Blocking.
     pub fn open(env: &Env, path: &Path) -> Result<Self> {
         let io = |e: io::Error| Error::unavailable(format!("{}: {e}", path.display()));
-        let file = env.disk.open(path, Open::OrCreate).map_err(io)?;
-        let store = Self::over(file, path)?;
+        if !env.disk.exists(path) {
+            // Under another name until it is whole: one whose making was cut short would be called damaged.
+            let unfinished = path.with_extension("making");
+            if env.disk.exists(&unfinished) {
+                env.disk.remove_file(&unfinished).map_err(io)?;
+            }
+            drop(Self::over(env.disk.open(&unfinished, Open::New).map_err(io)?, &unfinished)?);
+            env.disk.rename(&unfinished, path).map_err(io)?;
+        }
+        let store = Self::over(env.disk.open(path, Open::Existing).map_err(io)?, path)?;
         let version = store.view()?.meta("format")?;
         match version.as_deref() {
             None => {

@@ -257,3 +257,13 @@ fn a_file_that_is_cut_off_or_garbage_is_called_damaged() {
         assert_eq!(refused.kind, Kind::Corrupt, "{} bytes: {refused}", bytes.len());
     }
 }
+
+#[test]
+fn a_database_whose_making_was_cut_short_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = env::real::env();
+    env.disk.replace(&dir.path().join("catalog.making"), &[0; 10_000]).unwrap();
+    fill(&opened(dir.path()), 1, 10);
+    assert_eq!(content(&opened(dir.path())).0.len(), 10);
+    assert!(!env.disk.exists(&dir.path().join("catalog.making")));
+}
