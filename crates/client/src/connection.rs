@@ -10,7 +10,7 @@ use model::cluster::{Capability, ClusterView, Node};
 use model::command::{Answer, Query};
 use model::{Error, Hash, Kind, NodeId, Result};
 use seal::keys::SigningKey;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use transport::{Binding, ClientTls, Coordinators, Expect, OnConnect, Pool, PoolConfig, Target, Trust};
@@ -49,7 +49,7 @@ pub struct Cluster {
 
 struct State {
     /// Coordinators as the profile has them.
-    noted: BTreeSet<String>,
+    noted: Vec<String>,
     view: Option<(Duration, Arc<ClusterView>)>,
     reading: Option<(Moment, Arc<BTreeMap<NodeId, Capability>>)>,
 }
@@ -105,7 +105,7 @@ impl Cluster {
         let holder = Arc::new(Holder(SigningKey::generate(&mut env.rand())));
         let tls = ClientTls::new(env, trust, None)?;
         let pool = Pool::new(env.clone(), tls, PoolConfig::default(), Some(holder.clone()));
-        let noted = coordinators.iter().cloned().collect();
+        let noted = coordinators.clone();
         let coordinators = Coordinators::new(env.clone(), pool.clone(), coordinators);
         let (env, paces) = (env.clone(), Paces::new(env.clone()));
         let state = Mutex::new(State { noted, view: None, reading: None });
@@ -206,11 +206,15 @@ impl Cluster {
 
     /// For the day on which this machine starts again and none of those is there that it knew at first.
     fn note_coordinators(&self) {
-        let (Some(profile), known) = (&self.profile, self.coordinators()) else { return };
-        let all: BTreeSet<String> = known.iter().cloned().collect();
-        // Told once where it cannot be written.
-        if std::mem::replace(&mut self.state().noted, all.clone()) == all {
-            return;
+        let Some(profile) = &self.profile else { return };
+        let known = self.coordinators();
+        {
+            let mut state = self.state();
+            if known.iter().all(|c| state.noted.contains(c)) {
+                return;
+            }
+            // Where it cannot be written that is told once.
+            state.noted.clone_from(&known);
         }
         let note = |info: &mut ProfileInfo| {
             if self.is_of(info) {

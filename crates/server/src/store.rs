@@ -63,7 +63,7 @@ impl Store {
                 let write = store.begin(true)?;
                 put_meta(&write, "format", &[FORMAT])?;
                 write.open_table(ROWS).map_err(failed)?;
-                put_sum(&write, Sum::default(), &[])?;
+                put_sum(&write, Sum::default(), None)?;
                 write.commit().map_err(failed)?;
                 env.disk.sync_dir(path.parent().unwrap_or(Path::new("."))).map_err(io)?;
             }
@@ -99,7 +99,7 @@ impl Store {
         }
         tracing::warn!("no sum stands with the catalog's rows, as after a version without sums: it is made anew");
         let write = self.begin(true)?;
-        put_sum(&write, view.sum_of_rows()?, &view.applied()?.unwrap_or_default())?;
+        put_sum(&write, view.sum_of_rows()?, view.applied()?.as_deref())?;
         write.commit().map_err(failed)
     }
 
@@ -121,7 +121,7 @@ impl Store {
             (value, applied, rows.sum)
         };
         put_meta(&write, "applied", &applied)?;
-        put_sum(&write, sum, &applied)?;
+        put_sum(&write, sum, Some(&applied))?;
         write.commit().map_err(failed)?;
         Ok(value)
     }
@@ -153,7 +153,7 @@ impl Store {
             put?;
         }
         put_meta(&write, "applied", applied)?;
-        put_sum(&write, sum, applied)?;
+        put_sum(&write, sum, Some(applied))?;
         write.commit().map_err(failed)
     }
 }
@@ -164,15 +164,15 @@ fn put_meta(write: &WriteTransaction, key: &str, value: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// What a sum is of: the position that was applied last, or nothing.
-fn mark(applied: &[u8]) -> [u8; 16] {
+/// What a sum is of: the position that was applied last, where anything was.
+fn mark(applied: Option<&[u8]>) -> [u8; 16] {
     let mut mark = [0; 16];
-    blake3::Hasher::new().update(applied).finalize_xof().fill(&mut mark);
+    blake3::Hasher::new().update(applied.unwrap_or(&[])).finalize_xof().fill(&mut mark);
     mark
 }
 
 /// With what it is of, so that one is not believed that a version without sums has left behind.
-fn put_sum(write: &WriteTransaction, sum: Sum, applied: &[u8]) -> Result<()> {
+fn put_sum(write: &WriteTransaction, sum: Sum, applied: Option<&[u8]>) -> Result<()> {
     put_meta(write, "sum", &[sum.to_bytes(), mark(applied)].concat())
 }
 
@@ -266,11 +266,11 @@ impl View {
 
     /// The sum over the rows as they were written; `None` where a version before sums wrote them last.
     pub fn sum(&self) -> Result<Option<Sum>> {
-        let (held, applied) = (self.meta("sum")?, self.applied()?.unwrap_or_default());
+        let (held, mark) = (self.meta("sum")?, mark(self.applied()?.as_deref()));
         let held = held.and_then(|held| <[u8; 32]>::try_from(held).ok());
         Ok(held.and_then(|held| {
             let (sum, of) = held.split_first_chunk::<16>()?;
-            (*of == mark(&applied)).then(|| Sum::from_bytes(*sum))
+            (*of == mark).then(|| Sum::from_bytes(*sum))
         }))
     }
 

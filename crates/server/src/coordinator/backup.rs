@@ -99,7 +99,9 @@ impl State {
             && from.sum()? != Some(sum)
         {
             self.consensus.roster().says(self.me, true);
-            self.backups.open().entry(id).and_modify(|open| open.damaged = true);
+            if let Some(open) = self.backups.open().get_mut(&id) {
+                open.damaged = true;
+            }
         }
         // Also where the last page is asked for again.
         page.damaged = !page.more && self.backups.open().get(&id).is_some_and(|open| open.damaged);
