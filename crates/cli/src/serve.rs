@@ -161,10 +161,10 @@ async fn coordinator(cx: Context, args: CoordinatorArgs) -> Result<Done, Failure
         );
     }
     cx.out.answer(&ready, &text);
-    end.wait().await;
+    let failure = end.or(running.ended()).await;
     cx.out.note("stopping …");
     stopped_by_then(running.shutdown()).await;
-    Ok(OK)
+    failure.map_or(Ok(OK), |e| Err(e.into()))
 }
 
 async fn node(cx: Context, args: NodeArgs) -> Result<Done, Failure> {

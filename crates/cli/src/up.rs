@@ -145,7 +145,7 @@ pub async fn run(cx: Context, args: Up) -> Result<Done, Failure> {
     let text = Zeroizing::new(welcome(&cx, &dir, &coordinator.address, nodes.len(), made.as_ref()));
     cx.out.answer(&ready, &text);
 
-    end.wait().await;
+    let failure = end.or(coordinator.ended()).await;
     cx.out.note("stopping …");
     let nodes = futures::future::join_all(nodes.into_iter().map(server::node::Running::shutdown));
     stopped_by_then(async {
@@ -153,7 +153,7 @@ pub async fn run(cx: Context, args: Up) -> Result<Done, Failure> {
         tokio::join!(nodes, coordinator.shutdown());
     })
     .await;
-    Ok(OK)
+    failure.map_or(Ok(OK), |e| Err(e.into()))
 }
 
 /// How many nodes the cluster has; decided once, at the first start.

@@ -7,8 +7,10 @@
 //! With the rows stands a [`Sum`] over them, brought up to date with each change, and compared with all rows
 //! now and then: the database itself does not notice when the disk gives other bytes than it was given.
 
+mod backend;
 mod sum;
 
+use backend::Backend;
 use catalog::kv::{Kv, KvMut, Visit};
 use env::{Env, Open};
 use model::{Error, Kind, Result};
@@ -37,26 +39,45 @@ pub(crate) fn failed(e: impl std::fmt::Display) -> Error {
     Error::new(Kind::Unavailable, format!("the catalog's database failed: {e}"))
 }
 
+/// redb over a file.
+fn database(file: Arc<dyn env::File>, path: &Path, told: impl Fn(String, bool) + Send + Sync + 'static) -> Result<Database> {
+    let backend = Backend { file: DatabaseFile(file), path: path.into(), told };
+    Database::builder().set_cache_size(CACHE).create_with_backend(backend).map_err(|e| match e {
+        // The disk does not answer. (A file that is too short, or none of redb's, is damage.)
+        DatabaseError::Storage(StorageError::Io(e)) if !matches!(e.kind(), UnexpectedEof | InvalidData) => {
+            Error::unavailable(format!("{}: {e}", path.display()))
+        }
+        e => Error::corrupt(format!("{}: {e}", path.display())),
+    })
+}
+
 /// The catalog's database. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Store {
-    db: Arc<Database>,
+pub(crate) struct Store(Arc<Held>);
+
+struct Held {
+    db: Database,
+    /// Goes after it: a database that is closed in the background is not opened a second time meanwhile.
+    _lock: Option<Arc<dyn env::File>>,
 }
 
 impl Store {
-    /// Opens or creates the database. Blocking.
-    pub fn open(env: &Env, path: &Path) -> Result<Self> {
+    /// Opens or creates the database. `told` hears of each error of its disk, and whether that is full: after the first it is to be
+    /// opened anew. `Unavailable` while somebody has it open. Blocking.
+    pub fn open(env: &Env, path: &Path, told: impl Fn(String, bool) + Clone + Send + Sync + 'static) -> Result<Self> {
         let io = |e: io::Error| Error::unavailable(format!("{}: {e}", path.display()));
+        let lock = env.disk.lock(&path.with_extension("lock")).map_err(io)?;
         if !env.disk.exists(path) {
             // Under another name until it is whole: one whose making was cut short would be called damaged.
             let unfinished = path.with_extension("making");
             if env.disk.exists(&unfinished) {
                 env.disk.remove_file(&unfinished).map_err(io)?;
             }
-            drop(Self::over(env.disk.open(&unfinished, Open::New).map_err(io)?, &unfinished)?);
+            drop(database(env.disk.open(&unfinished, Open::New).map_err(io)?, &unfinished, told.clone())?);
             env.disk.rename(&unfinished, path).map_err(io)?;
         }
-        let store = Self::over(env.disk.open(path, Open::Existing).map_err(io)?, path)?;
+        let db = database(env.disk.open(path, Open::Existing).map_err(io)?, path, told)?;
+        let store = Store(Arc::new(Held { db, _lock: Some(lock) }));
         let version = store.view()?.meta("format")?;
         match version.as_deref() {
             None => {
@@ -73,21 +94,9 @@ impl Store {
         Ok(store)
     }
 
-    fn over(file: Arc<dyn env::File>, path: &Path) -> Result<Self> {
-        let db = Database::builder().set_cache_size(CACHE).create_with_backend(DatabaseFile(file));
-        let db = db.map_err(|e| match e {
-            // The disk does not answer. (A file that is too short, or none of redb's, is damage.)
-            DatabaseError::Storage(StorageError::Io(e)) if !matches!(e.kind(), UnexpectedEof | InvalidData) => {
-                Error::unavailable(format!("{}: {e}", path.display()))
-            }
-            e => Error::corrupt(format!("{}: {e}", path.display())),
-        })?;
-        Ok(Store { db: Arc::new(db) })
-    }
-
     /// A consistent view of everything committed so far.
     pub fn view(&self) -> Result<View> {
-        let read = self.db.begin_read().map_err(failed)?;
+        let read = self.0.db.begin_read().map_err(failed)?;
         View::new(read)
     }
 
@@ -104,7 +113,7 @@ impl Store {
     }
 
     fn begin(&self, durable: bool) -> Result<WriteTransaction> {
-        let mut write = self.db.begin_write().map_err(failed)?;
+        let mut write = self.0.db.begin_write().map_err(failed)?;
         write.set_durability(if durable { Durability::Immediate } else { Durability::None }).map_err(failed)?;
         // What is durable can be opened after a crash without a walk through all of the file.
         write.set_quick_repair(durable);
@@ -208,7 +217,8 @@ impl Scratch {
     pub fn create(env: &Env, path: &Path) -> Result<Self> {
         let file = env.disk.open(path, Open::New).map_err(|e| Error::unavailable(format!("{}: {e}", path.display())))?;
         let scrap = Arc::new(Scrap(env.disk.clone(), path.to_path_buf()));
-        Ok(Scratch { store: Store::over(file, path)?, _file: scrap })
+        let db = database(file, path, |_, _| ())?;
+        Ok(Scratch { store: Store(Arc::new(Held { db, _lock: None })), _file: scrap })
     }
 
     /// Adds rows that are not there yet; answers how many.

@@ -46,7 +46,7 @@ pub async fn coordinator(env: Env, stage: Stage, build: Build, number: usize) ->
         };
         match Coordinator::start(env.clone(), config).await {
             Ok(running) => {
-                let (id, invite) = (running.id, running.invite.clone());
+                let (id, invite, ended) = (running.id, running.invite.clone(), running.ended());
                 let running = Arc::new(Mutex::new(running));
                 {
                     let mut shared = stage.lock();
@@ -55,7 +55,7 @@ pub async fn coordinator(env: Env, stage: Stage, build: Build, number: usize) ->
                     shared.coordinators.insert(number, Arc::downgrade(&running));
                     shared.invite = invite.or(shared.invite.take());
                 }
-                std::future::pending::<()>().await;
+                refused(&env, &stage, &name, &ended.await).await;
             }
             // The token was used by a life that did not live to see it: another one is needed.
             Err(e) if e.kind == Kind::Denied && build.heirs > 0 => {

@@ -11,6 +11,7 @@
 //! share one fdatasync. A log in which a record was damaged (not merely torn at its end) is refused:
 //! a damaged log never votes.
 
+use super::failure::Failure;
 use super::types::{Entry, GROUP, LogId, TypeConfig, Vote};
 use bytes::Bytes;
 use env::Env;
@@ -20,7 +21,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ pub(crate) struct LogStore {
     journal: Journal,
     index: Arc<Mutex<Index>>,
     writer: mpsc::UnboundedSender<Write>,
+    failure: Failure,
 }
 
 #[derive(Default)]
@@ -137,8 +139,8 @@ impl Index {
 }
 
 impl LogStore {
-    /// Opens the log in a folder. `Corrupt` when a record in it was damaged.
-    pub async fn open(env: &Env, dir: PathBuf) -> Result<Self> {
+    /// Opens the log in a folder; when it fails later that is noted. `Corrupt` when a record in it was damaged.
+    pub async fn open(env: &Env, dir: PathBuf, failure: Failure) -> Result<Self> {
         let index = Arc::new(Mutex::new(Index::default()));
         let shown = dir.display().to_string();
         let config = Config { dir, segment_size: SEGMENT, queue_bytes: 64 << 20 };
@@ -170,8 +172,8 @@ impl LogStore {
                 .hint("rebuild this coordinator under a new id; with a lone coordinator restore a backup"));
         }
         let (writer, receiver) = mpsc::unbounded_channel();
-        let store = LogStore { journal, index, writer };
-        env.spawn(write_all(store.journal.clone(), store.index.clone(), receiver));
+        let store = LogStore { journal, index, writer, failure };
+        env.spawn(write_all(store.journal.clone(), store.index.clone(), store.failure.clone(), receiver));
         Ok(store)
     }
 
@@ -187,6 +189,10 @@ impl LogStore {
         let (done, wait) = tokio::sync::oneshot::channel();
         self.submit(records, Vec::new(), Done::Signal(done))?;
         wait.await.map_err(|_| io::Error::other("the log is closed"))?
+    }
+
+    fn failed(&self, e: impl Display) -> io::Error {
+        failed(&self.failure, e, false)
     }
 
     /// Whether anything was ever voted for here.
@@ -206,6 +212,12 @@ impl LogStore {
     }
 }
 
+fn failed(failure: &Failure, e: impl Display, is_full: bool) -> io::Error {
+    let what = format!("the consensus log failed: {e}");
+    failure.note(&what, is_full);
+    io::Error::other(what)
+}
+
 fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
     index.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -215,7 +227,7 @@ fn record<T: Serialize>(kind: u8, value: &T) -> io::Result<Record> {
 }
 
 /// The one writer: takes what is there, appends it with one fdatasync, answers all.
-async fn write_all(journal: Journal, index: Arc<Mutex<Index>>, mut receiver: mpsc::UnboundedReceiver<Write>) {
+async fn write_all(journal: Journal, index: Arc<Mutex<Index>>, failure: Failure, mut receiver: mpsc::UnboundedReceiver<Write>) {
     while let Some(first) = receiver.recv().await {
         let mut batch = vec![first];
         while batch.len() < 1024 {
@@ -225,7 +237,7 @@ async fn write_all(journal: Journal, index: Arc<Mutex<Index>>, mut receiver: mps
         let lengths: Vec<usize> = batch.iter().map(|w| w.records.len()).collect();
         let records: Vec<Record> = batch.iter_mut().flat_map(|w| std::mem::take(&mut w.records)).collect();
         let result = if records.is_empty() { Ok(Vec::new()) } else { journal.append(records).await };
-        let result = result.map_err(|e| e.to_string());
+        let result = result.map_err(|e| failed(&failure, &e, matches!(e, journal::Error::Full { .. })).to_string());
         if let Ok(positions) = &result {
             let mut positions = positions.iter();
             let mut index = lock(&index);
@@ -276,10 +288,10 @@ impl RaftLogReader<TypeConfig> for LogStore {
         for (bytes, position) in slots {
             let bytes = match (bytes, position) {
                 (Some(bytes), _) => bytes,
-                (None, Some(position)) => self.journal.read(position).await.map_err(io::Error::other)?.1,
-                (None, None) => return Err(io::Error::other("an entry is neither in memory nor on disk")),
+                (None, Some(position)) => self.journal.read(position).await.map_err(|e| self.failed(e))?.1,
+                (None, None) => return Err(self.failed("an entry is neither in memory nor on disk")),
             };
-            entries.push(decode(&bytes)?);
+            entries.push(decode(&bytes).map_err(|e| self.failed(e))?);
         }
         Ok(entries)
     }
@@ -351,7 +363,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let segments = self.journal.segments();
         let oldest = oldest.unwrap_or_else(|| segments.last().map_or(0, |s| s.id));
         for segment in segments.iter().filter(|s| s.sealed && s.id < oldest) {
-            self.journal.remove_segment(segment.id).await.map_err(io::Error::other)?;
+            self.journal.remove_segment(segment.id).await.map_err(|e| self.failed(e))?;
         }
         Ok(())
     }

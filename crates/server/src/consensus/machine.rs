@@ -1,14 +1,17 @@
 //! The state machine: committed entries into the catalog, a batch in one transaction.
 
 use super::Digest;
+use super::failure::Failure;
 use super::types::{Entry, LogId, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::store::{Store, View};
+use crate::store::{Store, View, failed};
 use env::Env;
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use model::{Error, Result};
 use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use std::future::Future;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
@@ -28,6 +31,7 @@ pub(crate) struct Machine {
     since_checkpoint: Arc<Mutex<u64>>,
     /// Applied entries after which the database is made durable.
     checkpoint_every: u64,
+    failure: Failure,
 }
 
 fn other(e: Error) -> io::Error {
@@ -35,8 +39,8 @@ fn other(e: Error) -> io::Error {
 }
 
 impl Machine {
-    /// Over an open database. Blocking.
-    pub fn new(env: Env, store: Store, checkpoint_every: u64) -> Result<Self> {
+    /// Over an open database; when that fails later it is noted. Blocking.
+    pub fn new(env: Env, store: Store, checkpoint_every: u64, failure: Failure) -> Result<Self> {
         let state: State = match store.view()?.applied()? {
             None => Default::default(),
             Some(bytes) => postcard::from_bytes(&bytes).map_err(|_| Error::corrupt("the catalog's applied position cannot be read"))?,
@@ -49,6 +53,7 @@ impl Machine {
             applied: Arc::new(watch::Sender::new(index)),
             since_checkpoint: Arc::default(),
             checkpoint_every,
+            failure,
         })
     }
 
@@ -80,7 +85,15 @@ impl Machine {
     pub async fn checkpoint(&self) -> Result<()> {
         *self.since_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = 0;
         let store = self.store.clone();
-        self.env.blocking(move || store.checkpoint()).await
+        self.guarded(self.env.blocking(move || store.checkpoint())).await
+    }
+
+    /// Does something with the database, and notes when that fails; also by a panic, such as redb's over pages that
+    /// make no sense: openraft would not notice it, and wait for ever.
+    async fn guarded<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let done = AssertUnwindSafe(work).catch_unwind().await;
+        let done = done.unwrap_or_else(|_| Err(failed("its pages make no sense, or this is a bug")));
+        done.inspect_err(|e| self.failure.note(&e.message, false))
     }
 
     /// Applies entries as one transaction and answers in their order.
@@ -100,13 +113,59 @@ impl Machine {
                     }
                 }));
             }
-            let bytes = postcard::to_stdvec(&state).map_err(crate::store::failed)?;
+            let bytes = postcard::to_stdvec(&state).map_err(failed)?;
             Ok(((replies, state), bytes))
         })?;
         self.applied.send_replace(state.0.map_or(0, |l| l.index));
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
         *self.since_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) += count;
         Ok(replies)
+    }
+
+    /// Applies all entries, as many at once as there are but for [`BATCH`], and answers who waits for them.
+    async fn apply_all<S>(&self, mut entries: S) -> Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin,
+    {
+        let mut more = true;
+        while more {
+            let (mut batch, mut responders) = (Vec::new(), Vec::new());
+            while batch.len() < BATCH {
+                let Some(item) = entries.next().await else {
+                    more = false;
+                    break;
+                };
+                let (entry, responder) = item.map_err(|e| Error::unavailable(e.to_string()))?;
+                batch.push(entry);
+                responders.push(responder);
+            }
+            if batch.is_empty() {
+                break;
+            }
+            let replies = self.apply_batch(batch)?;
+            for (reply, responder) in replies.into_iter().zip(responders) {
+                if let Some(responder) = responder {
+                    responder.send(reply);
+                }
+            }
+            if *self.since_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) >= self.checkpoint_every {
+                self.checkpoint().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a snapshot in the place of all rows.
+    async fn install(&self, meta: &SnapshotMeta, snapshot: &Arc<View>) -> Result<()> {
+        let state: State = (meta.last_log_id, meta.last_membership.clone());
+        let bytes = postcard::to_stdvec(&state).map_err(failed)?;
+        let (store, snapshot) = (self.store.clone(), snapshot.clone());
+        self.env.blocking(move || store.replace(&snapshot, &bytes)).await?;
+        *self.since_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = 0;
+        let applied = state.0.map_or(0, |l| l.index);
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        self.applied.send_replace(applied);
+        Ok(())
     }
 
     /// Reads all rows.
@@ -141,36 +200,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok(self.state())
     }
 
-    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    async fn apply<S>(&mut self, entries: S) -> io::Result<()>
     where
         S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + openraft::OptionalSend,
     {
-        let mut more = true;
-        while more {
-            let (mut batch, mut responders) = (Vec::new(), Vec::new());
-            while batch.len() < BATCH {
-                let Some(item) = entries.next().await else {
-                    more = false;
-                    break;
-                };
-                let (entry, responder) = item?;
-                batch.push(entry);
-                responders.push(responder);
-            }
-            if batch.is_empty() {
-                break;
-            }
-            let replies = self.apply_batch(batch).map_err(other)?;
-            for (reply, responder) in replies.into_iter().zip(responders) {
-                if let Some(responder) = responder {
-                    responder.send(reply);
-                }
-            }
-            if *self.since_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) >= self.checkpoint_every {
-                self.checkpoint().await.map_err(other)?;
-            }
-        }
-        Ok(())
+        self.guarded(self.apply_all(entries)).await.map_err(other)
     }
 
     async fn get_snapshot_builder(&mut self) -> Self {
@@ -178,22 +212,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Arc<View>) -> io::Result<()> {
-        let state: State = (meta.last_log_id, meta.last_membership.clone());
-        let bytes = postcard::to_stdvec(&state).map_err(io::Error::other)?;
-        let store = self.store.clone();
-        self.env.blocking(move || store.replace(&snapshot, &bytes)).await.map_err(other)?;
-        *self.since_checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = 0;
-        let applied = state.0.map_or(0, |l| l.index);
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
-        self.applied.send_replace(applied);
-        Ok(())
+        self.guarded(self.install(meta, &snapshot)).await.map_err(other)
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot<Arc<View>>>> {
         if self.state().0.is_none() {
             return Ok(None);
         }
-        self.snapshot().map(Some).map_err(other)
+        self.guarded(async { self.snapshot().map(Some) }).await.map_err(other)
     }
 }
 
@@ -203,6 +229,6 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
     /// The database made durable is the snapshot: from here on the log before it may be purged.
     async fn build_snapshot(&mut self) -> io::Result<Snapshot<Arc<View>>> {
         self.checkpoint().await.map_err(other)?;
-        self.snapshot().map_err(other)
+        self.guarded(async { self.snapshot() }).await.map_err(other)
     }
 }

@@ -5,6 +5,7 @@
 //! query first makes sure that this coordinator still leads (ReadIndex), then reads its own rows.
 //! Neither hangs: without a majority both end after [`PATIENCE`] with the reason.
 
+mod failure;
 mod incoming;
 mod log;
 mod machine;
@@ -18,6 +19,8 @@ mod types;
 mod watch;
 
 use env::Env;
+use failure::Failure;
+pub(crate) use failure::not_now;
 use log::LogStore;
 use machine::Machine;
 use model::command::{Answer, Applied, Proposal, Query};
@@ -28,7 +31,9 @@ use openraft::{Config, Instant, Raft, SnapshotPolicy};
 pub(crate) use restore::lay_down;
 pub(crate) use roster::Roster;
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use transport::Mode;
@@ -81,6 +86,7 @@ pub struct Consensus {
     raft: Raft<TypeConfig, Machine>,
     machine: Machine,
     log: LogStore,
+    failure: Failure,
     me: CoordinatorId,
     roster: Roster,
     snapshots: snapshot::Incoming,
@@ -92,13 +98,15 @@ impl Consensus {
     pub(crate) async fn start(env: Env, dir: &Path, roster: Roster, pace: Pace, found: bool) -> Result<Self> {
         let io = |e: std::io::Error| Error::unavailable(format!("{}: {e}", dir.display()));
         env.disk.create_dir_all(&dir.join("log")).map_err(io)?;
-        let log = LogStore::open(&env, dir.join("log")).await?;
+        let failure = Failure::default();
+        let log = LogStore::open(&env, dir.join("log"), failure.clone()).await?;
         let (machine, snapshots) = {
-            let (env, dir) = (env.clone(), dir.to_path_buf());
+            let (env, dir, failure) = (env.clone(), dir.to_path_buf(), failure.clone());
             let open = move || -> Result<(Machine, snapshot::Incoming)> {
                 let snapshots = snapshot::Incoming::new(env.clone(), &dir)?;
-                let store = crate::store::Store::open(&env, &dir.join("catalog.redb"))?;
-                Ok((Machine::new(env, store, pace.checkpoint_every)?, snapshots))
+                let noted = failure.clone();
+                let store = crate::store::Store::open(&env, &dir.join("catalog.redb"), move |what, is_full| noted.note(what, is_full))?;
+                Ok((Machine::new(env, store, pace.checkpoint_every, failure)?, snapshots))
             };
             roster.env().blocking(open).await?
         };
@@ -125,7 +133,7 @@ impl Consensus {
         let me = roster.me();
         let raft = Raft::new(me.0, Arc::new(config), peers::Peers(roster.clone()), log.clone(), machine.clone());
         let raft = runtime::with_rng(env.rand(), raft).await.map_err(|e| Error::unavailable(format!("consensus does not start: {e}")))?;
-        let consensus = Consensus { raft, machine, log, me, roster, snapshots };
+        let consensus = Consensus { raft, machine, log, failure, me, roster, snapshots };
         consensus.begin(found).await?;
         Ok(consensus)
     }
@@ -204,6 +212,9 @@ impl Consensus {
     /// Why this coordinator neither takes changes nor answers questions at present.
     fn cannot(&self) -> Error {
         let me = self.me;
+        if let Some(why) = self.failure.get() {
+            return not_now(me, &why);
+        }
         if let Some(leader) = self.leader().filter(|leader| *leader != me) {
             let place = self.roster.address(leader).map(|a| format!(" at {a}")).unwrap_or_default();
             return Error::unavailable(format!("coordinator-{me} does not lead: coordinator-{leader}{place} does"));
@@ -224,6 +235,23 @@ impl Consensus {
             group.voters.len()
         ))
         .hint(format!("start {}", silent.join(" or ")))
+    }
+
+    /// Waits until this coordinator can take no part any more, and says why. Log and catalog are to be opened anew
+    /// then, after a [`Consensus::shutdown`].
+    pub(crate) fn failed(&self) -> impl Future<Output = Error> + Send + use<> {
+        let (failure, mut metrics) = (self.failure.clone(), self.raft.metrics());
+        // Whatever fails in the disk is noted. What is left are panics of openraft's own.
+        let stopped = async move {
+            while metrics.borrow_watched().running_state.is_ok() {
+                if metrics.changed().await.is_err() {
+                    return Error::unavailable("consensus has stopped, which is a bug");
+                }
+            }
+            // Told to, or by a failure that is noted.
+            std::future::pending().await
+        };
+        async move { futures::future::select(pin!(failure.wait()), pin!(stopped)).await.factor_first().0 }
     }
 
     /// Answers from what was applied here, however old.

@@ -5,6 +5,7 @@
 //! begins without them. The log comes first, the catalog's file gets its name last; a crash between
 //! leaves a folder that refuses to start.
 
+use super::failure::Failure;
 use super::log::LogStore;
 use super::types::{LogId, StoredMembership, TypeConfig, Vote};
 use crate::store::Store;
@@ -33,14 +34,14 @@ pub(crate) async fn lay_down<T: Send + 'static>(
 ) -> Result<Laid<T>> {
     let io = |e: std::io::Error| Error::unavailable(format!("{}: {e}", dir.display()));
     env.disk.create_dir_all(&dir.join("log")).map_err(io)?;
-    let mut log = LogStore::open(env, dir.join("log")).await?;
+    let mut log = LogStore::open(env, dir.join("log"), Failure::default()).await?;
     log.save_vote(&Vote::new(FIRST, NOBODY)).await.map_err(io)?;
     log.purge(position()).await.map_err(io)?;
     log.close().await;
     let unnamed = dir.join("catalog.restoring");
     let (disk, path) = (env.clone(), unnamed.clone());
     let write = move || {
-        let store = Store::open(&disk, &path)?;
+        let store = Store::open(&disk, &path, |_, _| ())?;
         let filled = store.change(|rows| {
             let (me, told) = fill(rows)?;
             let members = openraft::Membership::new_with_defaults(vec![BTreeSet::from([me.0])], [me.0]);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods)] // tests damage files themselves
 
+use super::failure::Failure;
 use super::log::LogStore;
 use super::machine::Machine;
 use super::types::TypeConfig;
@@ -22,9 +23,9 @@ struct Builder(Env);
 impl StoreBuilder<TypeConfig, LogStore, Machine, tempfile::TempDir> for Builder {
     async fn build(&self) -> Result<(tempfile::TempDir, LogStore, Machine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let log = LogStore::open(&self.0, dir.path().join("log")).await.unwrap();
-        let machine =
-            Machine::new(self.0.clone(), Store::open(&self.0, &dir.path().join("catalog.redb")).unwrap(), CHECKPOINT_EVERY).unwrap();
+        let log = LogStore::open(&self.0, dir.path().join("log"), Failure::default()).await.unwrap();
+        let store = Store::open(&self.0, &dir.path().join("catalog.redb"), |_, _| ()).unwrap();
+        let machine = Machine::new(self.0.clone(), store, CHECKPOINT_EVERY, Failure::default()).unwrap();
         Ok((dir, log, machine))
     }
 }

@@ -32,14 +32,15 @@ mod recovery;
 mod register;
 mod restore;
 mod rot;
+mod running;
 mod service;
 mod session;
 mod snapshot;
 mod state;
 mod watch;
 
-use crate::consensus::{CHECKPOINT_EVERY, Consensus, Digest, Pace, Roster};
-use crate::running::{Stop, Tasks, lock_dir};
+use crate::consensus::{CHECKPOINT_EVERY, Consensus, Pace, Roster};
+use crate::running::{Tasks, lock_dir};
 use card::Card;
 use detector::Limits;
 use env::{DiskExt, Env};
@@ -50,6 +51,8 @@ use model::{ClusterId, CoordinatorId, Error, Policy, PublicKey, Result};
 use opaque::Opaque;
 use part::Part;
 pub use restore::{Page, Restored, restore};
+pub use running::Running;
+use running::{Served, Told};
 use service::CoordinatorService;
 pub use snapshot::restore_from_nodes;
 use state::{State, confused};
@@ -128,94 +131,63 @@ impl CoordinatorConfig {
 #[derive(Debug)]
 pub enum Coordinator {}
 
-/// A coordinator that serves.
-pub struct Running {
-    /// Address that others connect to.
-    pub address: String,
-    /// Its id.
-    pub id: CoordinatorId,
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// Fingerprint of the cluster root (BLAKE3 of its certificate): what clients pin.
-    pub fingerprint: model::Hash,
-    /// Invite of the first admin, as long as nobody has registered. Secret.
-    pub invite: Option<String>,
-    /// Whether it has the catalog. Where it does not, it is still catching up.
-    pub caught_up: bool,
-    consensus: Consensus,
-    stop: Stop,
-}
-
-impl Running {
-    /// Lets another one lead, stops serving and closes the catalog, within 6 s.
-    pub async fn shutdown(self) {
-        self.consensus.hand_over().await;
-        self.stop.stop().await;
-    }
-
-    /// Whether this coordinator leads the group, as it believes.
-    pub fn leads(&self) -> bool {
-        self.consensus.is_leader()
-    }
-
-    /// The catalog here, summed up. Reads all of it; blocking.
-    pub fn digest(&self) -> Result<Digest> {
-        self.consensus.digest()
-    }
-
-    /// Index of the last change that was applied here: the same change has the same everywhere.
-    pub fn applied_index(&self) -> u64 {
-        self.consensus.applied_index()
-    }
-}
-
 impl Coordinator {
     /// Starts a coordinator; answers when it serves. `Conflict` when another process uses its
     /// folder, `Unavailable` when the address cannot be listened on, `Denied` when the token is refused.
     pub async fn start(env: Env, config: CoordinatorConfig) -> Result<Running> {
-        let lock = lock_dir(&env, &config.dir).await?;
-        let listener = env
-            .net
-            .bind(&config.listen)
-            .await
-            .map_err(|e| Error::unavailable(format!("cannot listen on {}: {e}", config.listen)).hint("choose another --listen"))?;
-        let bound = listener.local_addr().map_err(|e| Error::unavailable(format!("no address: {e}")))?;
-        let address = config.advertise.clone().unwrap_or_else(|| bound.to_string());
-
-        let (card, consensus) = take_seat(&env, &config, &address).await?;
-        let key = ServerKey::load(&card.key)?;
-        let identity = TlsIdentity::new(&env, &card.root, &card.certificate, &key)?;
-        let tls = ClientTls::new(&env, Trust::Root(card.root.to_vec()), Some(identity.clone()))?;
-        let pool = PoolConfig { connect: CONNECT, ..PoolConfig::default() };
-        consensus.roster().connect(Pool::new(env.clone(), tls, pool, None));
-        let (me, cluster, fingerprint) = (card.id, card.cluster, model::Hash::of(&card.root));
-        let part = Arc::new(Part::new(env.clone(), consensus.clone(), &card, address.clone(), config.limits));
-        if let Some(genesis) = part.genesis()? {
-            part.open(&genesis)?;
-        }
-
-        let mut tasks = Tasks::new(&env);
-        let service = Arc::new(CoordinatorService(part.clone()));
-        let limits = transport::Limits { max_body: service::PEER_BYTES, ..Default::default() };
-        tasks.serve(listener, identity.clone(), service, limits);
-        let (keeping, serving, spki) = (part.clone(), part.clone(), key.spki().to_vec());
-        let card_file = card::file(&config.dir);
-        tasks.background(async move { keeping.keep_place(card, card_file).await });
-        tasks.background(async move { serving.serve_catalog(identity, spki).await });
-        tasks.background(checkpoints(env.clone(), consensus.clone()));
-        tasks.background(rot::run(part.clone()));
-        tasks.background(snapshot::run(part.clone(), config.dir.clone(), config.first_snapshot));
-        let closing = consensus.clone();
-        let stop = tasks.into_stop(async move { closing.shutdown().await }, vec![lock]);
-
-        let caught_up = settled(&env, &part).await;
-        let invite = match part.state() {
-            Ok(state) => pending_invite(state, &config).await?,
-            Err(_) => None,
-        };
-        tracing::info!(%address, %cluster, id = %me, caught_up, "coordinator serves");
-        Ok(Running { address, id: me, cluster, fingerprint, invite, caught_up, consensus, stop })
+        let folder = lock_dir(&env, &config.dir).await?;
+        let (served, told) = serve(&env, &config).await?;
+        let again = CoordinatorConfig { listen: told.listen.clone(), advertise: Some(told.address.clone()), join: None, ..config };
+        Ok(Running::new(&env, again, served, told, folder))
     }
+}
+
+/// Opens a coordinator's folder and serves.
+async fn serve(env: &Env, config: &CoordinatorConfig) -> Result<(Served, Told)> {
+    let listener = env
+        .net
+        .bind(&config.listen)
+        .await
+        .map_err(|e| Error::unavailable(format!("cannot listen on {}: {e}", config.listen)).hint("choose another --listen"))?;
+    let bound = listener.local_addr().map_err(|e| Error::unavailable(format!("no address: {e}")))?;
+    let address = config.advertise.clone().unwrap_or_else(|| bound.to_string());
+
+    let (card, consensus) = take_seat(env, config, &address).await?;
+    let key = ServerKey::load(&card.key)?;
+    let identity = TlsIdentity::new(env, &card.root, &card.certificate, &key)?;
+    let tls = ClientTls::new(env, Trust::Root(card.root.to_vec()), Some(identity.clone()))?;
+    let pool = PoolConfig { connect: CONNECT, ..PoolConfig::default() };
+    consensus.roster().connect(Pool::new(env.clone(), tls, pool, None));
+    let (me, cluster, fingerprint) = (card.id, card.cluster, model::Hash::of(&card.root));
+    let part = Arc::new(Part::new(env.clone(), consensus.clone(), &card, address.clone(), config.limits));
+    if let Some(genesis) = part.genesis()? {
+        part.open(&genesis)?;
+    }
+
+    let mut tasks = Tasks::new(env);
+    tasks.serve(listener, identity.clone(), Arc::new(CoordinatorService(part.clone())), limits());
+    let (keeping, serving, spki) = (part.clone(), part.clone(), key.spki().to_vec());
+    let (card_file, serving_as) = (card::file(&config.dir), identity.clone());
+    tasks.background(async move { keeping.keep_place(card, card_file).await });
+    tasks.background(async move { serving.serve_catalog(serving_as, spki).await });
+    tasks.background(checkpoints(env.clone(), consensus.clone()));
+    tasks.background(rot::run(part.clone()));
+    tasks.background(snapshot::run(part.clone(), config.dir.clone(), config.first_snapshot));
+    let closing = consensus.clone();
+    let stop = tasks.into_stop(async move { closing.shutdown().await }, Vec::new());
+
+    let caught_up = settled(env, &part).await;
+    let invite = match part.state() {
+        Ok(state) => pending_invite(state, config).await?,
+        Err(_) => None,
+    };
+    tracing::info!(%address, %cluster, id = %me, caught_up, "coordinator serves");
+    let told = Told { listen: bound.to_string(), address, id: me, cluster, fingerprint, invite, caught_up };
+    Ok((Served { consensus, identity, stop }, told))
+}
+
+fn limits() -> transport::Limits {
+    transport::Limits { max_body: service::PEER_BYTES, ..Default::default() }
 }
 
 /// Makes the catalog durable now and then: a crash leaves seconds of the log to be applied again, not hours.

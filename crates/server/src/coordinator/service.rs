@@ -32,15 +32,19 @@ impl Service for CoordinatorService {
         Box::pin(self.route(request))
     }
 
-    /// Only a commit is long: rows of many files with their inline content; and what coordinators
-    /// say to each other.
     fn max_body(&self, path: &str, connection: &Connection) -> usize {
-        match path {
-            Propose::PATH => COMMIT_BYTES,
-            Ask::PATH => QUERY_BYTES,
-            Append::PATH | Snapshot::PATH if matches!(connection.peer, Peer::Coordinator(_)) => PEER_BYTES,
-            _ => MESSAGE_BYTES,
-        }
+        max_body(path, connection)
+    }
+}
+
+/// Only a commit is long: rows of many files with their inline content; and what coordinators
+/// say to each other.
+pub(crate) fn max_body(path: &str, connection: &Connection) -> usize {
+    match path {
+        Propose::PATH => COMMIT_BYTES,
+        Ask::PATH => QUERY_BYTES,
+        Append::PATH | Snapshot::PATH if matches!(connection.peer, Peer::Coordinator(_)) => PEER_BYTES,
+        _ => MESSAGE_BYTES,
     }
 }
 

@@ -126,14 +126,14 @@ fn a_snapshot_that_is_killed_while_it_is_installed_leaves_the_old_rows_or_the_ne
         let left = Arc::new(AtomicI64::new(i64::MAX));
         let mut env = real.clone();
         env.disk = Arc::new(Mortal { disk: real.disk.clone(), left: left.clone() });
-        let store = Store::open(&env, &path).unwrap();
+        let store = Store::open(&env, &path, |_, _| ()).unwrap();
         fill(&store, 1, 400);
         left.store(writes, Ordering::Relaxed);
         let installed = store.replace(&view, &[2]).is_ok();
         left.store(0, Ordering::Relaxed);
         drop(store);
 
-        let store = Store::open(&real, &path).unwrap();
+        let store = Store::open(&real, &path, |_, _| ()).unwrap();
         assert!(is_whole(&store), "after {writes} writes");
         let found = content(&store);
         if found == (new.clone(), Some(vec![2])) {
@@ -157,7 +157,7 @@ fn what_a_crash_leaves_opens_at_its_last_checkpoint_without_a_walk_through_all_o
     let env = env::real::env();
     let dir = tempfile::tempdir().unwrap();
     let (path, left) = (dir.path().join("catalog"), dir.path().join("left"));
-    let store = Store::open(&env, &path).unwrap();
+    let store = Store::open(&env, &path, |_, _| ()).unwrap();
     fill(&store, 1, 2_000);
     let since = store.change(|kv| (0..1_000u32).try_for_each(|n| kv.put(&n.to_be_bytes(), &[2; 700])).map(|()| ((), vec![2])));
     since.unwrap();
@@ -170,13 +170,13 @@ fn what_a_crash_leaves_opens_at_its_last_checkpoint_without_a_walk_through_all_o
         drop(builder.open(&left).unwrap());
     }
     assert_eq!(walked.load(Ordering::Relaxed), 0);
-    let (rows, applied) = content(&Store::open(&env, &left).unwrap());
+    let (rows, applied) = content(&Store::open(&env, &left, |_, _| ()).unwrap());
     assert_eq!((rows.len(), applied), (2_000, Some(vec![1])));
     assert!(rows.iter().all(|(_, value)| *value == 1));
 }
 
 fn opened(dir: &Path) -> Store {
-    Store::open(&env::real::env(), &dir.join("catalog")).unwrap()
+    Store::open(&env::real::env(), &dir.join("catalog"), |_, _| ()).unwrap()
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn a_file_that_is_cut_off_or_garbage_is_called_damaged() {
     for (i, bytes) in cut.into_iter().chain([vec![7; 10_000], b"garbage".to_vec()]).enumerate() {
         let path = dir.path().join(format!("bad-{i}"));
         env.disk.replace(&path, &bytes).unwrap();
-        let refused = Store::open(&env, &path).err().unwrap_or_else(|| panic!("{} bytes were opened", bytes.len()));
+        let refused = Store::open(&env, &path, |_, _| ()).err().unwrap_or_else(|| panic!("{} bytes were opened", bytes.len()));
         assert_eq!(refused.kind, Kind::Corrupt, "{} bytes: {refused}", bytes.len());
     }
 }

@@ -1,5 +1,6 @@
 //! Three coordinators: they join, agree, and go on when one of them is gone.
 
+use crate::support::faults::Faults;
 use crate::support::*;
 use env::Env;
 use model::cluster::{Event, NodeState, ServerRole};
@@ -8,6 +9,7 @@ use model::{Error, Kind, RequestId, Result};
 use server::consensus::CHECKPOINT_EVERY;
 use server::coordinator::{self, Coordinator};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 use transport::{JoinToken, Mode, Pool, Target};
 use wire::admin::{OpenBackup, ReadBackup, ReadBackupRequest};
@@ -37,7 +39,10 @@ impl Group {
     }
 
     async fn with_checkpoints(every: u64) -> Self {
-        let env = env::real::env();
+        Self::in_world(env::real::env(), every).await
+    }
+
+    async fn in_world(env: Env, every: u64) -> Self {
         let mut cluster = Cluster::start_as(env.clone(), |config| config.checkpoint_every = every).await;
         let admin = cluster.register(&cluster.invite.clone()).await.unwrap();
         let first = cluster.coordinator.take().unwrap();
@@ -45,9 +50,12 @@ impl Group {
         Group { env, cluster, admin, running: vec![Some(first)], addresses, pool }
     }
 
+    fn folder(&self, i: usize) -> PathBuf {
+        self.cluster.dir.path().join(if i == 0 { "c".to_string() } else { format!("c{i}") })
+    }
+
     fn config(&self, i: usize, listen: &str) -> coordinator::CoordinatorConfig {
-        let name = if i == 0 { "c".to_string() } else { format!("c{i}") };
-        Cluster::config_with(self.cluster.dir.path().join(name), listen, self.cluster.checkpoint_every)
+        Cluster::config_with(self.folder(i), listen, self.cluster.checkpoint_every)
     }
 
     async fn token(&self) -> String {
@@ -541,4 +549,72 @@ async fn nobody_gets_a_copy_of_a_catalog_that_has_rotted() {
     let joined = Coordinator::start(group.env.clone(), config).await.unwrap();
     assert!(!joined.caught_up);
     assert_eq!(joined.applied_index(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_one_goes_on_by_itself_when_its_full_disk_has_room_again() {
+    let faults = Faults::default();
+    let group = Group::in_world(faults.env(), 20).await;
+    let mut seq = group.admin.account.state.seq + 1;
+    group.write(seq).await.unwrap();
+    for what in ["log", "catalog.redb"] {
+        faults.fill(&group.folder(0).join(what));
+        // Whether these are done in the end is open, as for a client whose connection breaks.
+        let state = model::account::StateRecord { seq: seq + 1, ..group.admin.account.state.clone() };
+        let command = Command::PutState { account: group.admin.account.id, state };
+        let request = ProposeRequest { request: RequestId::new(group.env.now_ms(), group.env.random()), command };
+        let request = Authed { session: group.admin.session, request };
+        eventually(&group.env, "it says why it does nothing", || async {
+            match group.at::<Propose>(0, &request).await {
+                Err(e) => {
+                    assert_eq!(e.kind, Kind::Unavailable, "{e}");
+                    e.message == "coordinator-1 takes no part at present: its disk is full"
+                }
+                Ok(_) => false,
+            }
+        })
+        .await;
+        faults.mend();
+        seq += 1;
+        // The same once more: done once, whether it was done before or is done now.
+        eventually(&group.env, "it is opened anew", || async { group.at::<Propose>(0, &request).await.is_ok() }).await;
+        assert_eq!(group.rpc::<WhoAmI, _>(()).await.unwrap().account.state.seq, seq, "{what}");
+        seq += 1;
+        assert_eq!(group.write(seq).await, Ok(Outcome::Done), "{what}");
+    }
+    let digest = group.running[0].as_ref().unwrap().digest().unwrap();
+    assert_eq!(digest.kept, digest.counted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_others_go_on_when_the_leaders_database_fails_and_it_comes_back() {
+    let faults = Faults::default();
+    let mut group = Group::in_world(faults.env(), 20).await;
+    group.join().await;
+    group.join().await;
+    group.wait_for(3).await;
+    let mut seq = group.admin.account.state.seq;
+    for round in 0..2 {
+        let leader = group.leader().unwrap();
+        let database = group.folder(leader).join("catalog.redb");
+        if round == 0 {
+            faults.fill(&database)
+        } else {
+            faults.panic_once(&database)
+        }
+        for _ in 0..40 {
+            seq += 1;
+            assert_eq!(group.write(seq).await, Ok(Outcome::Done), "round {round}, write {seq}");
+        }
+        eventually(&group.env, "another one leads", || async { group.leader().is_some_and(|other| other != leader) }).await;
+        assert!(round == 0 || !faults.is_armed(), "it has panicked");
+        faults.mend();
+        eventually(&group.env, "it has caught up", || async {
+            let index = |i: usize| group.running[i].as_ref().unwrap().applied_index();
+            group.running[leader].as_ref().unwrap().digest().is_ok() && index(leader) + 20 >= index(group.leader().unwrap_or(leader))
+        })
+        .await;
+        group.wait_for(3).await;
+    }
+    assert_eq!(group.rpc::<WhoAmI, _>(()).await.unwrap().account.state.seq, seq);
 }

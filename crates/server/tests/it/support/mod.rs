@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+pub mod faults;
+
 use bytes::Bytes;
 use env::{Clock, Env};
 use erasure::{Coder, Encoded};
