@@ -119,9 +119,7 @@ impl Profile {
         if verified.seq == 0 {
             return Ok(());
         }
-        let path = self.path("audit");
-        let written = self.env.disk.replace(&path, &cbor::to_vec(verified));
-        written.map_err(|e| Error::invalid(format!("{}: {e}", path.display())))
+        self.write("audit", &cbor::to_vec(verified))
     }
 }
 

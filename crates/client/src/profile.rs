@@ -6,7 +6,8 @@
 //!                    audit       how far the log of events was verified
 //!                    transfers/  journals of interrupted uploads and downloads
 //! ```
-//! Files are CBOR with a version in front, replaced whole, readable by their owner only.
+//! Files are CBOR with a version in front, replaced whole, readable by their owner only. `NAME.*.tmp` is what a
+//! process left that was killed while it wrote one.
 
 use env::{DiskExt, Env};
 use minicbor::bytes::ByteVec;
@@ -150,9 +151,13 @@ impl Profile {
 
     /// Removes the session. The keys in it are gone from this machine.
     pub fn forget_session(&self) -> Result<()> {
-        let path = self.dir.join("session");
-        if self.env.disk.exists(&path) {
-            self.env.disk.remove_file(&path).map_err(|e| self.io("session", &e))?;
+        if !self.env.disk.exists(&self.dir) {
+            return Ok(());
+        }
+        // Also what a process left that was killed while it wrote one.
+        let files = self.env.disk.read_dir(&self.dir).map_err(|e| self.io("", &e))?;
+        for name in files.iter().filter(|name| *name == "session" || name.starts_with("session.")) {
+            self.env.disk.remove_file(&self.dir.join(name)).map_err(|e| self.io(name, &e))?;
         }
         Ok(())
     }
@@ -188,9 +193,15 @@ impl Profile {
         self.env.disk.read(&self.dir.join(name)).map_err(|e| self.io(name, &e))
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    /// Several processes may write at once: a gateway, and whoever types commands beside it.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         self.env.disk.create_dir_all(&self.dir).map_err(|e| self.io("", &e))?;
-        self.env.disk.replace(&self.dir.join(name), bytes).map_err(|e| self.io(name, &e))
+        let own = self.dir.join(format!("{name}.{:016x}.tmp", u64::from_le_bytes(self.env.random())));
+        let written = self.env.disk.replace_by(&self.dir.join(name), &own, bytes);
+        written.map_err(|e| {
+            let _ = self.env.disk.remove_file(&own); // as far as it was written
+            self.io(name, &e)
+        })
     }
 
     fn io(&self, name: &str, e: &std::io::Error) -> Error {
@@ -207,4 +218,34 @@ impl Profile {
 fn layout_file(life: &CatalogLife, width: u8) -> String {
     let [a, b, c, d, ..] = life.incarnation;
     format!("layout-{width}-{a:02x}{b:02x}{c:02x}{d:02x}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn several_processes_may_write_one_profile_at_once() {
+        let (env, home) = (env::real::env(), tempfile::tempdir().unwrap());
+        // Each knows nothing of the others, as processes do.
+        let profile = || Profile::new(env.clone(), home.path(), "p").unwrap();
+        let info = |n: u64| ProfileInfo { state_seq: n, ..ProfileInfo::new(ClusterId([7; 16]), vec![1; 500], Vec::new(), "anna".into()) };
+        profile().save_info(&info(0)).unwrap();
+        let write = |n: u64| {
+            let (own, info) = (profile(), info(n));
+            let all = move || (0..100).try_for_each(|_| own.save_info(&info).and_then(|()| own.info()).map(drop));
+            let env = env.clone();
+            env.clone().spawn(async move { env.blocking(all).await })
+        };
+        for writer in (1..=8).map(write).collect::<Vec<_>>() {
+            writer.await.unwrap().unwrap();
+        }
+        let left = env.disk.read_dir(&home.path().join("profiles/p")).unwrap();
+        assert_eq!(left, ["profile"], "nothing is left of it");
+        // What a killed process left of a session goes with the session.
+        env.disk.replace(&profile().path("session.0011.tmp"), b"secret").unwrap();
+        profile().forget_session().unwrap();
+        assert_eq!(env.disk.read_dir(&home.path().join("profiles/p")).unwrap(), ["profile"]);
+    }
 }

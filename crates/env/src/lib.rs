@@ -152,11 +152,15 @@ pub trait DiskExt: Disk {
     }
 
     /// Replaces a small file so that after a crash either the old or the new contents are there:
-    /// writes `PATH.tmp`, syncs it, renames it and syncs the folder.
+    /// writes `PATH.tmp`, syncs it, renames it and syncs the folder. For one writer at a time.
     fn replace(&self, path: &Path, contents: &[u8]) -> io::Result<()> {
         let mut tmp = path.as_os_str().to_owned();
         tmp.push(".tmp");
-        let tmp = Path::new(&tmp);
+        self.replace_by(path, Path::new(&tmp), contents)
+    }
+
+    /// The same by way of a file of the writer's own, where several may write at once: the last one wins.
+    fn replace_by(&self, path: &Path, tmp: &Path, contents: &[u8]) -> io::Result<()> {
         let file = self.open(tmp, Open::OrCreate)?;
         file.set_len(contents.len() as u64)?;
         file.write_all_at(contents, 0)?;

@@ -478,6 +478,10 @@ pub struct StatusResponse {
     #[n(5)]
     #[cbor(default)]
     pub damaged: Vec<CoordinatorId>,
+    /// Those with little room left on their disk.
+    #[n(6)]
+    #[cbor(default)]
+    pub short_of_room: Vec<CoordinatorId>,
 }
 
 /// What a node last said, as its coordinator remembers it.

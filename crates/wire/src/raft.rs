@@ -99,6 +99,10 @@ pub struct Announcement {
     #[n(3)]
     #[cbor(default)]
     pub damaged: bool,
+    /// There is little room left on its disk.
+    #[n(4)]
+    #[cbor(default)]
+    pub short_of_room: bool,
 }
 
 /// See [`Announce`].

@@ -51,7 +51,13 @@ fn a_heartbeat_of_the_first_version_is_understood() {
 fn a_field_more_is_left_out() {
     same(HeartbeatRequest { protocol: PROTOCOL, ..first_heartbeat() });
     same(Head::new(0));
-    same(Announcement { head: Head::new(0), address: "192.0.2.7:7000".into(), version: "0.1.0".into(), damaged: false });
+    same(Announcement {
+        head: Head::new(0),
+        address: "192.0.2.7:7000".into(),
+        version: "0.1.0".into(),
+        damaged: false,
+        short_of_room: false,
+    });
     same(ProveRequest { protocol: PROTOCOL, holder: PublicKey([1; 32]), signature: Signature([2; 64]) });
     same(PROTOCOL);
 }

@@ -273,13 +273,12 @@ impl Troubles {
             }
             16 => {
                 let name = self.server();
-                if name.starts_with("node") {
-                    let used: u64 = host(world, &name).disk().files().iter().map(|(_, len)| len).sum();
-                    tell(world, format!("full disk {name}"));
-                    host(world, &name).disk().set_capacity(used + self.dice.below(1 << 20));
-                    let ms = self.dice.below(30_000);
-                    self.later(world, ms, Mend::Room(name));
-                }
+                let used: u64 = host(world, &name).disk().files().iter().map(|(_, len)| len).sum();
+                let more = if name.starts_with("node") { 1 << 20 } else { 64 << 10 };
+                tell(world, format!("full disk {name}"));
+                host(world, &name).disk().set_capacity(used + self.dice.below(more));
+                let ms = self.dice.below(30_000);
+                self.later(world, ms, Mend::Room(name));
             }
             17 => {
                 let minutes = self.dice.between(10, 90);

@@ -92,7 +92,9 @@ pub async fn opened(env: &Env, stage: &Stage, name: &str, first: Option<&Part>) 
                 env.sleep(Duration::from_millis(500)).await;
             }
             // The machine died under it.
-            Err(e) if e.message.contains("lost its power") => return std::future::pending().await,
+            Err(e) if e.message.contains("lost its power") || env.disk.read_dir(Path::new("/")).is_err() => {
+                return std::future::pending().await;
+            }
             Err(e) => {
                 stage.lock().fail(env.clock.monotonic(), format!("{name} cannot begin: {:?}: {e}", e.kind));
                 return std::future::pending().await;

@@ -92,6 +92,11 @@ pub fn problems(status: &StatusResponse, layouts: &Layouts, whole: &BTreeSet<Nod
         };
         found.say("its catalog is damaged: rows are not what was written".into(), format!("coordinator {id}"), remedy);
     }
+    for id in &status.short_of_room {
+        let what = "there is little room left on its disk: when it is full it takes no part";
+        let remedy = "make room on it; or let one on another disk join (shardkeep cluster token coordinator), then remove this one";
+        found.say(what.into(), format!("coordinator {id}"), remedy.into());
+    }
     for (id, up) in &status.coordinators {
         if !up {
             found.say("a coordinator does not answer".into(), format!("coordinator {id}"), "start it: shardkeep serve coordinator".into());

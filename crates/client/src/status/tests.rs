@@ -73,6 +73,7 @@ fn cluster(nodes: u64) -> (StatusResponse, Layout) {
         coordinators: vec![(CoordinatorId(1), true)],
         learners: Vec::new(),
         damaged: Vec::new(),
+        short_of_room: Vec::new(),
     };
     let devices =
         (1..=nodes).map(|n| DeviceInfo { device: DeviceId([n as u8; 16]), node: NodeId(n), zone: String::new(), capacity: 1000 }).collect();
@@ -122,6 +123,12 @@ fn rule_08_safe_is_the_lesser_of_catalog_and_chunks() {
         assert!(report.problems[0].remedy.contains(remedy), "{:?}", report.problems);
     }
     status.damaged.clear();
+    // Little room is to be seen to, and as yet nothing is less safe.
+    (status.coordinators, status.short_of_room) = (of(&[true; 3]), vec![CoordinatorId(2)]);
+    let report = look(&status, Some(&layout));
+    assert_eq!((report.safe, report.catalog_survivable, report.problems.len()), (true, 1, 1));
+    assert_eq!(report.problems[0].place, "coordinator 2");
+    status.short_of_room.clear();
     // One that is catching up does not count yet, and harms nothing.
     (status.coordinators, status.learners) = (of(&[true, true]), vec![CoordinatorId(2)]);
     assert!(look(&status, Some(&layout)).safe);

@@ -66,6 +66,13 @@ pub(crate) fn group_of(metrics: &RaftMetrics<TypeConfig>) -> Group {
     Group::new(&metrics.membership_config)
 }
 
+/// Members who do not vote in each of some memberships, and in both parts of one that is joint.
+fn without_vote(of: &[&StoredMembership]) -> BTreeSet<CoordinatorId> {
+    let configs: Vec<&BTreeSet<u64>> = of.iter().flat_map(|stored| stored.membership().get_joint_config()).collect();
+    let members = of.iter().flat_map(|stored| stored.membership().nodes().map(|(id, _)| *id));
+    members.filter(|id| !configs.iter().all(|voters| voters.contains(id))).map(CoordinatorId).collect()
+}
+
 impl Group {
     fn new(stored: &StoredMembership) -> Self {
         let membership = stored.membership();
@@ -89,6 +96,14 @@ impl Consensus {
     /// Whether the group can go on without a coordinator: that it is not in it is agreed.
     pub(crate) fn is_without(&self, id: CoordinatorId) -> bool {
         !Group::new(&self.raft.metrics().borrow_watched().committed_membership_config).has(id)
+    }
+
+    /// Members whose vote does not count yet for all that is decided: learners, and those that are being given a
+    /// vote while that is not agreed.
+    pub(crate) fn without_vote(&self) -> BTreeSet<CoordinatorId> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        without_vote(&[&metrics.membership_config, &metrics.committed_membership_config])
     }
 
     /// One step of the group towards what the catalog lists. For the leader; whether there was one.
@@ -132,6 +147,29 @@ mod tests {
 
     fn ids(of: &[u64]) -> BTreeSet<CoordinatorId> {
         of.iter().copied().map(CoordinatorId).collect()
+    }
+
+    #[test]
+    fn a_vote_counts_when_it_is_agreed_everywhere() {
+        let stored = |configs: &[&[u64]], all: &[u64]| {
+            let configs = configs.iter().map(|voters| voters.iter().copied().collect()).collect();
+            let all: BTreeSet<u64> = all.iter().copied().collect();
+            StoredMembership::new(None, openraft::Membership::new_with_defaults(configs, all))
+        };
+        let (two, joint, three) =
+            (stored(&[&[1, 2]], &[1, 2, 3]), stored(&[&[1, 2], &[1, 2, 3]], &[1, 2, 3]), stored(&[&[1, 2, 3]], &[1, 2, 3]));
+        for (effective, committed, without) in [
+            (&two, &two, &[3][..]),
+            (&joint, &two, &[3]),
+            (&joint, &joint, &[3]),
+            (&three, &joint, &[3]),
+            (&three, &two, &[3]),
+            (&three, &three, &[]),
+            // A fresh follower knows of nothing that is agreed.
+            (&three, &StoredMembership::default(), &[]),
+        ] {
+            assert_eq!(without_vote(&[effective, committed]), ids(without), "{effective} {committed}");
+        }
     }
 
     fn group(voters: &[u64], learners: &[u64]) -> Group {

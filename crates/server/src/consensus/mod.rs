@@ -29,7 +29,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::ReadPolicy;
 use openraft::{Config, Instant, Raft, SnapshotPolicy};
 pub(crate) use restore::lay_down;
-pub(crate) use roster::Roster;
+pub(crate) use roster::{Health, Roster};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
@@ -331,8 +331,9 @@ impl Consensus {
     /// Tells the others where this coordinator is, until the leader has taken it down. Whether it is
     /// one of the cluster's still.
     pub(crate) async fn announce(&self, address: &str) -> Result<bool> {
-        let (version, damaged) = (env!("CARGO_PKG_VERSION").into(), self.roster.damaged().contains(&self.me));
-        let message = Announcement { head: self.roster.head(), address: address.into(), version, damaged };
+        let roster::Health { damaged, short_of_room } = self.roster.health();
+        let (head, version) = (self.roster.head(), env!("CARGO_PKG_VERSION").into());
+        let message = Announcement { head, address: address.into(), version, damaged, short_of_room };
         let mut last = self.cannot();
         for (id, _) in self.roster.all() {
             let peer = peers::Peer { id, roster: self.roster.clone() };

@@ -2,7 +2,7 @@
 //!
 //! Addresses come from the catalog, from the membership of the group, from the card of the last run,
 //! and from a coordinator itself when it announces that it has moved; the newest word counts. What
-//! was heard is short memory: by the monotonic clock of this process; so is whose database is damaged.
+//! was heard is short memory: by the monotonic clock of this process; so is how each says that it is.
 
 use super::types::GROUP;
 use env::Env;
@@ -33,8 +33,16 @@ struct Place {
     /// What the catalog last said: only another word of it replaces what the coordinator says itself.
     listed: String,
     heard: Option<Duration>,
-    /// Its database is not what it was, by its own word.
-    damaged: bool,
+    health: Health,
+}
+
+/// What a coordinator says of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Health {
+    /// Its database is not what it was.
+    pub damaged: bool,
+    /// There is little room left on its disk.
+    pub short_of_room: bool,
 }
 
 impl Roster {
@@ -107,14 +115,38 @@ impl Roster {
         self.places().iter().filter(|(_, p)| !p.address.is_empty()).map(|(id, p)| (*id, p.address.clone())).collect()
     }
 
-    /// A coordinator says of itself whether its database is damaged.
-    pub fn says(&self, id: CoordinatorId, damaged: bool) {
-        self.places().entry(id).or_default().damaged = damaged;
+    /// A coordinator says of itself how it is.
+    pub fn says(&self, id: CoordinatorId, health: Health) {
+        self.places().entry(id).or_default().health = health;
+    }
+
+    /// How this coordinator is.
+    pub fn health(&self) -> Health {
+        self.places().get(&self.0.me).map(|p| p.health).unwrap_or_default()
+    }
+
+    /// This coordinator has looked whether its database is damaged.
+    pub fn set_damaged(&self, damaged: bool) {
+        self.places().entry(self.0.me).or_default().health.damaged = damaged;
+    }
+
+    /// This coordinator has looked whether there is little room left on its disk.
+    pub fn set_short_of_room(&self, short_of_room: bool) {
+        self.places().entry(self.0.me).or_default().health.short_of_room = short_of_room;
     }
 
     /// Those whose database is damaged.
     pub fn damaged(&self) -> BTreeSet<CoordinatorId> {
-        self.places().iter().filter(|(_, p)| p.damaged).map(|(id, _)| *id).collect()
+        self.of(|health| health.damaged)
+    }
+
+    /// Those with little room left on their disk.
+    pub fn short_of_room(&self) -> BTreeSet<CoordinatorId> {
+        self.of(|health| health.short_of_room)
+    }
+
+    fn of(&self, is: impl Fn(Health) -> bool) -> BTreeSet<CoordinatorId> {
+        self.places().iter().filter(|(_, p)| is(p.health)).map(|(id, _)| *id).collect()
     }
 
     /// It called, or answered.

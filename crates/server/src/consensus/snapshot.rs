@@ -84,7 +84,7 @@ fn part<'b>(bytes: &mut &'b [u8]) -> Result<&'b [u8]> {
 pub(crate) async fn send(peer: &Peer, vote: Vote, snapshot: Snapshot<Arc<View>>) -> Result<SnapshotResponse<TypeConfig>> {
     let env = peer.roster.env().clone();
     let damaged = || Error::corrupt("the catalog here is damaged: nobody gets a snapshot of it");
-    if peer.roster.damaged().contains(&peer.roster.me()) {
+    if peer.roster.health().damaged {
         return Err(damaged());
     }
     let mut message = SnapshotPage { head: peer.roster.head(), transfer: env.random(), page: 0, rows: None, sum: None };
@@ -112,7 +112,7 @@ pub(crate) async fn send(peer: &Peer, vote: Vote, snapshot: Snapshot<Arc<View>>)
         }
     }
     if snapshot.snapshot.sum()? != Some(sum) {
-        peer.roster.says(peer.roster.me(), true);
+        peer.roster.set_damaged(true);
         return Err(damaged());
     }
     (message.rows, message.sum) = (Some(sent), Some(sum.to_bytes().to_vec().into()));

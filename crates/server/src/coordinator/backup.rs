@@ -98,7 +98,7 @@ impl State {
         if let Some(sum) = self.backups.take_in(id, &after, &page)
             && from.sum()? != Some(sum)
         {
-            self.consensus.roster().says(self.me, true);
+            self.consensus.roster().set_damaged(true);
             if let Some(open) = self.backups.open().get_mut(&id) {
                 open.damaged = true;
             }

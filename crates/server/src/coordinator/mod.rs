@@ -73,6 +73,10 @@ const CATCH_UP: Duration = Duration::from_secs(15);
 pub(crate) const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How often the catalog is made durable while it changes.
 const CHECKPOINT_PAUSE: Duration = Duration::from_secs(5);
+/// How often the room on the disk is looked at.
+const ROOM_PAUSE: Duration = Duration::from_secs(10);
+/// With less of it, in bytes, `cluster status` warns: some segments of the log, and the catalog's next growth.
+const LITTLE_ROOM: u64 = 256 << 20;
 /// How long after a start the first snapshot of the catalog is put onto nodes.
 const FIRST_SNAPSHOT: Duration = Duration::from_secs(60);
 /// Longest round trip between coordinators, unless told otherwise.
@@ -171,6 +175,7 @@ async fn serve(env: &Env, config: &CoordinatorConfig) -> Result<(Served, Told)> 
     tasks.background(async move { keeping.keep_place(card, card_file).await });
     tasks.background(async move { serving.serve_catalog(serving_as, spki).await });
     tasks.background(checkpoints(env.clone(), consensus.clone()));
+    tasks.background(watch_room(env.clone(), config.dir.clone(), consensus.clone()));
     tasks.background(rot::run(part.clone()));
     tasks.background(snapshot::run(part.clone(), config.dir.clone(), config.first_snapshot));
     let closing = consensus.clone();
@@ -197,6 +202,18 @@ async fn checkpoints(env: Env, consensus: Consensus) {
         if let Err(e) = consensus.checkpoint_if_behind().await {
             tracing::warn!(error = %e, "the catalog could not be made durable; the log has it");
         }
+    }
+}
+
+/// Looks now and then whether there is room on the disk, so that `cluster status` can say so before it is full.
+async fn watch_room(env: Env, dir: PathBuf, consensus: Consensus) {
+    loop {
+        let (disk, dir) = (env.disk.clone(), dir.clone());
+        match env.blocking(move || disk.space(&dir)).await {
+            Ok(space) => consensus.roster().set_short_of_room(space.free < LITTLE_ROOM),
+            Err(e) => tracing::warn!(error = %e, "the room on the catalog's disk is not known"),
+        }
+        env.sleep(ROOM_PAUSE).await;
     }
 }
 

@@ -6,7 +6,7 @@
 use super::card::Card;
 use super::state::{Keys, State, confused};
 use super::{detector::Limits, opaque::Opaque, watch};
-use crate::consensus::Consensus;
+use crate::consensus::{Consensus, Health};
 use env::Env;
 use model::cluster::Coordinator;
 use model::command::{Answer, Command, Genesis, Proposal, Query};
@@ -101,12 +101,12 @@ impl Part {
     /// Another coordinator says where it is. The leader writes it down, and knows who was removed.
     pub async fn on_announce(&self, from: CoordinatorId, announcement: Announcement) -> Result<Announced> {
         self.consensus.check_head(&announcement.head)?;
-        let Announcement { address, version, damaged, .. } = announcement;
+        let Announcement { address, version, damaged, short_of_room, .. } = announcement;
         if address.is_empty() || address.len() > 256 || version.len() > 64 {
             return Err(Error::invalid("an announcement with impossible fields"));
         }
         self.consensus.roster().moved(from, &address);
-        self.consensus.roster().says(from, damaged);
+        self.consensus.roster().says(from, Health { damaged, short_of_room });
         let Answer::Cluster(view) = self.consensus.query(Query::Cluster).await? else { return Err(confused()) };
         let Some(row) = view.coordinators.iter().find(|c| c.id == from) else {
             // Until then the others may need its vote to go on without it.
@@ -133,7 +133,7 @@ impl Part {
     /// Keeps this coordinator's place until the process stops or it was removed.
     pub async fn keep_place(&self, mut card: Card, card_file: PathBuf) {
         let (mut listed_before, mut told, mut alone, mut farewell) = (false, false, 0, 0);
-        let mut told_damaged = false;
+        let mut told_health = Health::default();
         loop {
             // Not read is not the same as not listed.
             let (row, was_read) = match self.consensus.read_roster() {
@@ -161,12 +161,14 @@ impl Part {
                     return self.consensus.leave().await;
                 }
             } else {
-                alone = if self.consensus.leader().is_some() { 0 } else { alone + 1 };
-                let damaged = self.is_damaged();
-                if !told || damaged || told_damaged || alone >= ALONE || row.as_ref().is_some_and(|row| !self.is_current(row)) {
+                let health = self.consensus.roster().health();
+                // (Another one may lead by now, who has not heard it yet.)
+                let is_well = health == Health::default();
+                alone = if is_well && self.consensus.leader().is_some() { 0 } else { alone + 1 };
+                if !told || health != told_health || alone >= ALONE || row.as_ref().is_some_and(|row| !self.is_current(row)) {
                     alone = 0;
                     match self.consensus.announce(&self.address).await {
-                        Ok(true) => (told, told_damaged) = (true, damaged),
+                        Ok(true) => (told, told_health) = (true, health),
                         Ok(false) => {
                             self.remove();
                             return self.consensus.leave().await;
@@ -178,10 +180,6 @@ impl Part {
             self.consensus.sweep().await;
             self.env.sleep(ROUND).await;
         }
-    }
-
-    fn is_damaged(&self) -> bool {
-        self.consensus.roster().damaged().contains(&self.me)
     }
 
     fn remove(&self) {
@@ -201,7 +199,7 @@ impl Part {
         if let Err(e) = self.consensus.follow_catalog().await {
             tracing::debug!(error = %e, "the group could not be changed");
         }
-        if self.is_damaged() {
+        if self.consensus.roster().health().damaged {
             self.consensus.yield_to_sound().await;
         }
     }

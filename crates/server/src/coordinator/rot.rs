@@ -41,7 +41,7 @@ pub(crate) async fn run(part: Arc<Part>) {
         if let Some(why) = &why {
             tracing::error!(why, "the catalog's database is damaged: this coordinator is to be replaced");
         }
-        part.consensus.roster().says(part.me, why.is_some());
+        part.consensus.roster().set_damaged(why.is_some());
         next = env.clock.monotonic() + EVERY;
     }
 }

@@ -82,7 +82,7 @@ async fn make(state: &Arc<State>, key: &RecoveryKey, before: Option<Hash>) -> Re
         state.env.blocking(move || digest(&view)).await?
     };
     if view.sum()? != Some(sum) {
-        state.consensus.roster().says(state.me, true);
+        state.consensus.roster().set_damaged(true);
         return Err(Error::corrupt("the catalog is damaged: the snapshots that nodes have are kept"));
     }
     if before == Some(digest) {

@@ -55,8 +55,13 @@ impl State {
 
     /// Members of the group whose database is damaged.
     fn damaged(&self) -> BTreeSet<CoordinatorId> {
-        let (group, damaged) = (self.consensus.group(), self.consensus.roster().damaged());
-        damaged.into_iter().filter(|id| group.has(*id)).collect()
+        self.members(self.consensus.roster().damaged())
+    }
+
+    fn members(&self, mut of: BTreeSet<CoordinatorId>) -> BTreeSet<CoordinatorId> {
+        let group = self.consensus.group();
+        of.retain(|id| group.has(*id));
+        of
     }
 
     /// Says once whose database is damaged.
@@ -136,8 +141,9 @@ impl State {
             })
             .collect();
         let coordinators = cluster.coordinators.iter().map(|c| (c.id, self.consensus.roster().is_live(c.id))).collect();
-        let learners = self.consensus.group().learners.into_iter().collect();
+        let learners = self.consensus.without_vote().into_iter().collect();
         let damaged = self.damaged().into_iter().collect();
-        Ok(StatusResponse { cluster, totals, nodes, coordinators, learners, damaged })
+        let short_of_room = self.members(self.consensus.roster().short_of_room()).into_iter().collect();
+        Ok(StatusResponse { cluster, totals, nodes, coordinators, learners, damaged, short_of_room })
     }
 }
