@@ -18,7 +18,7 @@ pub struct PartFile {
 impl PartFile {
     /// Begins. `Exists` when there is a file of that name already.
     pub fn create(disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
-        if disk.exists(path) {
+        if disk.try_exists(path).map_err(|e| failed(path, &e))? {
             return Err(Error::exists(format!("{} is there already", path.display())));
         }
         let mut part = path.as_os_str().to_owned();

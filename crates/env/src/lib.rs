@@ -74,8 +74,8 @@ pub trait Disk: Send + Sync {
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Renames a file, replacing what has the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Whether the path exists.
-    fn exists(&self, path: &Path) -> bool;
+    /// Whether the path exists; an error where the disk does not say.
+    fn try_exists(&self, path: &Path) -> io::Result<bool>;
     /// Makes creations, renames and removals in a folder durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Size and free space of the file system that holds a path.
@@ -143,6 +143,12 @@ impl<F: File + ?Sized> FileExt for F {}
 
 /// Conveniences over [`Disk`].
 pub trait DiskExt: Disk {
+    /// Whether the path exists, as far as the disk says. Only where a wrong no does no harm: what is made because
+    /// nothing is there may be made over what is.
+    fn exists(&self, path: &Path) -> bool {
+        self.try_exists(path).unwrap_or(false)
+    }
+
     /// The whole of a (small) file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open(path, Open::Existing)?;

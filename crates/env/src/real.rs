@@ -84,8 +84,8 @@ impl Disk for SystemDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
     }
-    fn exists(&self, path: &Path) -> bool {
-        path.exists()
+    fn try_exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };

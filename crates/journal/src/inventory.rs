@@ -37,7 +37,8 @@ impl Inventory {
     pub fn open(env: &Env, dir: &Path, journal: JournalId, found: &[u64]) -> Result<(Self, Checked), Error> {
         let path = dir.join("segments");
         let mut inventory = Inventory { env: env.clone(), path, journal, ids: found.iter().copied().collect() };
-        let listed = match env.disk.exists(&inventory.path) {
+        let is_there = env.disk.try_exists(&inventory.path).map_err(|e| Error::io(&inventory.path, e))?;
+        let listed = match is_there {
             true => {
                 let bytes = env.disk.read(&inventory.path).map_err(|e| Error::io(&inventory.path, e))?;
                 match read(&bytes, &journal) {
@@ -49,7 +50,7 @@ impl Inventory {
         };
         let missing: Vec<u64> = listed.difference(&inventory.ids).copied().collect();
         inventory.ids.extend(&listed);
-        if inventory.ids != listed || !env.disk.exists(&inventory.path) {
+        if inventory.ids != listed || !is_there {
             match inventory.rewrite() {
                 // What is there can be read all the same; the next segment that is made is listed with all others.
                 Err(e @ Error::Full { .. }) => tracing::warn!(error = %e, "the list of segments cannot be written"),

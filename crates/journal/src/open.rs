@@ -69,7 +69,7 @@ pub(crate) fn open(env: &Env, config: &Config, mut visit: impl FnMut(Replayed<'_
 /// The journal's id, made with the first opening.
 fn journal_id(env: &Env, dir: &Path) -> Result<JournalId, Error> {
     let path = dir.join("journal");
-    if env.disk.exists(&path) {
+    if env.disk.try_exists(&path).map_err(|e| Error::io(&path, e))? {
         let bytes = env.disk.read(&path).map_err(|e| Error::io(&path, e))?;
         let id = format::read_segment_header(&bytes).filter(|(_, segment, _)| *segment == 0);
         return id

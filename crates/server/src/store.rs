@@ -67,10 +67,10 @@ impl Store {
     pub fn open(env: &Env, path: &Path, told: impl Fn(String, bool) + Clone + Send + Sync + 'static) -> Result<Self> {
         let io = |e: io::Error| Error::unavailable(format!("{}: {e}", path.display()));
         let lock = env.disk.lock(&path.with_extension("lock")).map_err(io)?;
-        if !env.disk.exists(path) {
+        if !env.disk.try_exists(path).map_err(io)? {
             // Under another name until it is whole: one whose making was cut short would be called damaged.
             let unfinished = path.with_extension("making");
-            if env.disk.exists(&unfinished) {
+            if env.disk.try_exists(&unfinished).map_err(io)? {
                 env.disk.remove_file(&unfinished).map_err(io)?;
             }
             drop(database(env.disk.open(&unfinished, Open::New).map_err(io)?, &unfinished, told.clone())?);

@@ -33,14 +33,14 @@ pub(crate) fn load_or_create(env: &Env, dir: &Path, log: &Path) -> Result<Device
     let disk: &dyn Disk = env.disk.as_ref();
     let failed = |e: std::io::Error| Error::unavailable(format!("{}: {e}", dir.display()));
     let path = dir.join("device");
-    if disk.exists(&path) {
+    if disk.try_exists(&path).map_err(failed)? {
         let bytes = disk.read(&path).map_err(failed)?;
         return decode(&bytes).ok_or_else(|| {
             Error::corrupt(format!("{} is damaged: this device cannot tell who it is", path.display()))
                 .hint("put the file back from a copy, or empty the folder and join it as a new device")
         });
     }
-    if disk.exists(log) && !disk.read_dir(log).map_err(failed)?.is_empty() {
+    if disk.try_exists(log).map_err(failed)? && !disk.read_dir(log).map_err(failed)?.is_empty() {
         return Err(Error::corrupt(format!("{} is missing, but there are shards beside it", path.display()))
             .hint("put the file back from a copy, or empty the folder and join it as a new device"));
     }

@@ -119,7 +119,7 @@ impl Index {
     /// An empty one, in the place of whatever an earlier process left there.
     pub fn create(env: &Env, path: &Path) -> Result<Self> {
         let io = |e: std::io::Error| model::Error::unavailable(format!("{}: {e}", path.display()));
-        if env.disk.exists(path) {
+        if env.disk.try_exists(path).map_err(io)? {
             env.disk.remove_file(path).map_err(io)?;
         }
         let file = env.disk.open(path, Open::New).map_err(io)?;

@@ -398,8 +398,8 @@ impl Disk for Slow {
         self.0.rename(from, to)
     }
 
-    fn exists(&self, path: &Path) -> bool {
-        self.0.exists(path)
+    fn try_exists(&self, path: &Path) -> io::Result<bool> {
+        self.0.try_exists(path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

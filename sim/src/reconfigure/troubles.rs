@@ -22,6 +22,7 @@ enum Mend {
     Fast(String, String),
     Quick(String),
     Room(String),
+    Works(String),
 }
 
 /// The troubles of a run.
@@ -217,6 +218,7 @@ impl Troubles {
             }
             Mend::Quick(name) => host(world, &name).set_slowness(Duration::ZERO),
             Mend::Room(name) => host(world, &name).disk().set_capacity(ROOM),
+            Mend::Works(name) => host(world, &name).disk().set_failing(false),
         }
     }
 
@@ -273,12 +275,19 @@ impl Troubles {
             }
             16 => {
                 let name = self.server();
-                let used: u64 = host(world, &name).disk().files().iter().map(|(_, len)| len).sum();
-                let more = if name.starts_with("node") { 1 << 20 } else { 64 << 10 };
-                tell(world, format!("full disk {name}"));
-                host(world, &name).disk().set_capacity(used + self.dice.below(more));
-                let ms = self.dice.below(30_000);
-                self.later(world, ms, Mend::Room(name));
+                let (host, ms) = (host(world, &name), self.dice.below(30_000));
+                let disk = host.disk();
+                let is_node = name.starts_with("node");
+                if !is_node && self.dice.one_in(2) {
+                    tell(world, format!("failing disk {name}"));
+                    disk.set_failing(true);
+                    self.later(world, ms / 4, Mend::Works(name));
+                } else {
+                    tell(world, format!("full disk {name}"));
+                    let room = self.dice.below(if is_node { 1 << 20 } else { 64 << 10 });
+                    disk.set_capacity(disk.used() + room);
+                    self.later(world, ms, Mend::Room(name));
+                }
             }
             17 => {
                 let minutes = self.dice.between(10, 90);

@@ -3,6 +3,7 @@
 
 use crate::context::Context;
 use crate::failure::{Done, Failure, OK};
+use crate::local;
 use crate::meter::Meter;
 use crate::password::{self, Secret};
 use crate::units;
@@ -49,7 +50,7 @@ pub struct RestoreArgs {
 
 pub async fn backup(cx: Context, args: BackupArgs) -> Result<Done, Failure> {
     let client = cx.client().await?;
-    if cx.env.disk.exists(&args.file) {
+    if cx.env.disk.try_exists(&args.file).map_err(|e| local::io_error(&args.file, &e))? {
         return Err(Error::exists(format!("{} is there already", args.file.display())).into());
     }
     let passphrase = new_passphrase(&cx, args.password_file.as_deref()).await?;

@@ -13,7 +13,7 @@ use crate::session::{Client, ClientOptions};
 use crate::tree::EntryKind;
 use crate::upload::{Put, PutReport, Source};
 use crate::{Progress, outbox::dir_of};
-use env::{Env, FileExt, Open};
+use env::{DiskExt, Env, FileExt, Open};
 use futures::future::BoxFuture;
 use model::{Error, Kind, Result};
 use seal::tree::Attributes;

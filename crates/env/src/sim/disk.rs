@@ -129,6 +129,11 @@ impl SimDisk {
         self.state().operations
     }
 
+    /// Bytes that its files take up.
+    pub fn used(&self) -> u64 {
+        self.state().used()
+    }
+
     /// Sets the size of the disk in bytes; what is there stays, even where that is more.
     pub fn set_capacity(&self, bytes: u64) {
         self.state().capacity = bytes;
@@ -412,9 +417,10 @@ impl Disk for Mounted {
         self.disk.changed(&mut state)
     }
 
-    fn exists(&self, path: &Path) -> bool {
-        let Ok(path) = plain(path) else { return false };
-        self.disk.live().is_ok_and(|state| state.names.contains_key(&path) || state.folders.contains(&path))
+    fn try_exists(&self, path: &Path) -> io::Result<bool> {
+        let path = plain(path)?;
+        let state = self.disk.live()?;
+        Ok(state.names.contains_key(&path) || state.folders.contains(&path))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

@@ -81,6 +81,11 @@ impl State {
             return Err(Error::invalid(format!("coordinator-{id} cannot be removed now: no other one has a vote yet"))
                 .hint("shardkeep cluster status shows when another one has caught up"));
         }
+        let damaged = self.consensus.roster().damaged();
+        if !damaged.contains(&id) && remaining.iter().all(|v| damaged.contains(v)) {
+            return Err(Error::invalid(format!("coordinator-{id} cannot be removed now: no other one has a catalog that is not damaged"))
+                .hint("let another one join first: shardkeep cluster token coordinator"));
+        }
         let silent: Vec<String> =
             remaining.iter().filter(|v| !self.consensus.roster().is_live(**v)).map(|v| format!("coordinator-{v}")).collect();
         let live = remaining.len() - silent.len();

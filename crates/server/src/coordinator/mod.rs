@@ -235,7 +235,8 @@ async fn settled(env: &Env, part: &Part) -> bool {
 async fn take_seat(env: &Env, config: &CoordinatorConfig, address: &str) -> Result<(Card, Consensus)> {
     let file = card::file(&config.dir);
     let token = config.join.as_deref().map(JoinToken::parse).transpose()?;
-    let used = env.disk.exists(&config.dir.join("catalog.redb"));
+    let used = env.disk.try_exists(&config.dir.join("catalog.redb"));
+    let used = used.map_err(|e| Error::unavailable(format!("{}: {e}", config.dir.display())))?;
     let (card, joined) = match (Card::read(env, &file).await?, token) {
         (Some(card), token) => {
             if token.is_some() {

@@ -54,7 +54,8 @@ impl RecoveryKey {
     /// The key in a coordinator's folder; drawn where there is none yet.
     pub async fn of_folder(env: &Env, dir: &Path, root: Hash) -> Result<Self> {
         let path = file(dir);
-        if env.disk.exists(&path) {
+        let is_there = env.disk.try_exists(&path).map_err(|e| Error::unavailable(format!("{}: {e}", path.display())))?;
+        if is_there {
             let key = Self::read(env, &path).await?;
             return if key.root == root { Ok(key) } else { Err(Error::invalid(format!("{} is of another cluster", path.display()))) };
         }

@@ -38,7 +38,8 @@ pub struct Restored {
 /// Writes a coordinator's folder from the rows of a backup. `pages` is called until it answers `None`.
 /// `Exists` when the folder is not empty; `Corrupt` when the rows are no whole catalog.
 pub async fn restore(env: Env, dir: &Path, mut pages: impl FnMut() -> Result<Option<Page>> + Send + 'static) -> Result<Restored> {
-    let used = env.disk.exists(dir) && !env.disk.read_dir(dir).map_err(|e| Error::invalid(format!("{}: {e}", dir.display())))?.is_empty();
+    let io = |e: std::io::Error| Error::invalid(format!("{}: {e}", dir.display()));
+    let used = env.disk.try_exists(dir).map_err(io)? && !env.disk.read_dir(dir).map_err(io)?.is_empty();
     if used {
         return Err(
             Error::exists(format!("{} is not empty: a restore begins with an empty folder", dir.display())).hint("choose another --dir")

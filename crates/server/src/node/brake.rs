@@ -17,6 +17,7 @@ use env::{DiskExt, Env};
 use minicbor::{Decode, Encode};
 use model::cbor;
 use model::cluster::CatalogLife;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -197,7 +198,15 @@ fn old_mark(dir: &Path) -> PathBuf {
 
 async fn read(env: &Env, dir: &Path) -> Seen {
     let (disk, path, mark) = (env.disk.clone(), file(dir), old_mark(dir));
-    let (bytes, marked) = env.blocking(move || (disk.read(&path).ok(), disk.exists(&mark))).await;
+    let look = move || {
+        let bytes = match disk.read(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            // What cannot be read is not nothing.
+            read => Some(read.unwrap_or_default()),
+        };
+        (bytes, disk.try_exists(&mark).unwrap_or(true))
+    };
+    let (bytes, marked) = env.blocking(look).await;
     let held = bytes.as_ref().map(|bytes| cbor::from_slice::<Seen>(bytes).ok().filter(|s| s.version == Seen::VERSION));
     let frozen = |reason: &str| Seen { frozen: Some(Frozen { reason: reason.into(), thaws: None }), ..Seen::default() };
     match held {

@@ -88,7 +88,7 @@ impl Cursor {
     pub async fn load(state: &State, device: &Device) -> Cursor {
         let dir = device.dir.clone();
         let (disk, arrived, mark) = (state.env.disk.clone(), arrived_file(&dir), walk_mark(&dir));
-        let (arrived, marked) = state.env.blocking(move || (disk.read(&arrived).ok(), disk.exists(&mark))).await;
+        let (arrived, marked) = state.env.blocking(move || (disk.read(&arrived).ok(), disk.try_exists(&mark).unwrap_or(true))).await;
         let log = device.store.log();
         let arrived = arrived.and_then(|bytes| Arrived::read(&bytes, log)).unwrap_or_else(|| Arrived::new(log));
         state.followed(arrived.stored);

@@ -64,8 +64,8 @@ impl Disk for Mortal {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.disk.rename(from, to)
     }
-    fn exists(&self, path: &Path) -> bool {
-        self.disk.exists(path)
+    fn try_exists(&self, path: &Path) -> io::Result<bool> {
+        self.disk.try_exists(path)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.disk.sync_dir(path)

@@ -495,7 +495,7 @@ async fn a_coordinator_whose_catalog_has_rotted_is_named_and_does_not_lead() {
     let damaged = (group.leader().unwrap() + 1) % 3;
     let id = group.running[damaged].as_ref().unwrap().id;
     group.stop(damaged).await;
-    rot(&group.config(damaged, "").dir.join("catalog.redb"), b"coordinator-joined");
+    rot(&group.folder(damaged).join("catalog.redb"), b"coordinator-joined");
     group.start(damaged).await;
     group.wait_for(3).await;
     assert_eq!(group.status().await.damaged, []);
@@ -519,6 +519,12 @@ async fn a_coordinator_whose_catalog_has_rotted_is_named_and_does_not_lead() {
     }
     let digests: Vec<_> = group.running.iter().flatten().map(|r| r.digest().unwrap()).collect();
     assert_eq!(digests.iter().filter(|d| d.kept == d.counted).count(), 2, "{digests:?}");
+    // The last good catalog stays.
+    let sound: Vec<_> = (0..3).filter(|i| *i != damaged).map(|i| group.running[i].as_ref().unwrap().id).collect();
+    group.rpc::<Administer, _>(Administration::RemoveCoordinator(sound[0])).await.unwrap();
+    eventually(&group.env, "the leader of two knows", || async { group.status().await.damaged == [id] }).await;
+    let refused = group.rpc::<Administer, _>(Administration::RemoveCoordinator(sound[1])).await.unwrap_err();
+    assert_eq!(refused.message, format!("coordinator-{} cannot be removed now: no other one has a catalog that is not damaged", sound[1]));
 }
 
 /// What would be worse than the damage: good copies that are replaced by bad ones.
@@ -531,7 +537,7 @@ async fn nobody_gets_a_copy_of_a_catalog_that_has_rotted() {
         group.write(seq).await.unwrap();
     }
     group.stop(0).await;
-    rot(&group.config(0, "").dir.join("catalog.redb"), b"account-registered");
+    rot(&group.folder(0).join("catalog.redb"), b"account-registered");
     group.start(0).await;
     let opened = group.rpc::<OpenBackup, _>(()).await.unwrap();
     let mut after: Vec<u8> = Vec::new();
