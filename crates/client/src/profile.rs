@@ -151,13 +151,17 @@ impl Profile {
 
     /// Removes the session. The keys in it are gone from this machine.
     pub fn forget_session(&self) -> Result<()> {
-        if !self.env.disk.exists(&self.dir) {
+        if !self.env.disk.try_exists(&self.dir).map_err(|e| self.io("", &e))? {
             return Ok(());
         }
         // Also what a process left that was killed while it wrote one.
         let files = self.env.disk.read_dir(&self.dir).map_err(|e| self.io("", &e))?;
         for name in files.iter().filter(|name| *name == "session" || name.starts_with("session.")) {
-            self.env.disk.remove_file(&self.dir.join(name)).map_err(|e| self.io(name, &e))?;
+            match self.env.disk.remove_file(&self.dir.join(name)) {
+                // Gone with another logout beside this one.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                removed => removed.map_err(|e| self.io(name, &e))?,
+            }
         }
         Ok(())
     }

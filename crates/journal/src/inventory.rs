@@ -70,6 +70,15 @@ impl Inventory {
         })
     }
 
+    /// Whether a segment may stand in the list as it is on the disk, after it could not be written.
+    pub fn may_list(&self, id: u64) -> bool {
+        match self.env.disk.read(&self.path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+            Err(_) => true,
+            Ok(bytes) => read(&bytes, &self.journal).is_none_or(|listed| listed.contains(&id)),
+        }
+    }
+
     /// Segments are about to go, or are given up as gone.
     pub fn strike(&mut self, ids: &[u64]) -> Result<(), Error> {
         self.ids.retain(|id| !ids.contains(id));

@@ -34,12 +34,15 @@ pub struct Config {
     pub segment_size: u64,
     /// Most bytes that may wait to be written; further appends wait.
     pub queue_bytes: usize,
+    /// Whether an opening writes what is in the last segment again. Where an earlier process could not sync it, the
+    /// operating system may have it in memory only, and say nothing of that to the next sync.
+    pub rewrite_tail: bool,
 }
 
 impl Config {
     /// 256 MiB segments, 64 MiB of queue.
     pub fn new(dir: PathBuf) -> Self {
-        Config { dir, segment_size: 256 << 20, queue_bytes: 64 << 20 }
+        Config { dir, segment_size: 256 << 20, queue_bytes: 64 << 20, rewrite_tail: false }
     }
 }
 

@@ -60,7 +60,7 @@ pub(crate) fn open(env: &Env, config: &Config, mut visit: impl FnMut(Replayed<'_
     let next_id = newest.map_or(1, |id| id + 1);
     let appender = Appender::new(segments.clone(), config.segment_size, next_id, sequence);
     let appender = match tail {
-        Some((id, file, end, listed)) => appender.resume(id, file, end, listed)?,
+        Some((id, file, end, listed)) => appender.resume(id, file, end, listed, config.rewrite_tail)?,
         None => appender,
     };
     Ok(Opened { segments, appender, report })

@@ -11,7 +11,7 @@ type Seen = Vec<(Position, u8, Vec<u8>)>;
 async fn open(env: &Env, dir: &Path, segment_size: u64) -> (Journal, OpenReport, Seen) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let into = seen.clone();
-    let config = Config { dir: dir.to_path_buf(), segment_size, queue_bytes: 8 << 20 };
+    let config = Config { segment_size, queue_bytes: 8 << 20, rewrite_tail: true, ..Config::new(dir.to_path_buf()) };
     let visit = move |r: crate::Replayed<'_>| {
         into.lock().unwrap().push((r.position, r.kind, r.meta.to_vec()));
         Ok(())

@@ -11,6 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 const BATCH: usize = 4096;
 /// Bodies of at least this many bytes are written from where they are; smaller ones are gathered.
 const DIRECT: usize = 128 << 10;
+/// Bytes that are read and written again at once.
+const WINDOW: usize = 4 << 20;
 
 type Reply = oneshot::Sender<Result<Vec<Position>, Error>>;
 
@@ -90,10 +92,16 @@ impl Appender {
 
     /// Goes on in a segment that was not sealed: what follows its last good record is cut off first,
     /// so that nothing torn can ever come back.
-    pub fn resume(mut self, id: u64, file: Arc<dyn File>, end: u64, listed: Vec<Listed>) -> Result<Self, Error> {
+    ///
+    /// `rewrite`: what was read is written again, so that the sync makes it durable also where an earlier one had
+    /// failed: the operating system then takes for written what it has in memory only.
+    pub fn resume(mut self, id: u64, file: Arc<dyn File>, end: u64, listed: Vec<Listed>, rewrite: bool) -> Result<Self, Error> {
         let path = self.segments.path(id);
         let io = |e| Error::io(&path, e);
         file.set_len(end).map_err(io)?;
+        if rewrite {
+            (0..end).step_by(WINDOW).try_for_each(|at| write_again(file.as_ref(), at, end)).map_err(io)?;
+        }
         let room = self.segment_size.max(end);
         match file.allocate(room) {
             Ok(()) => {
@@ -207,7 +215,10 @@ impl Appender {
         let listed = made.map_err(io).and_then(|()| self.segments.inventory().list(id));
         if let Err(e) = listed {
             drop(file);
-            let _ = env.disk.remove_file(&path);
+            // One that is listed all the same has to stay.
+            if !self.segments.inventory().may_list(id) {
+                let _ = env.disk.remove_file(&path);
+            }
             return Err(e);
         }
         self.segments.set(id, file.clone(), SEGMENT_HEADER as u64, false);
@@ -251,6 +262,13 @@ impl Appender {
             self.segments.grow(active.id, active.end, true);
         }
     }
+}
+
+/// Writes a window of a file again, up to an end.
+fn write_again(file: &dyn File, at: u64, end: u64) -> std::io::Result<()> {
+    let mut bytes = vec![0; (end - at).min(WINDOW as u64) as usize];
+    file.read_exact_at(&mut bytes, at)?;
+    file.write_all_at(&bytes, at)
 }
 
 /// What a batch writes: small things gathered, large bodies from where they are.

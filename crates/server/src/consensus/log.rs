@@ -95,6 +95,9 @@ impl Index {
         match kind {
             ENTRY => {
                 let id: LogId = grouped(meta)?;
+                if self.entries.last_key_value().is_some_and(|(last, _)| id.index > last + 1) {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "entries before it are missing"));
+                }
                 // An entry replaces whatever stood at its index and after.
                 self.entries.split_off(&id.index);
                 self.entries.insert(id.index, Slot { id, position: Some(position), bytes: None });
@@ -143,7 +146,7 @@ impl LogStore {
     pub async fn open(env: &Env, dir: PathBuf, failure: Failure) -> Result<Self> {
         let index = Arc::new(Mutex::new(Index::default()));
         let shown = dir.display().to_string();
-        let config = Config { dir, segment_size: SEGMENT, queue_bytes: 64 << 20 };
+        let config = Config { segment_size: SEGMENT, rewrite_tail: true, ..Config::new(dir) };
         let replayed = index.clone();
         let mut bad = None;
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -236,8 +239,12 @@ async fn write_all(journal: Journal, index: Arc<Mutex<Index>>, failure: Failure,
         }
         let lengths: Vec<usize> = batch.iter().map(|w| w.records.len()).collect();
         let records: Vec<Record> = batch.iter_mut().flat_map(|w| std::mem::take(&mut w.records)).collect();
-        let result = if records.is_empty() { Ok(Vec::new()) } else { journal.append(records).await };
-        let result = result.map_err(|e| failed(&failure, &e, matches!(e, journal::Error::Full { .. })).to_string());
+        let result = match failure.get() {
+            _ if records.is_empty() => Ok(Vec::new()),
+            // What comes after a record that may not be there is not written: it would leave a hole.
+            Some(first) => Err(first.message),
+            None => journal.append(records).await.map_err(|e| failed(&failure, &e, matches!(e, journal::Error::Full { .. })).to_string()),
+        };
         if let Ok(positions) = &result {
             let mut positions = positions.iter();
             let mut index = lock(&index);
@@ -366,5 +373,25 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             self.journal.remove_segment(segment.id).await.map_err(|e| self.failed(e))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use openraft::vote::RaftLeaderId;
+
+    #[test]
+    fn a_log_with_a_hole_is_damaged() {
+        let leader = openraft::type_config::alias::CommittedLeaderIdOf::<TypeConfig>::new(1, 1);
+        let entry = |index| encode(&(GROUP, LogId::new(leader, index))).unwrap();
+        let position = Position { segment: 1, offset: 0, len: 0 };
+        let mut index = Index::default();
+        // The first one that is left after a purge may be any.
+        for at in [7, 8, 9, 8, 9, 10] {
+            index.replay(ENTRY, &entry(at), position).unwrap();
+        }
+        assert!(index.replay(ENTRY, &entry(12), position).is_err());
     }
 }

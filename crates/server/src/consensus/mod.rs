@@ -26,6 +26,7 @@ use machine::Machine;
 use model::command::{Answer, Applied, Proposal, Query};
 use model::{CoordinatorId, Error, Result};
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::Fatal;
 use openraft::raft::ReadPolicy;
 use openraft::{Config, Instant, Raft, SnapshotPolicy};
 pub(crate) use restore::lay_down;
@@ -241,15 +242,18 @@ impl Consensus {
     /// then, after a [`Consensus::shutdown`].
     pub(crate) fn failed(&self) -> impl Future<Output = Error> + Send + use<> {
         let (failure, mut metrics) = (self.failure.clone(), self.raft.metrics());
-        // Whatever fails in the disk is noted. What is left are panics of openraft's own.
+        // Whatever fails in the disk is noted. What is left are openraft's own failures.
         let stopped = async move {
-            while metrics.borrow_watched().running_state.is_ok() {
-                if metrics.changed().await.is_err() {
-                    return Error::unavailable("consensus has stopped, which is a bug");
+            loop {
+                let state = metrics.borrow_watched().running_state.clone();
+                match state {
+                    Ok(()) if metrics.changed().await.is_ok() => {}
+                    Ok(()) => return Error::unavailable("consensus has stopped, which is a bug"),
+                    // Told to.
+                    Err(Fatal::Stopped) => return std::future::pending().await,
+                    Err(e) => return Error::unavailable(format!("consensus has stopped: {e}")),
                 }
             }
-            // Told to, or by a failure that is noted.
-            std::future::pending().await
         };
         async move { futures::future::select(pin!(failure.wait()), pin!(stopped)).await.factor_first().0 }
     }
@@ -395,7 +399,8 @@ impl Consensus {
 
     async fn hand_over_to(&self, best: u64) {
         tracing::info!(to = best, "another coordinator takes over");
-        if self.raft.trigger().transfer_leader(best).await.is_ok() {
+        let asked = self.env().timeout(HAND_OVER, self.raft.trigger().transfer_leader(best)).await;
+        if asked.is_some_and(|asked| asked.is_ok()) {
             let wait = self.raft.wait(Some(HAND_OVER));
             let other = wait.metrics(|m| m.current_leader.is_some_and(|l| l != self.me.0), "another leader").await;
             if other.is_err() {

@@ -140,14 +140,14 @@ impl Coordinator {
     /// folder, `Unavailable` when the address cannot be listened on, `Denied` when the token is refused.
     pub async fn start(env: Env, config: CoordinatorConfig) -> Result<Running> {
         let folder = lock_dir(&env, &config.dir).await?;
-        let (served, told) = serve(&env, &config).await?;
+        let (served, told) = serve(&env, &config, false).await?;
         let again = CoordinatorConfig { listen: told.listen.clone(), advertise: Some(told.address.clone()), join: None, ..config };
         Ok(Running::new(&env, again, served, told, folder))
     }
 }
 
-/// Opens a coordinator's folder and serves.
-async fn serve(env: &Env, config: &CoordinatorConfig) -> Result<(Served, Told)> {
+/// Opens a coordinator's folder and serves. `is_damaged`: its database was found so before.
+async fn serve(env: &Env, config: &CoordinatorConfig, is_damaged: bool) -> Result<(Served, Told)> {
     let listener = env
         .net
         .bind(&config.listen)
@@ -157,6 +157,7 @@ async fn serve(env: &Env, config: &CoordinatorConfig) -> Result<(Served, Told)> 
     let address = config.advertise.clone().unwrap_or_else(|| bound.to_string());
 
     let (card, consensus) = take_seat(env, config, &address).await?;
+    consensus.roster().set_damaged(is_damaged);
     let key = ServerKey::load(&card.key)?;
     let identity = TlsIdentity::new(env, &card.root, &card.certificate, &key)?;
     let tls = ClientTls::new(env, Trust::Root(card.root.to_vec()), Some(identity.clone()))?;

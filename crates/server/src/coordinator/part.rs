@@ -133,7 +133,7 @@ impl Part {
     /// Keeps this coordinator's place until the process stops or it was removed.
     pub async fn keep_place(&self, mut card: Card, card_file: PathBuf) {
         let (mut listed_before, mut told, mut alone, mut farewell) = (false, false, 0, 0);
-        let mut told_health = Health::default();
+        let (mut told_health, mut told_leader) = (Health::default(), None);
         loop {
             // Not read is not the same as not listed.
             let (row, was_read) = match self.consensus.read_roster() {
@@ -162,13 +162,14 @@ impl Part {
                 }
             } else {
                 let health = self.consensus.roster().health();
-                // (Another one may lead by now, who has not heard it yet.)
                 let is_well = health == Health::default();
-                alone = if is_well && self.consensus.leader().is_some() { 0 } else { alone + 1 };
-                if !told || health != told_health || alone >= ALONE || row.as_ref().is_some_and(|row| !self.is_current(row)) {
+                let leader = self.consensus.leader();
+                alone = if is_well && leader.is_some() { 0 } else { alone + 1 };
+                let is_new = leader.is_some() && leader != told_leader;
+                if !told || health != told_health || is_new || alone >= ALONE || row.as_ref().is_some_and(|row| !self.is_current(row)) {
                     alone = 0;
                     match self.consensus.announce(&self.address).await {
-                        Ok(true) => (told, told_health) = (true, health),
+                        Ok(true) => (told, told_health, told_leader) = (true, health, leader),
                         Ok(false) => {
                             self.remove();
                             return self.consensus.leave().await;

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 /// How long after a start all is read for the first time.
 const FIRST: Duration = Duration::from_secs(600);
+const SOON: Duration = Duration::from_secs(60);
 /// Longest pause between two readings.
 const EVERY: Duration = Duration::from_secs(24 * 3600);
 /// How often it is looked whether somebody asks for one.
@@ -27,7 +28,9 @@ const SOME: usize = 4 << 20;
 /// Runs until the process stops.
 pub(crate) async fn run(part: Arc<Part>) {
     let env = part.env.clone();
-    let mut next = env.clock.monotonic() + FIRST;
+    // Found damaged before its disk failed: soon it is known whether it still is.
+    let first = if part.consensus.roster().health().damaged { SOON } else { FIRST };
+    let mut next = env.clock.monotonic() + first;
     let mut answered = asked_ms(&part).ok();
     loop {
         env.sleep(LOOK).await;
@@ -59,6 +62,8 @@ async fn damage(part: &Arc<Part>) -> Option<String> {
             Ok(Err(e)) => Some(e.message),
             Err(_) => return Some("its pages make no sense".into()),
         };
+        // At once: a database that could not be read is closed, and this with it.
+        part.consensus.roster().set_damaged(true);
         part.env.sleep(LOOK).await;
     }
     why

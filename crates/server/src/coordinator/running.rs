@@ -6,18 +6,22 @@ use super::{CoordinatorConfig, limits, serve};
 use crate::consensus::{Consensus, Digest, not_now};
 use crate::running::Stop;
 use env::{Env, File};
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::{ClusterId, CoordinatorId, Error, Kind, Result};
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use transport::{Connection, Request, Response, Service, TlsIdentity};
+use transport::{Connection, Limits, Request, Response, Service, TlsIdentity};
 
 /// Pause before a coordinator that failed is opened anew; twice as long when it soon fails again.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Time for what is being refused when it is opened.
+const REFUSE_DRAIN: Duration = Duration::from_millis(200);
 /// A failure later than that does not follow from the one before.
 const CALM: Duration = Duration::from_secs(300);
 
@@ -92,8 +96,7 @@ impl Running {
         let _ = (&mut self.keeper.0).await; // cut off, wherever it was
         let served = lock(&self.now).take();
         if let Some(served) = served {
-            served.consensus.hand_over().await;
-            served.stop.stop().await;
+            close(served).await;
         }
     }
 
@@ -102,10 +105,8 @@ impl Running {
     pub fn ended(&self) -> impl Future<Output = Error> + Send + use<> {
         let mut ended = self.ended.clone();
         async move {
-            match ended.wait_for(Option::is_some).await.map(|why| why.clone()) {
-                Ok(Some(why)) => why,
-                _ => std::future::pending().await,
-            }
+            let why = ended.wait_for(Option::is_some).await.map(|why| why.clone());
+            why.ok().flatten().unwrap_or_else(|| Error::unavailable("this coordinator is not kept up any more, which is a bug"))
         }
     }
 
@@ -147,14 +148,17 @@ async fn keep_up(
         if env.clock.monotonic().saturating_sub(began) > CALM {
             pause = FIRST_PAUSE;
         }
-        let identity = served.identity;
-        served.consensus.hand_over().await;
-        drop(served.consensus);
-        served.stop.stop().await;
+        let (identity, roster) = (served.identity.clone(), served.consensus.roster().clone());
+        if AssertUnwindSafe(close(served)).catch_unwind().await.is_err() {
+            tracing::error!("this coordinator was not closed cleanly");
+        }
+        // Nobody has mended that meanwhile.
+        let is_damaged = roster.health().damaged;
         let served = loop {
             refuse(&env, &config, identity.clone(), not_now(me, &why), pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            match serve(&env, &config).await {
+            let opened = AssertUnwindSafe(serve(&env, &config, is_damaged)).catch_unwind().await;
+            match opened.unwrap_or_else(|_| Err(Error::corrupt("the catalog's database makes no sense, or this is a bug"))) {
                 Ok((served, _)) => break served,
                 Err(e) if e.kind == Kind::Corrupt => {
                     tracing::error!(error = %e, "this coordinator cannot be opened any more");
@@ -169,12 +173,19 @@ async fn keep_up(
     }
 }
 
+async fn close(served: Served) {
+    served.consensus.hand_over().await;
+    drop(served.consensus);
+    served.stop.stop().await;
+}
+
 /// Says why to whoever asks, for a while.
 async fn refuse(env: &Env, config: &CoordinatorConfig, identity: Arc<TlsIdentity>, why: Error, pause: Duration) {
     match env.net.bind(&config.listen).await {
         Ok(listener) => {
             let service = Arc::new(Refusing(why));
-            transport::serve(env.clone(), listener, identity, service, limits(), env.sleep(pause)).await;
+            let limits = Limits { drain: REFUSE_DRAIN, ..limits() };
+            transport::serve(env.clone(), listener, identity, service, limits, env.sleep(pause)).await;
         }
         Err(_) => env.sleep(pause).await,
     }

@@ -624,3 +624,13 @@ async fn the_others_go_on_when_the_leaders_database_fails_and_it_comes_back() {
     }
     assert_eq!(group.rpc::<WhoAmI, _>(()).await.unwrap().account.state.seq, seq);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_whose_database_cannot_even_be_opened_ends_by_itself() {
+    let faults = Faults::default();
+    let group = Group::in_world(faults.env(), 20).await;
+    group.write(group.admin.account.state.seq + 1).await.unwrap();
+    faults.panic_always(&group.folder(0).join("catalog.redb"));
+    let ended = group.env.timeout(SOON, group.running[0].as_ref().unwrap().ended()).await;
+    assert_eq!(ended.map(|e| e.kind), Some(Kind::Corrupt));
+}

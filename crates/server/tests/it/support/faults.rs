@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 const NONE: u8 = 0;
 const FULL: u8 = 1;
 const PANIC: u8 = 2;
+const ALWAYS: u8 = 3;
 
 /// What goes wrong, and where.
 #[derive(Clone, Default)]
@@ -37,6 +38,12 @@ impl Faults {
         self.trouble.store(PANIC, Ordering::Relaxed);
     }
 
+    /// Every write under a folder panics.
+    pub fn panic_always(&self, folder: &Path) {
+        *self.folder.lock().unwrap() = folder.into();
+        self.trouble.store(ALWAYS, Ordering::Relaxed);
+    }
+
     /// All is well again.
     pub fn mend(&self) {
         self.trouble.store(NONE, Ordering::Relaxed);
@@ -52,7 +59,7 @@ impl Faults {
             return Ok(());
         }
         match self.trouble.compare_exchange(PANIC, NONE, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => panic!("of the test's own"),
+            Ok(_) | Err(ALWAYS) => panic!("of the test's own"),
             Err(_) => Err(io::ErrorKind::StorageFull.into()),
         }
     }
