@@ -118,7 +118,8 @@ pub(crate) async fn send(peer: &Peer, vote: Vote, snapshot: Snapshot<Arc<View>>)
     (message.rows, message.sum) = (Some(sent), Some(sum.to_bytes().to_vec().into()));
     let state: State = (snapshot.meta.last_log_id, snapshot.meta.last_membership);
     let body = encoded(&(vote, state))?;
-    let (_, answer) = peer.call::<wire::raft::Snapshot>(Mode::Bulk, &message, body, INSTALL_DEADLINE).await?;
+    // Short, and long to wait for: over the connection with pings, which notices when the other one has lost its power.
+    let (_, answer) = peer.call::<wire::raft::Snapshot>(Mode::Control, &message, body, INSTALL_DEADLINE).await?;
     tracing::info!(to = %peer.id, rows = sent, "the snapshot is installed there");
     decoded(&answer)
 }
