@@ -15,6 +15,7 @@ use std::time::Duration;
 
 /// How long after a start all is read for the first time.
 const FIRST: Duration = Duration::from_secs(600);
+/// The same after a failure of the disk, where it was found damaged before that.
 const SOON: Duration = Duration::from_secs(60);
 /// Longest pause between two readings.
 const EVERY: Duration = Duration::from_secs(24 * 3600);
