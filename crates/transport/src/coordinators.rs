@@ -68,10 +68,15 @@ impl Coordinators {
     /// Their addresses for what needs a connection of its own, such as a join or a login: the one that leads comes
     /// first, also where it is none of those known but is named by them.
     pub async fn leader_first(&self) -> Vec<String> {
-        if let Some(leader) = self.search(&BTreeSet::new()).await {
+        if let Some(leader) = self.leader().await {
             self.prefer(&leader);
         }
         self.known()
+    }
+
+    /// Where the one is that leads by its own word; `None` when nobody who answers does or knows one that does.
+    pub async fn leader(&self) -> Option<String> {
+        self.search(&BTreeSet::new()).await
     }
 
     fn prefer(&self, address: &str) {

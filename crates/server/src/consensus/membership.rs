@@ -66,11 +66,12 @@ pub(crate) fn group_of(metrics: &RaftMetrics<TypeConfig>) -> Group {
     Group::new(&metrics.membership_config)
 }
 
-/// Members who do not vote in each of some memberships, and in both parts of one that is joint.
-fn without_vote(of: &[&StoredMembership]) -> BTreeSet<CoordinatorId> {
+/// Those of `listed` and of the members who do not vote in each of some memberships, and in both parts of one that is
+/// joint.
+fn without_vote(listed: &[CoordinatorId], of: &[&StoredMembership]) -> BTreeSet<CoordinatorId> {
     let configs: Vec<&BTreeSet<u64>> = of.iter().flat_map(|stored| stored.membership().get_joint_config()).collect();
-    let members = of.iter().flat_map(|stored| stored.membership().nodes().map(|(id, _)| *id));
-    members.filter(|id| !configs.iter().all(|voters| voters.contains(id))).map(CoordinatorId).collect()
+    let members = of.iter().flat_map(|stored| stored.membership().nodes().map(|(id, _)| CoordinatorId(*id)));
+    members.chain(listed.iter().copied()).filter(|id| !configs.iter().all(|voters| voters.contains(&id.0))).collect()
 }
 
 impl Group {
@@ -98,12 +99,12 @@ impl Consensus {
         !Group::new(&self.raft.metrics().borrow_watched().committed_membership_config).has(id)
     }
 
-    /// Members whose vote does not count yet for all that is decided: learners, and those that are being given a
-    /// vote while that is not agreed.
-    pub(crate) fn without_vote(&self) -> BTreeSet<CoordinatorId> {
+    /// Whose vote does not count yet for all that is decided: learners, those that are being given a vote while that is
+    /// not agreed, and those that the catalog lists but that have not been taken into the group.
+    pub(crate) fn without_vote(&self, listed: &[CoordinatorId]) -> BTreeSet<CoordinatorId> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        without_vote(&[&metrics.membership_config, &metrics.committed_membership_config])
+        without_vote(listed, &[&metrics.membership_config, &metrics.committed_membership_config])
     }
 
     /// One step of the group towards what the catalog lists. For the leader; whether there was one.
@@ -168,8 +169,10 @@ mod tests {
             // A fresh follower knows of nothing that is agreed.
             (&three, &StoredMembership::default(), &[]),
         ] {
-            assert_eq!(without_vote(&[effective, committed]), ids(without), "{effective} {committed}");
+            assert_eq!(without_vote(&[], &[effective, committed]), ids(without), "{effective} {committed}");
         }
+        let listed = [CoordinatorId(2), CoordinatorId(4)];
+        assert_eq!(without_vote(&listed, &[&three, &three]), ids(&[4]), "it waits to be taken in");
     }
 
     fn group(voters: &[u64], learners: &[u64]) -> Group {

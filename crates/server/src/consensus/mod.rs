@@ -37,9 +37,9 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use transport::Mode;
+use transport::{Mode, Target};
 use types::{Entered, TypeConfig};
-use wire::raft::{Announce, Announcement};
+use wire::raft::{Announce, Announced, Announcement};
 
 /// Applied entries after which the database is made durable.
 pub const CHECKPOINT_EVERY: u64 = 1000;
@@ -342,14 +342,20 @@ impl Consensus {
         for (id, _) in self.roster.all() {
             let peer = peers::Peer { id, roster: self.roster.clone() };
             match peer.call::<Announce>(Mode::Control, &message, bytes::Bytes::new(), ANNOUNCE).await {
-                Ok((announced, _)) => {
-                    announced.places.iter().for_each(|(id, address)| self.roster.hint(*id, address));
-                    return Ok(!announced.removed);
-                }
+                Ok((announced, _)) => return Ok(self.was_taken_down(&announced)),
                 Err(e) => last = e,
             }
         }
-        Err(last)
+        // Those may all have gone, and others serve where they were: whoever it is knows who leads.
+        let Some((pool, leader)) = self.roster.leader_by_address().await else { return Err(last) };
+        let announced = pool.rpc::<Announce>(&Target::coordinator(leader), &message, ANNOUNCE).await?;
+        Ok(self.was_taken_down(&announced))
+    }
+
+    /// Takes over where the leader says that the others are. Whether this one is one of the cluster's still.
+    fn was_taken_down(&self, announced: &Announced) -> bool {
+        announced.places.iter().for_each(|(id, address)| self.roster.hint(*id, address));
+        !announced.removed
     }
 
     /// `Invalid` unless a message is about this group, in a protocol that is spoken here.

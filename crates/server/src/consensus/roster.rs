@@ -10,7 +10,7 @@ use model::CoordinatorId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use transport::Pool;
+use transport::{Coordinators, Pool};
 use wire::raft::Head;
 
 /// A coordinator that was not heard for so long is not counted on.
@@ -113,6 +113,15 @@ impl Roster {
     /// All others of which the address is known.
     pub fn all(&self) -> Vec<(CoordinatorId, String)> {
         self.places().iter().filter(|(_, p)| !p.address.is_empty()).map(|(id, p)| (*id, p.address.clone())).collect()
+    }
+
+    /// Who leads by the word of whoever serves where coordinators are known to have been, whichever these are now; and
+    /// the way there.
+    pub async fn leader_by_address(&self) -> Option<(&Pool, String)> {
+        let pool = self.pool()?;
+        let known = self.all().into_iter().map(|(_, address)| address).collect();
+        let leader = Coordinators::new(self.0.env.clone(), pool.clone(), known).leader().await?;
+        Some((pool, leader))
     }
 
     /// A coordinator says of itself how it is.

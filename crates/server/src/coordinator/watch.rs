@@ -140,8 +140,9 @@ impl State {
                 }
             })
             .collect();
-        let coordinators = cluster.coordinators.iter().map(|c| (c.id, self.consensus.roster().is_live(c.id))).collect();
-        let learners = self.consensus.without_vote().into_iter().collect();
+        let listed: Vec<CoordinatorId> = cluster.coordinators.iter().map(|c| c.id).collect();
+        let coordinators = listed.iter().map(|id| (*id, self.consensus.roster().is_live(*id))).collect();
+        let learners = self.consensus.without_vote(&listed).into_iter().collect();
         let damaged = self.damaged().into_iter().collect();
         let short_of_room = self.members(self.consensus.roster().short_of_room()).into_iter().collect();
         Ok(StatusResponse { cluster, totals, nodes, coordinators, learners, damaged, short_of_room })

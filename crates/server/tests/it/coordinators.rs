@@ -378,6 +378,40 @@ async fn a_token_that_names_followers_only_is_enough_to_join() {
     group.wait_for(4).await;
 }
 
+/// It has no catalog that names others, and the one that took it in is gone for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_knows_only_coordinators_that_are_gone_asks_who_serves_where_they_were() {
+    let mut group = Group::of(1).await;
+    let founder = group.running[0].as_ref().unwrap().id;
+    // It is taken in, and stops before it has anything.
+    let obstacle = group.folder(1).join("log");
+    std::fs::create_dir_all(group.folder(1)).unwrap();
+    std::fs::write(&obstacle, b"").unwrap();
+    let config = coordinator::CoordinatorConfig { join: Some(group.token().await), ..group.config(1, "127.0.0.1:0") };
+    assert_eq!(Coordinator::start(group.env.clone(), config).await.err().unwrap().kind, Kind::Unavailable);
+    assert!(group.status().await.cluster.coordinators.iter().any(|c| c.id != founder && c.address.is_empty()));
+    // Meanwhile two others come, the later one to where the founder was.
+    group.running.push(None);
+    group.addresses.push(String::new());
+    group.join().await;
+    eventually(&group.env, "another one votes", || async {
+        let status = group.status().await;
+        status.coordinators.len() == 3 && status.learners.len() == 1
+    })
+    .await;
+    group.rpc::<Administer, _>(Administration::RemoveCoordinator(founder)).await.unwrap();
+    group.stop(0).await;
+    let config = coordinator::CoordinatorConfig { join: Some(group.token().await), ..group.config(3, &group.addresses[0]) };
+    group.running.push(Some(Coordinator::start(group.env.clone(), config).await.unwrap()));
+    group.addresses.push(group.addresses[0].clone());
+
+    std::fs::remove_file(&obstacle).unwrap();
+    let late = Coordinator::start(group.env.clone(), group.config(1, "127.0.0.1:0")).await.unwrap();
+    group.addresses[1] = late.address.clone();
+    group.running[1] = Some(late);
+    group.wait_for(3).await;
+}
+
 /// Nobody but the two can agree to go on without one of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_was_removed_may_be_stopped_as_soon_as_its_removal_is_answered() {
