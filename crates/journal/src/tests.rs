@@ -3,6 +3,7 @@
 use crate::{Config, Error, Journal, OpenReport, Position, Record};
 use bytes::Bytes;
 use env::Env;
+use env::sim::SimDisk;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -202,6 +203,31 @@ async fn concurrent_appends_share_syncs_and_all_come_back() {
     journal.close().await;
     drop(journal);
     assert_eq!(open(&env, dir.path(), 1 << 20).await.2.len(), 200);
+}
+
+/// An opening that reads a record must not lose it later: others may count on it by then.
+#[tokio::test]
+async fn what_a_failed_sync_left_behind_is_lost_before_an_opening_or_never() {
+    for power_lost_first in [false, true] {
+        let (disk, dir) = (SimDisk::new(1, "disk"), Path::new("/journal"));
+        let world = || Env { disk: disk.handle(), ..env::real::env() };
+        let (journal, ..) = open(&world(), dir, 1 << 20).await;
+        journal.append(vec![record(0, 5000)]).await.unwrap();
+        disk.fail_next_sync();
+        assert!(journal.append(vec![record(1, 5000)]).await.is_err());
+        drop(journal);
+        if power_lost_first {
+            disk.crash();
+        } else {
+            disk.kill();
+        }
+        let (journal, _, seen) = open(&world(), dir, 1 << 20).await;
+        assert_eq!(seen.len(), if power_lost_first { 1 } else { 2 });
+        drop(journal);
+        disk.crash();
+        let (_, report, again) = open(&world(), dir, 1 << 20).await;
+        assert_eq!((again, report.corrupt.len()), (seen, 0));
+    }
 }
 
 #[tokio::test]

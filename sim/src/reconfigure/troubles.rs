@@ -279,6 +279,10 @@ impl Troubles {
                 let disk = host.disk();
                 let is_node = name.starts_with("node");
                 if !is_node && self.dice.one_in(2) {
+                    if self.dice.one_in(2) {
+                        tell(world, format!("failing sync {name}"));
+                        return disk.fail_next_sync();
+                    }
                     tell(world, format!("failing disk {name}"));
                     disk.set_failing(true);
                     self.later(world, ms / 4, Mend::Works(name));

@@ -95,7 +95,7 @@ pub(super) struct Content {
     current: Bytes,
     durable: Bytes,
     unsynced: Vec<Change>,
-    /// Pages in which the two may differ.
+    /// Pages in which the two may differ, and that the next sync makes equal.
     dirty: BTreeSet<u64>,
     /// Which pages have a block on the disk (written or reserved).
     blocks: Vec<bool>,
@@ -171,6 +171,13 @@ impl Content {
                 None => self.durable.pages.remove(&page),
             };
         }
+        self.unsynced.clear();
+    }
+
+    /// A sync has failed, after which the system takes for written what it has in memory only: a later sync leaves it
+    /// out, unless it is written again. See Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020.
+    pub fn forget(&mut self) {
+        self.dirty.clear();
         self.unsynced.clear();
     }
 

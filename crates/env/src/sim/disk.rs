@@ -41,6 +41,7 @@ impl SimDisk {
             rng: generator(seed, name, "disk"),
             capacity: CAPACITY,
             failing: false,
+            sync_fails: false,
             operations: 0,
             crash_at: None,
             cut: false,
@@ -73,7 +74,7 @@ impl SimDisk {
         if self.life.is_over() {
             return Err(gone());
         }
-        if state.failing { Err(io::Error::other("simulated disk failure")) } else { Ok(state) }
+        if state.failing { Err(failed()) } else { Ok(state) }
     }
 
     /// Counts an operation that changed something; at the chosen one the power goes.
@@ -139,7 +140,13 @@ impl SimDisk {
         self.state().capacity = bytes;
     }
 
-    /// Lets every operation fail (or work again).
+    /// Lets the next sync of a file fail: what it was to make durable stays visible until the next loss of power, and no
+    /// later sync makes it durable.
+    pub fn fail_next_sync(&self) {
+        self.state().sync_fails = true;
+    }
+
+    /// Lets every operation fail (or work again). A sync that fails is as with [`SimDisk::fail_next_sync`].
     pub fn set_failing(&self, failing: bool) {
         self.state().failing = failing;
     }
@@ -188,6 +195,10 @@ impl SimDisk {
         content.read(&mut bytes, 0);
         Ok(bytes)
     }
+}
+
+fn failed() -> io::Error {
+    io::Error::other("simulated disk failure")
 }
 
 fn gone() -> io::Error {
@@ -248,6 +259,7 @@ struct State {
     rng: ChaCha8Rng,
     capacity: u64,
     failing: bool,
+    sync_fails: bool,
     operations: u64,
     crash_at: Option<u64>,
     cut: bool,
@@ -517,6 +529,14 @@ impl File for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        {
+            let mut state = self.disk.state();
+            let fails = std::mem::take(&mut state.sync_fails) || state.failing;
+            if fails && !self.disk.life.is_over() {
+                state.file(self.id)?.content.forget();
+                return Err(failed());
+            }
+        }
         self.change(0..0, Content::sync)
     }
 

@@ -208,6 +208,24 @@ fn bits_rot_sectors_break_and_disks_fail() {
 }
 
 #[test]
+fn what_a_failed_sync_left_out_stays_out_until_it_is_written_again() {
+    for again in [false, true] {
+        let disk = SimDisk::new(1, "a");
+        let file = put(&disk, "f", b"old", true);
+        file.write_all_at(b"new", 0).unwrap();
+        disk.fail_next_sync();
+        assert!(file.sync_data().is_err());
+        if again {
+            file.write_all_at(b"new", 0).unwrap();
+        }
+        file.sync_data().unwrap();
+        assert_eq!(disk.contents("f").unwrap(), b"new");
+        disk.crash();
+        assert_eq!(disk.contents("f").unwrap(), if again { b"new" } else { b"old" });
+    }
+}
+
+#[test]
 fn folders_are_listed_in_order_and_must_exist() {
     let disk = SimDisk::new(1, "a").handle();
     let missing = disk.open(Path::new("d/f"), Open::OrCreate).unwrap_err();

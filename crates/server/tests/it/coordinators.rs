@@ -525,7 +525,11 @@ fn rot(path: &std::path::Path, word: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_whose_catalog_has_rotted_is_named_and_does_not_lead() {
-    let mut group = Group::of(3).await;
+    let faults = Faults::default();
+    let mut group = Group::in_world(faults.env(), 20).await;
+    group.join().await;
+    group.join().await;
+    group.wait_for(3).await;
     let damaged = (group.leader().unwrap() + 1) % 3;
     let id = group.running[damaged].as_ref().unwrap().id;
     group.stop(damaged).await;
@@ -539,6 +543,27 @@ async fn a_coordinator_whose_catalog_has_rotted_is_named_and_does_not_lead() {
         group.events().await.iter().any(|e| e.what == "catalog-damaged" && e.detail.contains(&format!("coordinator-{id}")))
     })
     .await;
+    // It does not forget when its database has to be opened anew, nor do the others.
+    faults.fill(&group.folder(damaged).join("catalog.redb"));
+    let mut seq = group.admin.account.state.seq;
+    for _ in 0..40 {
+        seq += 1;
+        group.write(seq).await.unwrap();
+    }
+    let request = Authed { session: group.admin.session, request: Query::Cluster };
+    let says = |what: &'static str| {
+        let (group, request) = (&group, &request);
+        eventually(
+            &group.env,
+            what,
+            move || async move { group.at::<Ask>(damaged, request).await.is_err_and(|e| e.message.contains(what)) },
+        )
+    };
+    says("its disk is full").await;
+    faults.mend();
+    says("does not lead").await;
+    group.env.sleep(Duration::from_secs(2)).await;
+    assert_eq!(group.status().await.damaged, [id]);
     // Whoever takes over, it is not this one for long.
     for round in 0..4 {
         let leader = group.leader().unwrap();
@@ -548,6 +573,7 @@ async fn a_coordinator_whose_catalog_has_rotted_is_named_and_does_not_lead() {
             _ => group.kill(leader),
         }
         eventually(&group.env, "a sound one leads", || async { group.leader().is_some_and(|l| l != damaged) }).await;
+        eventually(&group.env, "it knows of the damage", || async { group.status().await.damaged == [id] }).await;
         group.start(leader).await;
         group.wait_for(3).await;
     }
