@@ -213,7 +213,7 @@ async fn what_a_failed_sync_left_behind_is_lost_before_an_opening_or_never() {
         let world = || Env { disk: disk.handle(), ..env::real::env() };
         let (journal, ..) = open(&world(), dir, 1 << 20).await;
         journal.append(vec![record(0, 5000)]).await.unwrap();
-        disk.fail_next_sync();
+        disk.fail_sync_after(0);
         assert!(journal.append(vec![record(1, 5000)]).await.is_err());
         drop(journal);
         if power_lost_first {
@@ -227,6 +227,43 @@ async fn what_a_failed_sync_left_behind_is_lost_before_an_opening_or_never() {
         disk.crash();
         let (_, report, again) = open(&world(), dir, 1 << 20).await;
         assert_eq!((again, report.corrupt.len()), (seen, 0));
+    }
+}
+
+/// Of a segment, of its folder, of the list of segments: whichever fails, nothing is called lost that is not.
+#[tokio::test]
+async fn any_sync_may_fail_once() {
+    for (syncs, goes_on) in (0..24).flat_map(|syncs| [(syncs, false), (syncs, true)]) {
+        let (disk, dir) = (SimDisk::new(1, "disk"), Path::new("/journal"));
+        let world = || Env { disk: disk.handle(), ..env::real::env() };
+        let (journal, ..) = open(&world(), dir, 4096).await;
+        disk.fail_sync_after(syncs);
+        let (mut acknowledged, mut failed) = (Vec::new(), 0);
+        for i in 0..12 {
+            match journal.append(vec![record(i, 1000)]).await {
+                Ok(positions) => acknowledged.push((positions[0], i)),
+                Err(_) => failed += 1,
+            }
+            if failed > 0 && !goes_on {
+                break;
+            }
+        }
+        assert_eq!(failed, 1, "after {syncs}");
+        drop(journal);
+        for power_is_lost in [false, true] {
+            if power_is_lost {
+                disk.crash()
+            } else {
+                disk.kill()
+            }
+            let (journal, report, seen) = open(&world(), dir, 4096).await;
+            assert!(report.missing.is_empty() && !report.list_damaged && report.corrupt.is_empty(), "after {syncs}: {report:?}");
+            let seen: Vec<_> = seen.into_iter().map(|(at, _, meta)| (at, meta)).collect();
+            for (at, i) in &acknowledged {
+                assert!(seen.contains(&(*at, i.to_be_bytes().to_vec())), "after {syncs}: {i}");
+            }
+            journal.close().await;
+        }
     }
 }
 

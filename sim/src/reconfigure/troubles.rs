@@ -278,19 +278,23 @@ impl Troubles {
                 let (host, ms) = (host(world, &name), self.dice.below(30_000));
                 let disk = host.disk();
                 let is_node = name.starts_with("node");
-                if !is_node && self.dice.one_in(2) {
-                    if self.dice.one_in(2) {
-                        tell(world, format!("failing sync {name}"));
-                        return disk.fail_next_sync();
+                match self.dice.below(4) {
+                    0 => {
+                        let syncs = self.dice.below(8);
+                        tell(world, format!("failing sync {name} after {syncs}"));
+                        disk.fail_sync_after(syncs);
                     }
-                    tell(world, format!("failing disk {name}"));
-                    disk.set_failing(true);
-                    self.later(world, ms / 4, Mend::Works(name));
-                } else {
-                    tell(world, format!("full disk {name}"));
-                    let room = self.dice.below(if is_node { 1 << 20 } else { 64 << 10 });
-                    disk.set_capacity(disk.used() + room);
-                    self.later(world, ms, Mend::Room(name));
+                    1 if !is_node => {
+                        tell(world, format!("failing disk {name}"));
+                        disk.set_failing(true);
+                        self.later(world, ms / 4, Mend::Works(name));
+                    }
+                    _ => {
+                        tell(world, format!("full disk {name}"));
+                        let room = self.dice.below(if is_node { 1 << 20 } else { 64 << 10 });
+                        disk.set_capacity(disk.used() + room);
+                        self.later(world, ms, Mend::Room(name));
+                    }
                 }
             }
             17 => {

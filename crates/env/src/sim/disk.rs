@@ -41,7 +41,7 @@ impl SimDisk {
             rng: generator(seed, name, "disk"),
             capacity: CAPACITY,
             failing: false,
-            sync_fails: false,
+            sync_fails_in: None,
             operations: 0,
             crash_at: None,
             cut: false,
@@ -75,6 +75,17 @@ impl SimDisk {
             return Err(gone());
         }
         if state.failing { Err(failed()) } else { Ok(state) }
+    }
+
+    /// Whether the sync that a program that lives is about to do fails.
+    fn sync_fails(&self) -> bool {
+        let mut state = self.state();
+        if self.life.is_over() || state.failing {
+            return state.failing;
+        }
+        let left = state.sync_fails_in.take();
+        state.sync_fails_in = left.and_then(|left| left.checked_sub(1));
+        left == Some(0)
     }
 
     /// Counts an operation that changed something; at the chosen one the power goes.
@@ -140,13 +151,13 @@ impl SimDisk {
         self.state().capacity = bytes;
     }
 
-    /// Lets the next sync of a file fail: what it was to make durable stays visible until the next loss of power, and no
-    /// later sync makes it durable.
-    pub fn fail_next_sync(&self) {
-        self.state().sync_fails = true;
+    /// Lets the next sync fail after so many more that work. What it was to make durable of a file stays visible until
+    /// the next loss of power, and no later sync makes it durable.
+    pub fn fail_sync_after(&self, syncs: u64) {
+        self.state().sync_fails_in = Some(syncs);
     }
 
-    /// Lets every operation fail (or work again). A sync that fails is as with [`SimDisk::fail_next_sync`].
+    /// Lets every operation fail (or work again). A sync that fails is as with [`SimDisk::fail_sync_after`].
     pub fn set_failing(&self, failing: bool) {
         self.state().failing = failing;
     }
@@ -259,7 +270,7 @@ struct State {
     rng: ChaCha8Rng,
     capacity: u64,
     failing: bool,
-    sync_fails: bool,
+    sync_fails_in: Option<u64>,
     operations: u64,
     crash_at: Option<u64>,
     cut: bool,
@@ -437,6 +448,9 @@ impl Disk for Mounted {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let path = plain(path)?;
+        if self.disk.sync_fails() {
+            return Err(failed());
+        }
         let mut state = self.disk.live()?;
         if !state.folders.contains(&path) {
             return Err(ErrorKind::NotFound.into());
@@ -529,13 +543,9 @@ impl File for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        {
-            let mut state = self.disk.state();
-            let fails = std::mem::take(&mut state.sync_fails) || state.failing;
-            if fails && !self.disk.life.is_over() {
-                state.file(self.id)?.content.forget();
-                return Err(failed());
-            }
+        if self.disk.sync_fails() {
+            self.disk.state().file(self.id)?.content.forget();
+            return Err(failed());
         }
         self.change(0..0, Content::sync)
     }

@@ -213,7 +213,7 @@ fn what_a_failed_sync_left_out_stays_out_until_it_is_written_again() {
         let disk = SimDisk::new(1, "a");
         let file = put(&disk, "f", b"old", true);
         file.write_all_at(b"new", 0).unwrap();
-        disk.fail_next_sync();
+        disk.fail_sync_after(0);
         assert!(file.sync_data().is_err());
         if again {
             file.write_all_at(b"new", 0).unwrap();
