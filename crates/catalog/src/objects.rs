@@ -177,7 +177,10 @@ impl Tx<'_> {
             self.uncount(space, &object);
             object.space = heir;
             let mut other: Space = self.must(&key::space(heir))?;
-            other.coding.generation = other.coding.generation.max(space.coding.generation);
+            // What comes next for it must be none that it has, or that was begun for it.
+            if other.coding.generation <= space.coding.generation {
+                other.coding.generation = space.coding.generation.saturating_add(1);
+            }
             self.count(&mut other, &object)?;
             self.put(&key::space(heir), &other)?;
         }

@@ -57,8 +57,8 @@ pub fn query(kv: &dyn Kv, query: &Query) -> Result<Answer> {
             check_count(ids.len())?;
             let found: Result<Vec<Option<Manifest>>> = ids.iter().map(|id| get(kv, &key::manifest(*space, *id))).collect();
             let mut found: Vec<ManifestRow> = found?.into_iter().flatten().map(|m| m.row).collect();
-            let space: Option<Space> = get(kv, &key::space(*space))?;
-            found.iter_mut().try_for_each(|row| recode::bring_up_to_date(kv, space.as_ref(), row))?;
+            let was_any_recoded = counters(kv)?.recoded_ms > 0;
+            found.iter_mut().try_for_each(|row| recode::bring_up_to_date(kv, was_any_recoded, row))?;
             Answer::Manifests(found)
         }
         Query::Cluster => Answer::Cluster(Box::new(cluster(kv)?)),
@@ -237,6 +237,7 @@ fn with_commits_but(
     have: &BTreeSet<CommitId>,
 ) -> Result<Rows> {
     let space: Option<Space> = get(kv, &key::space(id))?;
+    let was_any_recoded = counters(kv)?.recoded_ms > 0;
     let mut commits: BTreeMap<CommitId, CommitRecord> = BTreeMap::new();
     let mut found: BTreeMap<ManifestId, ManifestRow> = BTreeMap::new();
     let mut bytes = 0;
@@ -258,7 +259,7 @@ fn with_commits_but(
         if let Some(manifest) = row.manifest.filter(|m| manifests && !found.contains_key(m)) {
             let held: Option<Manifest> = get(kv, &key::manifest(id, manifest))?;
             let mut row = held.ok_or_else(|| Error::corrupt("a manifest is missing from the catalog"))?.row;
-            recode::bring_up_to_date(kv, space.as_ref(), &mut row)?;
+            recode::bring_up_to_date(kv, was_any_recoded, &mut row)?;
             bytes += row.sealed.len() + row.objects.iter().map(use_bytes).sum::<usize>() + ROW_BYTES;
             found.insert(manifest, row);
         }

@@ -116,7 +116,7 @@ impl Tx<'_> {
 /// The generation and policy that an object is to have, where it is to be re-coded.
 pub(crate) fn wanted(space: &Space, object: &Object) -> Option<(u16, Policy)> {
     let coding = &space.coding;
-    let policy = space.policy.filter(|p| coding.generation > 0 && *p != object.content.policy)?;
+    let policy = space.policy.filter(|p| coding.generation > object.generation && *p != object.content.policy)?;
     // Committed by then, or at least begun.
     let earlier = object.feed <= coding.since_feed || object.content.object.time_ms() <= coding.since_ms;
     earlier.then_some((coding.generation, policy))
@@ -174,9 +174,11 @@ pub(crate) fn of_space(kv: &dyn Kv, id: SpaceId) -> Result<Option<SpaceCoding>> 
     }))
 }
 
-/// Says of a manifest's objects how they are coded now. The manifest tells how they were when it came.
-pub(crate) fn bring_up_to_date(kv: &dyn Kv, space: Option<&Space>, manifest: &mut ManifestRow) -> Result<()> {
-    if space.is_none_or(|s| s.coding.generation == 0) {
+/// Says of a manifest's objects how they are coded now, where any were ever coded anew. The manifest tells how they
+/// were when it came.
+pub(crate) fn bring_up_to_date(kv: &dyn Kv, was_any_recoded: bool, manifest: &mut ManifestRow) -> Result<()> {
+    // Also where its space never was: an object may belong to another one.
+    if !was_any_recoded {
         return Ok(());
     }
     for content in &mut manifest.objects {

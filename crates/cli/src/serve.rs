@@ -136,8 +136,12 @@ async fn coordinator(cx: Context, args: CoordinatorArgs) -> Result<Done, Failure
     config.limits.out = args.out_after.0;
     config.round_trip = args.round_trip;
     config.join = join.map(|token| token.to_string());
+    let warning = crate::cluster::policy::warning(config.policy);
     let Some(running) = end.or(Coordinator::start(cx.env.clone(), config)).await else { return Ok(OK) };
     let running = running?;
+    if let Some(warning) = warning.filter(|_| running.invite.is_some()) {
+        cx.out.error_line(&cx.out.red(&warning));
+    }
     keep_address(&cx.env, &args.dir, &running.address).await?;
     let mut ready = json!({
         "ready": true,
@@ -146,6 +150,7 @@ async fn coordinator(cx: Context, args: CoordinatorArgs) -> Result<Done, Failure
         "coordinator": running.id.to_string(),
         "cluster": running.cluster.to_string(),
         "fingerprint": running.fingerprint.to_string(),
+        "caught_up": running.caught_up,
     });
     let mut text = format!("{} coordinator serves at {}", cx.out.green("✓"), cx.out.bold(&running.address));
     if !running.caught_up {

@@ -105,6 +105,9 @@ pub async fn run(cx: Context, args: Up) -> Result<Done, Failure> {
     let known = nodes(&cx, &dir, &args, is_new).await?;
     let first = if is_new { Some(first(&cx, &args).await?) } else { None };
     if is_new {
+        if let Some(warning) = args.policy.and_then(crate::cluster::policy::warning) {
+            cx.out.error_line(&cx.out.red(&warning));
+        }
         write(&cx, &dir, "nodes", known.to_text()).await?;
     } else if args.policy.is_some() {
         cx.out.note(&format!("{} --policy counts when a cluster is made; this one keeps its own", cx.out.yellow("note:")));

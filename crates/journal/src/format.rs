@@ -64,6 +64,12 @@ pub fn read_segment_header(h: &[u8]) -> Option<(JournalId, u64, u64)> {
     if good { Some((h[8..24].try_into().ok()?, u64_at(h, 24)?, u64_at(h, 32)?)) } else { None }
 }
 
+/// Whether it is a whole header of a version of segments that is not known here.
+pub fn is_later_segment(h: &[u8]) -> bool {
+    let whole = h.len() >= SEGMENT_HEADER && u32_at(h, 60) == Some(crc32c::crc32c(&h[..60]));
+    whole && h.starts_with(&SEGMENT_MAGIC[..6]) && !h.starts_with(SEGMENT_MAGIC)
+}
+
 /// A record's header.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Head {
@@ -120,6 +126,17 @@ impl Head {
     /// Reads a header alone, unchecked but for magic, version and segment. Its lengths are a guess
     /// until [`Head::verify`].
     pub fn peek(h: &[u8], segment: u64) -> Option<Head> {
+        Self::peek_any(h, segment).filter(|_| Self::is_known(h))
+    }
+
+    /// Whether a header is of the version that is read here.
+    pub fn is_known(h: &[u8]) -> bool {
+        h.get(4) == Some(&VERSION)
+    }
+
+    /// [`Head::peek`] for all versions, of which those to come keep magic, version, lengths and CRC of the head where
+    /// they are.
+    pub fn peek_any(h: &[u8], segment: u64) -> Option<Head> {
         let head = Head {
             kind: *h.get(5)?,
             meta_len: u16_at(h, 6)?,
@@ -129,7 +146,7 @@ impl Head {
             sequence: u64_at(h, 24)?,
             body_crc: u32_at(h, 32)?,
         };
-        (h.starts_with(RECORD_MAGIC) && h[4] == VERSION && head.segment == segment && h.len() >= RECORD_HEADER).then_some(head)
+        (h.starts_with(RECORD_MAGIC) && head.segment == segment && h.len() >= RECORD_HEADER).then_some(head)
     }
 
     /// Whether header and meta (as many bytes as the header says) are what was written.

@@ -6,7 +6,8 @@
 //! is there; what was not is there whole or not at all. Damage in the middle is told from a torn end
 //! (see [`format`]) and reported, never passed over in silence.
 
-pub mod format;
+pub mod clean;
+mod format;
 mod inventory;
 mod open;
 mod segment;
@@ -34,15 +35,12 @@ pub struct Config {
     pub segment_size: u64,
     /// Most bytes that may wait to be written; further appends wait.
     pub queue_bytes: usize,
-    /// Whether an opening writes what is in the last segment again. Where an earlier process could not sync it, the
-    /// operating system may have it in memory only, and say nothing of that to the next sync.
-    pub rewrite_tail: bool,
 }
 
 impl Config {
     /// 256 MiB segments, 64 MiB of queue.
     pub fn new(dir: PathBuf) -> Self {
-        Config { dir, segment_size: 256 << 20, queue_bytes: 64 << 20, rewrite_tail: false }
+        Config { dir, segment_size: 256 << 20, queue_bytes: 64 << 20 }
     }
 }
 

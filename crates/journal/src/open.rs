@@ -1,5 +1,6 @@
 //! Opening: which records are there, where the end is, and what is damaged.
 
+use crate::clean::Mark;
 use crate::format::{self, FOOTER, Head, JournalId, Listed, RECORD_HEADER, RECORD_MAGIC, SEGMENT_HEADER, TRAILER};
 use crate::inventory::Inventory;
 use crate::segment::Segments;
@@ -35,13 +36,16 @@ pub(crate) fn open(env: &Env, config: &Config, mut visit: impl FnMut(Replayed<'_
     let newest = ids.last().copied().max(checked.missing.last().copied());
     let segments = Segments::new(env.clone(), dir.clone(), journal, lock, inventory);
     let mut report = OpenReport { segments: ids.len(), missing: checked.missing, list_damaged: checked.damaged, ..OpenReport::default() };
+    let mark = Mark::take(env, dir)?;
     let mut sequence = 0;
     let mut tail = None;
+    let mut given_up = Vec::new();
     for (i, id) in ids.iter().enumerate() {
         let path = segments.path(*id);
         let file = env.disk.open(&path, Open::Existing).map_err(|e| Error::io(&path, e))?;
         let mut scan = Scan { file: &file, path: &path, journal: &journal, id: *id, report: &mut report, visit: &mut visit };
         let last = i + 1 == ids.len();
+        let damaged = scan.report.corrupt.len();
         let Some(found) = scan.segment(last)? else {
             drop(file);
             report.segments -= 1;
@@ -55,12 +59,19 @@ pub(crate) fn open(env: &Env, config: &Config, mut visit: impl FnMut(Replayed<'_
         segments.set(*id, file.clone(), found.end, !active);
         if active {
             tail = Some((*id, file, found.end, found.listed));
+        } else if !found.sealed {
+            // Where something is damaged, that is to be found again.
+            let is_good = report.corrupt.len() == damaged;
+            given_up.push((*id, file, found.end, is_good.then_some(found.listed)));
         }
     }
     let next_id = newest.map_or(1, |id| id + 1);
-    let appender = Appender::new(segments.clone(), config.segment_size, next_id, sequence);
+    let mut appender = Appender::new(segments.clone(), config.segment_size, next_id, sequence);
+    for (id, file, end, listed) in given_up {
+        appender.settle(id, file, end, listed)?;
+    }
     let appender = match tail {
-        Some((id, file, end, listed)) => appender.resume(id, file, end, listed, config.rewrite_tail)?,
+        Some((id, file, end, listed)) => appender.resume(id, file, end, listed, !mark.vouches_for(&journal, id, end))?,
         None => appender,
     };
     Ok(Opened { segments, appender, report })
@@ -87,7 +98,7 @@ struct Found {
     end: u64,
     next_sequence: u64,
     sealed: bool,
-    /// Its records, for the footer to come (of the last segment only).
+    /// Its records, for the footer to come (where there is none yet).
     listed: Vec<Listed>,
 }
 
@@ -120,6 +131,9 @@ impl<V: FnMut(Replayed<'_>) -> Result<(), Error>> Scan<'_, V> {
         let header = if len >= SEGMENT_HEADER as u64 { self.read(0, SEGMENT_HEADER)? } else { Vec::new() };
         let good = format::read_segment_header(&header).filter(|(journal, id, _)| (journal, *id) == (self.journal, self.id));
         let Some((.., first)) = good else {
+            if format::is_later_segment(&header) {
+                return Err(self.later("a segment of a version that this software does not know"));
+            }
             // The last one may have been torn while it was made: then nothing was ever in it.
             if last && self.written(0, len)? == 0 {
                 return Ok(None);
@@ -144,14 +158,25 @@ impl<V: FnMut(Replayed<'_>) -> Result<(), Error>> Scan<'_, V> {
         let Some(at) = format::read_trailer(&self.read(len - TRAILER as u64, TRAILER)?) else { return Ok(None) };
         let Some(room) = (len - TRAILER as u64).checked_sub(at).filter(|r| *r >= RECORD_HEADER as u64) else { return Ok(None) };
         let bytes = self.read(at, room as usize)?;
-        let Some(head) = Head::peek(&bytes, self.id).filter(|h| h.kind == FOOTER && h.meta_len == 0 && h.len() <= room) else {
+        let Some(head) = Head::peek_any(&bytes, self.id).filter(|h| h.kind == FOOTER && h.meta_len == 0 && h.len() <= room) else {
             return Ok(None);
         };
         let body = &bytes[RECORD_HEADER..head.len() as usize];
         if !Head::verify(self.journal, &bytes[..RECORD_HEADER], &[]) || crc32c::crc32c(body) != head.body_crc {
             return Ok(None);
         }
+        self.known(&bytes)?;
         Ok(Listed::read_all(body).map(|records| (records, head.sequence + 1)))
+    }
+
+    fn later(&self, why: &'static str) -> Error {
+        Error::Foreign { path: self.path.display().to_string(), why }
+    }
+
+    /// Refuses what a later version has written: it is neither torn nor damaged.
+    fn known(&self, header: &[u8]) -> Result<(), Error> {
+        let why = "a record of a version that this software does not know";
+        if Head::is_known(header) { Ok(()) } else { Err(self.later(why)) }
     }
 
     /// A valid record at an offset: its head, meta, and whether the body is good too.
@@ -160,11 +185,12 @@ impl<V: FnMut(Replayed<'_>) -> Result<(), Error>> Scan<'_, V> {
             return Ok(None);
         }
         let header = self.read(offset, RECORD_HEADER)?;
-        let Some(head) = Head::peek(&header, self.id).filter(|h| offset + h.len() <= len) else { return Ok(None) };
+        let Some(head) = Head::peek_any(&header, self.id).filter(|h| offset + h.len() <= len) else { return Ok(None) };
         let meta = self.read(offset + RECORD_HEADER as u64, head.meta_len as usize)?;
         if !Head::verify(self.journal, &header, &meta) {
             return Ok(None);
         }
+        self.known(&header)?;
         let mut crc = 0;
         let start = offset + RECORD_HEADER as u64 + u64::from(head.meta_len);
         let mut done = 0u64;

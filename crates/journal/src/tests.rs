@@ -12,7 +12,7 @@ type Seen = Vec<(Position, u8, Vec<u8>)>;
 async fn open(env: &Env, dir: &Path, segment_size: u64) -> (Journal, OpenReport, Seen) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let into = seen.clone();
-    let config = Config { segment_size, queue_bytes: 8 << 20, rewrite_tail: true, ..Config::new(dir.to_path_buf()) };
+    let config = Config { segment_size, queue_bytes: 8 << 20, ..Config::new(dir.to_path_buf()) };
     let visit = move |r: crate::Replayed<'_>| {
         into.lock().unwrap().push((r.position, r.kind, r.meta.to_vec()));
         Ok(())
@@ -205,29 +205,98 @@ async fn concurrent_appends_share_syncs_and_all_come_back() {
     assert_eq!(open(&env, dir.path(), 1 << 20).await.2.len(), 200);
 }
 
+/// It is refused as it is: taken for a torn end it would be cut off.
+#[tokio::test]
+async fn what_a_later_version_wrote_is_neither_torn_nor_damaged() {
+    let (env, dir) = (env::real::env(), tempfile::tempdir().unwrap());
+    let (journal, ..) = open(&env, dir.path(), 1 << 16).await;
+    journal.append(vec![record(0, 50)]).await.unwrap();
+    let last = journal.append(vec![record(1, 50)]).await.unwrap()[0];
+    journal.close().await;
+    drop(journal);
+    let id: [u8; 16] = env::DiskExt::read(&*env.disk, &dir.path().join("journal")).unwrap()[8..24].try_into().unwrap();
+    let path = only_segment(dir.path());
+    let good = env::DiskExt::read(&*env.disk, &path).unwrap();
+    let at = last.offset as usize;
+    let mut record = good.clone();
+    record[at + 4] += 1;
+    let crc = [&id[..], &record[at..at + 36], &record[at + 40..at + 44]].concat();
+    record[at + 36..at + 40].copy_from_slice(&crc32c::crc32c(&crc).to_le_bytes());
+    let mut segment = good.clone();
+    segment[6] += 1;
+    let crc = crc32c::crc32c(&segment[..60]);
+    segment[60..64].copy_from_slice(&crc.to_le_bytes());
+    for later in [record, segment] {
+        env::DiskExt::replace(&*env.disk, &path, &later).unwrap();
+        let config = Config::new(dir.path().to_path_buf());
+        let refused = Journal::open(env.clone(), config, |_| Ok(())).await.err().unwrap();
+        assert!(refused.to_string().contains("a version that this software does not know"), "{refused}");
+        assert!(env::DiskExt::read(&*env.disk, &path).unwrap() == later, "nothing is changed");
+    }
+    env::DiskExt::replace(&*env.disk, &path, &good).unwrap();
+    assert_eq!(open(&env, dir.path(), 1 << 16).await.2.len(), 2);
+}
+
 /// An opening that reads a record must not lose it later: others may count on it by then.
 #[tokio::test]
 async fn what_a_failed_sync_left_behind_is_lost_before_an_opening_or_never() {
-    for power_lost_first in [false, true] {
+    for (power_lost_first, goes_on) in [(false, false), (false, true), (true, false), (true, true)] {
         let (disk, dir) = (SimDisk::new(1, "disk"), Path::new("/journal"));
         let world = || Env { disk: disk.handle(), ..env::real::env() };
         let (journal, ..) = open(&world(), dir, 1 << 20).await;
         journal.append(vec![record(0, 5000)]).await.unwrap();
         disk.fail_sync_after(0);
         assert!(journal.append(vec![record(1, 5000)]).await.is_err());
+        if goes_on {
+            journal.append(vec![record(2, 5000)]).await.unwrap();
+        }
         drop(journal);
+        tokio::task::yield_now().await;
         if power_lost_first {
             disk.crash();
         } else {
             disk.kill();
         }
         let (journal, _, seen) = open(&world(), dir, 1 << 20).await;
-        assert_eq!(seen.len(), if power_lost_first { 1 } else { 2 });
+        assert_eq!(seen.len(), if power_lost_first { 1 } else { 2 } + usize::from(goes_on));
         drop(journal);
         disk.crash();
-        let (_, report, again) = open(&world(), dir, 1 << 20).await;
-        assert_eq!((again, report.corrupt.len()), (seen, 0));
+        let (journal, report, again) = open(&world(), dir, 1 << 20).await;
+        assert_eq!((&again, report.corrupt.len()), (&seen, 0));
+        // Once more, from the footer of what was given up.
+        journal.close().await;
+        assert_eq!(open(&world(), dir, 1 << 20).await.2, seen);
     }
+}
+
+#[tokio::test]
+async fn a_journal_that_was_closed_is_not_written_again() {
+    let (disk, dir) = (SimDisk::new(1, "disk"), Path::new("/journal"));
+    let world = || Env { disk: disk.handle(), ..env::real::env() };
+    let (journal, ..) = open(&world(), dir, 1 << 20).await;
+    journal.append(vec![record(0, 5000)]).await.unwrap();
+    journal.close().await;
+    drop(journal);
+    let mut written = Vec::new();
+    // Closed, killed, killed; and with a mark that is older than the last record.
+    for (number, is_closed) in [(1, false), (2, false), (3, true), (4, true)] {
+        let before = disk.operations();
+        let (journal, _, seen) = open(&world(), dir, 1 << 20).await;
+        written.push(disk.operations() - before);
+        assert_eq!(seen.len(), number as usize);
+        let mark = disk.contents("/journal/clean").ok();
+        assert_eq!(mark, None, "it goes before anything is appended");
+        journal.append(vec![record(number, 5000)]).await.unwrap();
+        match is_closed {
+            true => journal.close().await,
+            false => disk.kill(),
+        }
+        drop(journal);
+    }
+    let [closed, killed, again, before] = written[..] else { panic!("four") };
+    // A mark costs two operations to take away, and saves one that writes.
+    assert_eq!((killed, again), (closed - 2 + 1, closed - 2 + 1));
+    assert_eq!(before, closed);
 }
 
 /// Of a segment, of its folder, of the list of segments: whichever fails, nothing is called lost that is not.

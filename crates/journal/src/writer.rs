@@ -1,5 +1,6 @@
 //! The one writer of a journal: gathers what waits, writes it, one fdatasync, answers all.
 
+use crate::clean;
 use crate::format::{self, FOOTER, Head, JournalId, Listed, RECORD_HEADER, SEGMENT_HEADER};
 use crate::segment::Segments;
 use crate::{Error, Position, Record, Request};
@@ -24,7 +25,7 @@ pub(crate) async fn run(env: Env, mut appender: Appender, mut receiver: mpsc::Un
             Some(request) => request,
             None => match receiver.recv().await {
                 Some(request) => request,
-                None => return,
+                None => return env.blocking(move || appender.close()).await,
             },
         };
         let (mut appends, mut rooms): (Vec<(Vec<Record>, Reply)>, Vec<_>) = Default::default();
@@ -100,7 +101,7 @@ impl Appender {
         let io = |e| Error::io(&path, e);
         file.set_len(end).map_err(io)?;
         if rewrite {
-            (0..end).step_by(WINDOW).try_for_each(|at| write_again(file.as_ref(), at, end)).map_err(io)?;
+            write_again(file.as_ref(), end).map_err(io)?;
         }
         let room = self.segment_size.max(end);
         match file.allocate(room) {
@@ -116,6 +117,33 @@ impl Appender {
             }
         }
         Ok(self)
+    }
+
+    /// Makes durable what could be read of a segment that was given up after a failed write, as what
+    /// [`Appender::resume`] writes again; and seals it, where its records are given.
+    pub fn settle(&mut self, id: u64, file: Arc<dyn File>, end: u64, listed: Option<Vec<Listed>>) -> Result<(), Error> {
+        let path = self.segments.path(id);
+        write_again(file.as_ref(), end).and_then(|()| file.sync_data()).map_err(|e| Error::io(&path, e))?;
+        let Some(listed) = listed else { return Ok(()) };
+        self.active = Some(Active { id, file, room: end, end, listed });
+        match self.seal() {
+            // No room for the footer: it stays as it is, and is looked through again the next time.
+            Err(e @ Error::Full { .. }) => {
+                tracing::warn!(path = %path.display(), error = %e, "no space to seal this segment");
+                self.active = None;
+                self.segments.grow(id, end, true);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Marks the journal as closed. A segment that failed is not the active one any more.
+    fn close(self) {
+        let Some(active) = self.active else { return };
+        if let Err(e) = clean::mark(self.segments.env(), self.segments.dir(), self.segments.journal(), active.id, active.end) {
+            tracing::warn!(error = %e, "this journal was not marked as closed: its last segment is written again at the next opening");
+        }
     }
 
     /// Appends and answers.
@@ -264,11 +292,15 @@ impl Appender {
     }
 }
 
-/// Writes a window of a file again, up to an end.
-fn write_again(file: &dyn File, at: u64, end: u64) -> std::io::Result<()> {
-    let mut bytes = vec![0; (end - at).min(WINDOW as u64) as usize];
-    file.read_exact_at(&mut bytes, at)?;
-    file.write_all_at(&bytes, at)
+/// Writes what is in a file again, up to an end.
+fn write_again(file: &dyn File, end: u64) -> std::io::Result<()> {
+    let mut bytes = vec![0; end.min(WINDOW as u64) as usize];
+    for at in (0..end).step_by(WINDOW) {
+        let part = &mut bytes[..(end - at).min(WINDOW as u64) as usize];
+        file.read_exact_at(part, at)?;
+        file.write_all_at(part, at)?;
+    }
+    Ok(())
 }
 
 /// What a batch writes: small things gathered, large bodies from where they are.

@@ -1,7 +1,7 @@
 //! From bytes to messages and back, for the services of both roles.
 
 use minicbor::Encode;
-use model::{Error, Result};
+use model::Result;
 use std::future::Future;
 use transport::{Request, Response};
 use wire::Rpc;
@@ -15,10 +15,4 @@ where
 {
     let message: R::Request = wire::decode(&request.head)?;
     Ok(Response::message(&handler(message).await?))
-}
-
-/// A path that nobody serves.
-pub(crate) fn unknown(path: &str) -> Error {
-    let path: String = path.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
-    Error::invalid(format!("this server does not serve {path}"))
 }

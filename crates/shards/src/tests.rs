@@ -194,7 +194,7 @@ async fn after_compaction_a_reopened_log_says_the_same() {
 }
 
 #[tokio::test]
-async fn flipped_bits_are_found_and_only_that_shard_is_lost() {
+async fn rule_11_flipped_bits_are_found_and_only_that_shard_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     for number in 0..10 {

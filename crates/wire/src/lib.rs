@@ -30,22 +30,39 @@ pub struct Version {
 }
 
 impl Version {
-    /// `Invalid`, saying which side is older, unless the two can talk.
-    pub fn check(self, other: Version) -> Result<()> {
-        if self.major == other.major {
-            return Ok(());
-        }
-        let older = if other.major < self.major { "the other side" } else { "this side" };
-        Err(Error::invalid(format!(
-            "protocol {}.{} and {}.{} cannot talk to each other: {older} is too old and needs an upgrade",
-            self.major, self.minor, other.major, other.minor
-        )))
+    /// What a server asks: `Invalid`, saying to whoever called which side is older, unless the two can talk.
+    pub fn admit(self, caller: Version) -> Result<()> {
+        if self.major == caller.major { Ok(()) } else { Err(apart(self, caller)) }
     }
+
+    /// What a caller asks: `Invalid`, saying which side is older, unless the two can talk.
+    pub fn check(self, server: Version) -> Result<()> {
+        server.admit(self)
+    }
+}
+
+/// In the words of the caller, who gets to read it.
+fn apart(server: Version, caller: Version) -> Error {
+    let older = if server.major < caller.major { "the server" } else { "this program" };
+    Error::invalid(format!(
+        "the server speaks protocol {}.{} and this program {}.{}: {older} is too old and needs an upgrade",
+        server.major, server.minor, caller.major, caller.minor
+    ))
+}
+
+/// Why nobody serves a path: the error of [`Version::admit`] where it is one of another major version.
+pub fn unserved(path: &str) -> Error {
+    let major = path.strip_prefix("/v").and_then(|rest| rest.split('/').next()).and_then(|major| major.parse().ok());
+    if let Some(Err(e)) = major.map(|major| PROTOCOL.admit(Version { major, minor: 0 })) {
+        return e;
+    }
+    let path: String = path.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
+    Error::invalid(format!("this server does not serve {path}"))
 }
 
 /// One exchange: a request to a path, and its response. Either side may carry a body of raw bytes.
 pub trait Rpc {
-    /// Where it goes, for example `/v1/query`.
+    /// Where it goes, for example `/v1/query`: the first part is the major version of [`PROTOCOL`].
     const PATH: &'static str;
     /// What is asked.
     type Request: Encode<()> + for<'b> Decode<'b, ()> + Send;
@@ -114,6 +131,10 @@ macro_rules! rpc {
             type Request = $request;
             type Response = $response;
         }
+        const _: () = assert!(
+            matches!($path.as_bytes(), [b'/', b'v', major, b'/', ..] if *major == b'0' + $crate::PROTOCOL.major as u8),
+            "a path begins with the major version"
+        );
     };
 }
 pub(crate) use rpc;

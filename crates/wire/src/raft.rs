@@ -53,7 +53,7 @@ impl Head {
 
     /// `Invalid` for another group, or a protocol of another major version.
     pub fn check(&self, group: u32) -> Result<()> {
-        PROTOCOL.check(self.protocol)?;
+        PROTOCOL.admit(self.protocol)?;
         if self.group == group {
             return Ok(());
         }

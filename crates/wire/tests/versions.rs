@@ -5,7 +5,7 @@ use model::{Kind, NodeId, PublicKey, Signature};
 use wire::coordinator::{HeartbeatRequest, HelloResponse, JoinResponse, RepairReport};
 use wire::node::ProveRequest;
 use wire::raft::{Announcement, Head};
-use wire::{PROTOCOL, Version};
+use wire::{PROTOCOL, Version, unserved};
 
 /// A message as a later minor version would send it: with a field that this one does not know.
 fn with_another_field<T: Encode<()>>(message: &T) -> Vec<u8> {
@@ -92,9 +92,25 @@ fn a_minor_version_apart_works_and_a_major_one_says_who_is_too_old() {
     assert_eq!(PROTOCOL.check(Version { major, minor: minor + 1 }), Ok(()));
     let newer = PROTOCOL.check(Version { major: major + 1, minor: 0 }).unwrap_err();
     assert_eq!(newer.kind, Kind::Invalid);
-    assert!(newer.message.ends_with("this side is too old and needs an upgrade"), "{newer}");
+    assert_eq!(
+        newer.message,
+        format!(
+            "the server speaks protocol {}.0 and this program {major}.{minor}: this program is too old and needs an upgrade",
+            major + 1
+        )
+    );
     let older = PROTOCOL.check(Version { major: major - 1, minor: 9 }).unwrap_err();
-    assert!(older.message.ends_with("the other side is too old and needs an upgrade"), "{older}");
+    assert!(older.message.ends_with("the server is too old and needs an upgrade"), "{older}");
+    // The server says the same, to whoever called.
+    assert_eq!(PROTOCOL.admit(Version { major, minor: minor + 1 }), Ok(()));
+    let refused = PROTOCOL.admit(Version { major: major - 1, minor: 9 }).unwrap_err();
+    assert!(refused.message.ends_with("this program is too old and needs an upgrade"), "{refused}");
+    // Also where the first word is not about versions.
+    let refused = unserved(&format!("/v{}/put", major + 1));
+    assert!(refused.message.ends_with("the server is too old and needs an upgrade"), "{refused}");
+    for path in ["/v1/nonsense", "/vx/put", "/put", "/v99999/put"] {
+        assert_eq!(unserved(path).message, format!("this server does not serve {path}"));
+    }
 }
 
 #[test]

@@ -198,7 +198,7 @@ fn folders_nest_so_deep_and_no_deeper() {
 }
 
 #[test]
-fn what_somebody_else_changed_first_is_a_conflict() {
+fn rule_05_what_somebody_else_changed_first_is_a_conflict() {
     let (mut world, user) = World::ready();
     let a = world.put(&user, user.root, "a", 100);
     let (change, newer) = World::overwrite(&user, &a, 200);

@@ -258,6 +258,52 @@ fn content_that_two_spaces_refer_to_counts_for_one_and_lives_until_both_let_go()
     assert_eq!(world.space_row(shared.id).used, 0);
 }
 
+/// What a copy in a shared folder refers to belongs to the home until the home lets go of it.
+#[test]
+fn rule_10_content_of_two_spaces_is_read_by_both_and_never_gets_a_generation_twice() {
+    let (mut world, operator, users) = people(&["ann"]);
+    let ann = &users[0];
+    let photos = world.mkdir(ann, ann.root, "photos");
+    let (large, object) = world.put_large(ann, photos.inside(), "large");
+    let (mut change, mut copy) = world.new_file(ann, ann.root, "copy", 128);
+    (change.manifest, copy.manifest) = (large.manifest, large.manifest);
+    world.commit(ann, vec![change]).expect("copied");
+    let (shared, command) = begin(ann, ann.space, photos.inside(), 2);
+    world.done(Some(ann.id), command);
+    let row = row_in(shared.id, shared.epoch, shared.root, &large, large.id, 130);
+    world.reseal(ann, &shared, vec![Resealed { row, child: None, of: large.id }]).expect("resealed");
+    world.swap_door(ann, &shared, &photos).expect("swapped");
+    world.pass(1);
+
+    let (mirror, wide) = (Policy { k: 1, m: 3 }, Policy { k: 3, m: 1 });
+    world.done(Some(operator.id), Command::SetSpacePolicy { space: ann.space, policy: mirror });
+    world.done(None, Command::Recoded { object, from: 0, to: 1, policy: mirror, layout: Epoch(1) });
+    // The old shards go: whoever reads through the shared folder has to know.
+    for (space, folder) in [(ann.space, ann.root), (shared.id, shared.root)] {
+        let ids = vec![large.manifest.expect("a file with content")];
+        let Answer::Manifests(rows) = world.ask(&Query::Manifests { space, ids }) else { panic!("no manifests") };
+        let list = Query::List { space, folder, after: None, limit: 100, manifests: true, have: Vec::new() };
+        for row in rows.iter().chain(&world.rows(&list).manifests) {
+            assert_eq!((row.objects[0].policy, row.objects[0].generation), (mirror, 1));
+        }
+    }
+    // The folder's own policy draws a number that the object has already.
+    world.done(Some(operator.id), Command::SetSpacePolicy { space: shared.id, policy: wide });
+    let to_recode = |world: &World| match world.ask(&Query::Recode { after: None, limit: 10 }) {
+        Answer::Recode(page, false, _) => {
+            page.into_iter().map(|(c, generation, policy)| (c.object, generation, policy)).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(to_recode(&world), []);
+    world.commit(ann, vec![World::purge(ann, &copy)]).expect("purged");
+    assert_eq!(to_recode(&world), [(object, 2, wide)]);
+    let again = Command::Recoded { object, from: 1, to: 1, policy: wide, layout: Epoch(1) };
+    assert_eq!(kind(&world.propose(None, again)), Kind::Conflict);
+    world.done(None, Command::Recoded { object, from: 1, to: 2, policy: wide, layout: Epoch(1) });
+    assert_eq!(to_recode(&world), []);
+}
+
 #[test]
 fn roles_are_kept_by_the_catalog() {
     let (mut world, _, users) = people(&["ann", "bea", "cem", "dora", "eve"]);

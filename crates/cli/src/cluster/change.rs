@@ -119,6 +119,7 @@ async fn seen(cx: &Context, client: &Client, to: &[(u8, Epoch)]) -> Result<()> {
         }
         cx.env.sleep(Duration::from_millis(250)).await;
     }
+    cx.out.note("not every node has said yet that it knows the new layout: what is to be done may show in the status later");
     Ok(())
 }
 

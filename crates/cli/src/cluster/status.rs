@@ -240,10 +240,10 @@ fn text(cx: &Context, picture: &Picture) {
     for p in report.policies.iter().filter(|_| report.policies.len() > 1) {
         let may = match p.survivable {
             None => "no layout yet".to_string(),
-            Some(0) if p.policy.m == 0 => "no server may fail: no parity".into(),
-            Some(0) => "no more servers may fail".into(),
-            Some(1) => "any one more server may fail".into(),
-            Some(n) => format!("any {n} more servers may fail"),
+            Some(0) if p.policy.m == 0 => "no node may fail: no parity".into(),
+            Some(0) => "no more nodes may fail".into(),
+            Some(1) => "any one more node may fail".into(),
+            Some(n) => format!("any {n} more nodes may fail"),
         };
         let which = if p.policy == policy { ", the default" } else { "" };
         out.line(&format!("  policy {}{which}: {} chunks, {}, {may}", p.policy, p.chunks, units::size(p.bytes)));
@@ -317,20 +317,21 @@ fn text(cx: &Context, picture: &Picture) {
             _ => line,
         });
     }
-    if status.cluster.coordinators.len() == 1 {
+    let (life, is_lone) = (&status.cluster.life, status.cluster.coordinators.len() == 1);
+    let ago = |ms| units::duration(Duration::from_millis(status.cluster.time_ms.saturating_sub(ms)));
+    if is_lone {
         out.line(&out.dim("  the only one: while it is down nothing can be read or written"));
-        let ago = |ms| units::duration(Duration::from_millis(status.cluster.time_ms.saturating_sub(ms)));
-        let life = &status.cluster.life;
         if let Some(ms) = happened(life.snapshot_ms) {
             let text = "  should its folder be lost: encrypted snapshots on the nodes (opened with a copy of its recovery-key), the last";
             out.line(&out.dim(&format!("{text} {} ago", ago(ms))));
         }
-        let text = match happened(life.backup_ms) {
-            Some(ms) => format!("  the catalog was last backed up {} ago", ago(ms)),
-            None => "  its folder is not to be lost: there is no backup of the catalog yet (shardkeep cluster backup)".into(),
-        };
-        out.line(&out.dim(&text));
     }
+    let text = match happened(life.backup_ms) {
+        Some(ms) => format!("  the catalog was last backed up {} ago", ago(ms)),
+        None if is_lone => "  its folder is not to be lost: there is no backup of the catalog yet (shardkeep cluster backup)".into(),
+        None => "  there is no backup of the catalog yet (shardkeep cluster backup)".into(),
+    };
+    out.line(&out.dim(&text));
     for problem in &report.problems {
         out.line(&format!("\n{} {}: {}\n  do: {}", out.yellow("!"), out.name(&problem.place), out.name(&what(problem)), problem.remedy));
     }
@@ -345,8 +346,15 @@ fn headline(cx: &Context, picture: &Picture) -> String {
         Some(0) => out.red("Not safe: nothing more may fail"),
         Some(n) => {
             let word = if report.safe { out.green("Safe:") } else { out.yellow("Degraded:") };
-            let servers = if n == 1 { "one more server".into() } else { format!("{n} more servers") };
-            format!("{word} any {servers} may fail")
+            let nodes = if n == 1 { "one more node".into() } else { format!("{n} more nodes") };
+            // What a lone one means stands beside it.
+            let coordinators = match (picture.status.cluster.coordinators.len(), report.catalog_survivable) {
+                (..=1, _) => String::new(),
+                (_, 0) => ", and no coordinator".into(),
+                (_, 1) => ", and one coordinator".into(),
+                (_, n) => format!(", and {n} coordinators"),
+            };
+            format!("{word} any {nodes} may fail{coordinators}")
         }
     }
 }

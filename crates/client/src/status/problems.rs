@@ -9,6 +9,8 @@ use wire::coordinator::{NodeReport, StatusResponse};
 
 /// Use of a node's capacity from which somebody should look at it, in percent.
 const NEARLY_FULL: u64 = 90;
+/// Age of the last snapshot of a lone coordinator, which makes one every ten minutes, from which something is wrong.
+const SNAPSHOT_MS: u64 = 6 * 3_600_000;
 /// A node that was heard so recently talks, whatever it counts as, in milliseconds.
 const TALKS_MS: u64 = 4_000;
 
@@ -91,6 +93,12 @@ pub fn problems(status: &StatusResponse, layouts: &Layouts, whole: &BTreeSet<Nod
             _ => format!("let another one join (shardkeep cluster token coordinator), then shardkeep cluster remove coordinator-{id}"),
         };
         found.say("its catalog is damaged: rows are not what was written".into(), format!("coordinator {id}"), remedy);
+    }
+    let life = &status.cluster.life;
+    if status.coordinators.len() == 1 && life.snapshot_ms > 0 && status.cluster.time_ms.saturating_sub(life.snapshot_ms) > SNAPSHOT_MS {
+        let what = "no snapshot of it could be put onto nodes for hours: should its folder be lost, so is what came since";
+        let remedy = "make room on the nodes, or look at its log; meanwhile: shardkeep cluster backup";
+        found.say(what.into(), "coordinator".into(), remedy.into());
     }
     for id in &status.short_of_room {
         let what = "there is little room left on its disk: when it is full it takes no part";

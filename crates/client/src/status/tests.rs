@@ -123,6 +123,13 @@ fn rule_08_safe_is_the_lesser_of_catalog_and_chunks() {
         assert!(report.problems[0].remedy.contains(remedy), "{:?}", report.problems);
     }
     status.damaged.clear();
+    // What a lone one leaves on the nodes is not to grow old.
+    for (hours, problems) in [(5, 0), (7, 1)] {
+        status.coordinators = of(&[true]);
+        (status.cluster.life.snapshot_ms, status.cluster.time_ms) = (1_000_000, 1_000_000 + hours * 3_600_000);
+        let report = look(&status, Some(&layout));
+        assert_eq!((report.safe, report.problems.len()), (true, problems), "{:?}", report.problems);
+    }
     // Little room is to be seen to, and as yet nothing is less safe.
     (status.coordinators, status.short_of_room) = (of(&[true; 3]), vec![CoordinatorId(2)]);
     let report = look(&status, Some(&layout));

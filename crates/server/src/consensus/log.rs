@@ -146,7 +146,7 @@ impl LogStore {
     pub async fn open(env: &Env, dir: PathBuf, failure: Failure) -> Result<Self> {
         let index = Arc::new(Mutex::new(Index::default()));
         let shown = dir.display().to_string();
-        let config = Config { segment_size: SEGMENT, rewrite_tail: true, ..Config::new(dir) };
+        let config = Config { segment_size: SEGMENT, ..Config::new(dir) };
         let replayed = index.clone();
         let mut bad = None;
         let (sender, receiver) = std::sync::mpsc::channel();

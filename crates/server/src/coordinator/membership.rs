@@ -57,7 +57,7 @@ impl State {
 
     /// Gives a certificate to the holder of a join token. `binding`: this connection's exporter.
     pub async fn join(&self, request: JoinRequest, binding: &[u8; 32]) -> Result<JoinResponse> {
-        wire::PROTOCOL.check(request.protocol)?;
+        wire::PROTOCOL.admit(request.protocol)?;
         let denied = || Error::denied("this join token is not valid: it was used, has expired, or is not for this role");
         let Answer::Token(token) = self.ask(Query::Token(request.token)).await? else { return Err(confused()) };
         let token = token.ok_or_else(denied)?;
@@ -98,7 +98,7 @@ impl State {
         }
         // Nodes of the first version did not say.
         if request.protocol != wire::Version::default() {
-            wire::PROTOCOL.check(request.protocol)?;
+            wire::PROTOCOL.admit(request.protocol)?;
         }
         let view = self.view().await?;
         let known = view.nodes.iter().find(|n| n.id == node).ok_or_else(|| Error::denied("this node is not a member of the cluster"))?;

@@ -82,7 +82,7 @@ impl Part {
 
     /// Who this is, and who leads.
     pub async fn hello(&self, theirs: Version) -> Result<HelloResponse> {
-        wire::PROTOCOL.check(theirs)?;
+        wire::PROTOCOL.admit(theirs)?;
         let leads = self.consensus.surely_leads() && self.state().is_ok();
         let leader = match leads {
             true => Some(self.address.clone()),

@@ -5,7 +5,8 @@
 //! policy as the next generation, and each new shard is brought to its holder by the layout of the new
 //! width. When every shard of every chunk is durable, one command makes the new generation the one
 //! that counts. Until then readers and repair know the old one only; so a crash anywhere leaves it as it
-//! was, and what is there already is the same shards when it is done again.
+//! was, and what is there already is the same shards when it is done again: they are compared, and not
+//! believed, since the old ones go when the new ones count, and a node could have put anything there.
 //!
 //! All that it knows is in the catalog, and it begins again from there, also at another leader. An object
 //! for which it is impossible now (a holder is away, too few shards are left) is passed over, named in the
@@ -151,23 +152,13 @@ impl Worker {
             to: &plan.to,
             servers: &plan.servers,
         };
-        // Where the first chunk is whole, an earlier try came further: then each is asked for before it
-        // is made again.
-        let begun = match content.chunks.first() {
-            Some((first, _)) => chunk(*first).is_whole().await,
-            None => false,
-        };
         let chunk = &chunk;
         let one = |number: u32| async move {
             let _permit = self.chunks.acquire().await.map_err(|_| Error::unavailable("this coordinator stops"))?;
             if !self.state.consensus.is_leader() {
                 return Err(Error::unavailable("this coordinator does not lead any more"));
             }
-            let chunk = chunk(number);
-            if begun && chunk.is_whole().await {
-                return Ok(());
-            }
-            let worked = chunk.recode().await?;
+            let worked = chunk(number).recode().await?;
             // Of two at once, each works a quarter of the time.
             self.state.env.sleep(worked * 3).await;
             Ok(())

@@ -56,16 +56,19 @@ pub(crate) struct Chunk<'a> {
 }
 
 impl Chunk<'_> {
-    /// Whether all shards of the new generation are durable where they belong. False also where a
-    /// holder does not answer.
-    pub async fn is_whole(&self) -> bool {
-        let heads = (0..self.to.width).map(|index| self.head(index));
-        match try_join_all(heads).await {
-            Ok(ids) => ids.first().is_some_and(|first| ids.iter().all(|id| id == first)),
-            Err(_) => false,
-        }
+    /// Whether all shards of the new generation are durable where they belong, for a chunk of which nothing else is
+    /// left. False also where a holder does not answer.
+    async fn is_whole(&self) -> bool {
+        let Some(holder) = self.to.holder(&self.chunk, 0) else { return false };
+        let (Ok((descriptor, _)), Ok(ids)) =
+            (self.get(holder, 0, self.becomes).await, try_join_all((0..self.to.width).map(|index| self.head(index))).await)
+        else {
+            return false;
+        };
+        ids.iter().all(|id| *id == descriptor.id())
     }
 
+    /// Which shard of the new generation is durable where it belongs.
     async fn head(&self, index: u8) -> Result<DescriptorId> {
         let missing = || Error::not_found("a shard is not there yet");
         let holder = self.to.holder(&self.chunk, index).ok_or_else(missing)?;
@@ -87,7 +90,11 @@ impl Chunk<'_> {
         if let Some(away) = holders.iter().find(|d| !self.servers.is_up(d.node)) {
             return Err(Error::unavailable(format!("node-{} is away", away.node)).on(away.node));
         }
-        let (descriptor, shards) = self.fetch().await?;
+        let (descriptor, shards) = match self.fetch().await {
+            // As after the restore of a catalog of before it was re-coded: the old ones were dropped long ago.
+            Err(e) if e.kind == Kind::NotFound && self.is_whole().await => return Ok(Duration::ZERO),
+            fetched => fetched?,
+        };
         let (old, new) = (Coder::new(self.was.0)?, Coder::new(self.becomes.0)?);
         let (chunk, generation, env) = (self.chunk, self.becomes.1, self.env.clone());
         let coded = self.env.blocking(move || {
@@ -102,7 +109,7 @@ impl Chunk<'_> {
             Ok((coded, env.clock.monotonic().saturating_sub(began)))
         });
         let (coded, worked) = coded.await?;
-        let descriptor = coded.descriptor.to_bytes();
+        let (id, descriptor) = (coded.descriptor.id(), coded.descriptor.to_bytes());
         let puts = coded.shards.into_iter().zip(holders).zip(0u8..).map(|((body, holder), index)| {
             let request = PutShardRequest {
                 capability: None,
@@ -112,6 +119,9 @@ impl Chunk<'_> {
                 device: holder.device,
             };
             async move {
+                if self.head(index).await == Ok(id) {
+                    return Ok(());
+                }
                 let target = self.servers.target(holder.node, Mode::Bulk)?;
                 self.servers.pool.rpc_body::<PutShard>(&target, &request, body, DEADLINE).await.map(|_| ())
             }
@@ -124,7 +134,8 @@ impl Chunk<'_> {
         ShardRef { chunk: self.chunk, generation, index }
     }
 
-    /// k shards of one descriptor, data shards first; looked for at all places where they may lie.
+    /// k shards of one descriptor, data shards first; looked for at all places where they may lie. `NotFound` when each
+    /// of these has answered, and they are not there.
     async fn fetch(&self) -> Result<(Descriptor, Vec<Option<Bytes>>)> {
         let (k, width) = (self.was.0.k as usize, self.was.0.width());
         let all = std::iter::once(&self.from.current).chain(&self.from.earlier);
@@ -145,7 +156,7 @@ impl Chunk<'_> {
                 && let Some((index, mut places)) = rest.pop_front()
             {
                 if let Some(place) = places.pop_front() {
-                    under_way.push(async move { (index, self.get(place, index).await, places) });
+                    under_way.push(async move { (index, self.get(place, index, self.was).await, places) });
                 }
             }
             let Some((index, got, others)) = under_way.next().await else { break };
@@ -173,18 +184,18 @@ impl Chunk<'_> {
             }
         }
         let most = found.values().map(|(_, shards)| shards.iter().flatten().count()).max().unwrap_or(0);
-        let why = unreachable.map_or_else(String::new, |e| format!(": {}", e.message));
-        Err(Error::unavailable(format!("only {most} of the {k} shards that a chunk needs can be read{why}")))
+        let (kind, why) = unreachable.map_or_else(|| (Kind::NotFound, String::new()), |e| (Kind::Unavailable, format!(": {}", e.message)));
+        Err(Error::new(kind, format!("only {most} of the {k} shards that a chunk needs can be read{why}")))
     }
 
     /// A shard from a place where it may lie, certified by its own descriptor.
-    async fn get(&self, place: &DeviceInfo, index: u8) -> Result<(Descriptor, Bytes)> {
-        let shard = self.shard(self.was.1, index);
+    async fn get(&self, place: &DeviceInfo, index: u8, coding: (Policy, u16)) -> Result<(Descriptor, Bytes)> {
+        let shard = self.shard(coding.1, index);
         let request = GetShardRequest { capability: None, shard, range: None, device: place.device };
         let target = self.servers.target(place.node, Mode::Bulk)?;
         let (head, body) = self.servers.pool.rpc_body::<GetShard>(&target, &request, Bytes::new(), DEADLINE).await?;
         let descriptor = Descriptor::from_bytes(&head.descriptor)?;
-        let right = descriptor.chunk == self.chunk && (descriptor.policy, descriptor.generation) == self.was;
+        let right = descriptor.chunk == self.chunk && (descriptor.policy, descriptor.generation) == coding;
         if right && descriptor.certifies(index, &body) {
             Ok((descriptor, body))
         } else {

@@ -2,7 +2,7 @@
 //! `wire::coordinator`.
 
 use super::part::Part;
-use crate::rpc::{answer, unknown};
+use crate::rpc::answer;
 use futures::future::BoxFuture;
 use model::tree::HAVE_MAX;
 use model::{CoordinatorId, Error, NodeId, Result};
@@ -108,7 +108,7 @@ impl CoordinatorService {
                 let node = node(&connection.peer)?;
                 answer::<ReportPeer, _>(&request, |r| s.report_peer(node, r)).await
             }
-            other => Err(unknown(other)),
+            other => Err(wire::unserved(other)),
         }
     }
 }

@@ -120,7 +120,7 @@ impl Admitted {
 
 /// Checks that the client at the other end of a connection holds a key.
 pub(crate) fn prove(request: &ProveRequest, exporter: &[u8; 32], certificate: &Hash) -> Result<PublicKey> {
-    wire::PROTOCOL.check(request.protocol)?;
+    wire::PROTOCOL.admit(request.protocol)?;
     let body = proof_body(exporter, certificate, &request.holder);
     signed::verify(&request.holder, "cap-proof", &body, &request.signature)?;
     Ok(request.holder)

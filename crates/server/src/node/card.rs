@@ -64,11 +64,13 @@ impl Card {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::unavailable(format!("cannot read {}: {e}", file.display()))),
         };
-        let card: Card = cbor::from_canonical(&bytes).map_err(|_| Error::corrupt(format!("{} is damaged", file.display())))?;
-        if card.version != Self::VERSION {
-            return Err(Error::invalid(format!("{} has format {}, which this version does not know", file.display(), card.version)));
+        let damaged = || Error::corrupt(format!("{} is damaged", file.display()));
+        // A later version may have more on it: it says so first.
+        let version = cbor::from_slice::<Card>(&bytes).map_err(|_| damaged())?.version;
+        if version != Self::VERSION {
+            return Err(Error::invalid(format!("{} has format {version}, which this version does not know", file.display())));
         }
-        Ok(Some(card))
+        cbor::from_canonical(&bytes).map(Some).map_err(|_| damaged())
     }
 
     pub async fn write(&self, env: &Env, file: &Path) -> Result<()> {

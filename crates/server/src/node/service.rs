@@ -3,7 +3,7 @@
 
 use super::admission::{Admitted, prove};
 use super::state::{Device, State};
-use crate::rpc::{answer, unknown};
+use crate::rpc::answer;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::chunk::SEALED_CHUNK_MAX;
@@ -85,7 +85,7 @@ impl NodeService {
                 let (head, body) = self.0.get_snapshot(owner, message).await?;
                 Ok(Response::new(wire::encode(&head), body))
             }
-            other => Err(unknown(other)),
+            other => Err(wire::unserved(other)),
         }
     }
 

@@ -507,7 +507,10 @@ async fn another_major_version_is_told_who_is_too_old() {
     let newer = wire::Version { major: ours.major + 1, minor: 0 };
     let refused = group.at::<Hello>(0, &newer).await.unwrap_err();
     assert_eq!(refused.kind, Kind::Invalid);
-    assert!(refused.message.contains("this side is too old and needs an upgrade"), "{refused}");
+    assert!(refused.message.ends_with("the server is too old and needs an upgrade"), "{refused}");
+    let path = Hello::PATH.replace("/v1/", "/v2/");
+    let refused = group.pool.call(&Target::coordinator(&group.addresses[0]), &path, bytes::Bytes::new(), (), SOON).await.unwrap_err();
+    assert!(refused.message.ends_with("the server is too old and needs an upgrade"), "{refused}");
     // Coordinators' own paths are closed to everybody else.
     let head = wire::raft::Head::new(0);
     let refused = group.at::<wire::raft::Append>(0, &head).await.unwrap_err();

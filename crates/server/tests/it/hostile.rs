@@ -1,7 +1,7 @@
 //! Clients that keep to no rule call the wire protocol directly: what a space's outsiders, readers and former
 //! members are refused by the servers. (What they could not open if they were not: the tests of `seal`.)
 
-use crate::support::{Cluster, User, capability, shifted};
+use crate::support::{Cluster, SOON, User, capability, eventually, shifted};
 use bytes::Bytes;
 use erasure::Coder;
 use model::account::{Identity, Role};
@@ -14,8 +14,8 @@ use seal::sharing::{Label, create_named};
 use seal::space::OpenSpace;
 use seal::tree::{Attributes, Content, Entry, Name, new_folder};
 use std::sync::atomic::Ordering;
-use wire::coordinator::{Propose, ProposeRequest, Upload, UploadRequest, UploadResponse};
-use wire::node::PutShardRequest;
+use wire::coordinator::{Administer, Administration, Propose, ProposeRequest, Upload, UploadRequest, UploadResponse};
+use wire::node::{PutShard, PutShardRequest};
 use wire::watch::{WatchRequest, WatchSpace};
 
 impl User {
@@ -211,4 +211,41 @@ async fn attack_28_outsiders_readers_and_former_members_are_refused_by_the_serve
     cem.put_shard(&put, place.node, coded.shards[0].clone()).await.unwrap();
     shift.fetch_add(11 * 60 * 1000, Ordering::Relaxed);
     denied("an expired capability", cem.put_shard(&put, place.node, Bytes::from(coded.shards[0].to_vec())).await);
+}
+
+/// When a space is coded anew, the old shards go: what lies at the new places already may be anybody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_forges_the_next_coding_gets_no_good_shard_dropped() {
+    let (cluster, user) = Cluster::whole().await;
+    let upload = user.upload(1).await;
+    let chunk = ChunkRef { object: upload.objects[0], number: 0 };
+    let stored = user.store_chunk(&upload, chunk, vec![1; 90_000], &[]).await;
+    user.commit(&upload, chunk.object, 1, 90_000, vec![]).await.unwrap();
+
+    let (pool, layout) = (cluster.pool_of_node(0), user.layout(4).await);
+    let mirrors = model::Policy { k: 1, m: 3 };
+    let forged = erasure::Coder::new(mirrors).unwrap().encode(chunk, 1, vec![7]).unwrap();
+    for (body, index) in forged.shards.into_iter().zip(0..) {
+        let holder = layout.holder(&chunk, index).unwrap();
+        let put = PutShardRequest {
+            capability: None,
+            shard: ShardRef { chunk, generation: 1, index },
+            descriptor: forged.descriptor.to_bytes().into(),
+            epoch: layout.epoch,
+            device: holder.device,
+        };
+        pool.rpc_body::<PutShard>(&user.node_target(holder.node).await, &put, body, SOON).await.unwrap();
+    }
+    let space = user.account.home;
+    user.rpc::<Administer, _>(Administration::SetPolicy { space, policy: mirrors }).await.unwrap();
+    let waits = || async {
+        let Answer::Events(events) = user.ask(Query::Events { after: 0, limit: 1000 }).await.unwrap() else { panic!("no events") };
+        events.iter().any(|e| e.what == "recode-waits")
+    };
+    eventually(&cluster.env, "it is not believed", waits).await;
+    let Answer::Generations(known) = user.ask(Query::Generations(vec![chunk.object])).await.unwrap() else { panic!("no generations") };
+    assert_eq!(known[0].as_ref().map(|g| (g.current, g.next)), Some((0, Some(1))));
+    for index in 0..4 {
+        stored.read(&user, &upload, index).await.unwrap();
+    }
 }

@@ -100,7 +100,7 @@ async fn who_wants_to_be_taken_in_is() {
 
 /// The whole way: taken in, emptied, forgotten; each change ends by itself when all nodes are settled.
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_end_when_every_node_is_settled() {
+async fn rule_01_changes_end_when_every_node_is_settled() {
     let (mut cluster, admin) = Cluster::whole().await;
     let upload = admin.upload(1).await;
     let object = upload.objects[0];

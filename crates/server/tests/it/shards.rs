@@ -60,12 +60,6 @@ async fn attack_29_a_put_needs_its_own_capability() {
     assert_eq!(s.refused(|p| p.capability = Some(other)).await, Kind::Denied);
     assert_eq!(s.refused(|p| p.capability = None).await, Kind::Denied);
     assert_eq!(s.refused(|p| p.shard.chunk.object = ObjectId([1; 16])).await, Kind::Denied);
-    // Once the node knows the layout, an older one is fenced.
-    let fenced = || async {
-        let old = PutShardRequest { epoch: Epoch(0), ..s.put.clone() };
-        s.user.put_shard(&old, s.node, s.body.clone()).await.is_err_and(|e| e.kind == Kind::Conflict)
-    };
-    eventually(&s.cluster.env, "an old epoch is fenced", fenced).await;
     assert_eq!(s.refused(|p| p.device = model::DeviceId([1; 16])).await, Kind::NotFound);
     assert_eq!(s.refused(|p| p.descriptor = vec![1, 2, 3].into()).await, Kind::Invalid);
     assert!(matches!(s.refused(|p| p.shard.index = 2).await, Kind::Corrupt | Kind::Invalid));
@@ -83,6 +77,38 @@ async fn attack_29_a_put_needs_its_own_capability() {
     s.user.put_shard(&s.put, s.node, s.body.clone()).await.unwrap();
     // The same again is the same.
     s.user.put_shard(&s.put, s.node, s.body.clone()).await.unwrap();
+}
+
+/// What is put or confirmed by another layout than the node's own may be where nobody looks for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_01_a_put_is_fenced_and_a_shard_confirmed_by_its_epoch() {
+    let s = story().await;
+    let fenced = || async {
+        let old = PutShardRequest { epoch: Epoch(0), ..s.put.clone() };
+        s.user.put_shard(&old, s.node, s.body.clone()).await.is_err_and(|e| e.kind == Kind::Conflict)
+    };
+    eventually(&s.cluster.env, "an old epoch is fenced", fenced).await;
+    s.user.put_shard(&s.put, s.node, s.body.clone()).await.unwrap();
+
+    let other = s.cluster.nodes.iter().position(|n| n.as_ref().unwrap().node != s.node).unwrap();
+    let pool = s.cluster.pool_of_node(other);
+    let target = s.user.node_target(s.node).await;
+    let descriptor = model::Hash::of(&s.put.descriptor);
+    let ask = async |epoch, shard, descriptor, device| {
+        let request = ConfirmShardsRequest { width: 4, epoch, shards: vec![(shard, descriptor, device)] };
+        pool.rpc::<ConfirmShards>(&target, &request, SOON).await
+    };
+    let (epoch, shard, device) = (s.put.epoch, s.put.shard, s.put.device);
+    assert_eq!(ask(epoch, shard, descriptor, device).await, Ok(vec![true]));
+    assert_eq!(ask(epoch, shard, model::Hash([1; 32]), device).await, Ok(vec![false]), "another version");
+    assert_eq!(ask(epoch, shard, descriptor, model::DeviceId([1; 16])).await, Ok(vec![false]), "on another device");
+    assert_eq!(ask(epoch, ShardRef { index: 3, ..shard }, descriptor, device).await, Ok(vec![false]), "not its own");
+    for epoch in [Epoch(epoch.0 - 1), Epoch(epoch.0 + 1)] {
+        assert_eq!(ask(epoch, shard, descriptor, device).await.unwrap_err().kind, Kind::Conflict);
+    }
+    let request = ConfirmShardsRequest { width: 4, epoch, shards: vec![(shard, descriptor, device)] };
+    let stranger = s.user.node_target(s.node).await;
+    assert_eq!(s.cluster.pool().rpc::<ConfirmShards>(&stranger, &request, SOON).await.unwrap_err().kind, Kind::Denied);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,6 +40,17 @@ pub const SOON: Duration = Duration::from_secs(20);
 /// The password of every user.
 pub const PASSWORD: &str = "correct horse battery staple";
 
+/// What a node shows its peers, from its card.
+#[derive(minicbor::Decode)]
+struct Shown {
+    #[n(3)]
+    root: minicbor::bytes::ByteVec,
+    #[n(4)]
+    key: minicbor::bytes::ByteVec,
+    #[n(5)]
+    certificate: minicbor::bytes::ByteVec,
+}
+
 /// A cluster: one coordinator, some nodes, each in its own folder.
 pub struct Cluster {
     pub env: Env,
@@ -166,6 +177,15 @@ impl Cluster {
     /// Connections of somebody without a certificate.
     pub fn pool(&self) -> Pool {
         let tls = ClientTls::new(&self.env, Trust::Fingerprint(self.fingerprint), None).unwrap();
+        Pool::new(self.env.clone(), tls, PoolConfig::default(), None)
+    }
+
+    /// The way to the servers as a node has it, with the key from its card.
+    pub fn pool_of_node(&self, i: usize) -> Pool {
+        let card: Shown = minicbor::decode(&std::fs::read(self.node_dir(i).join("node")).unwrap()).unwrap();
+        let key = transport::ServerKey::load(&card.key).unwrap();
+        let identity = transport::TlsIdentity::new(&self.env, &card.root, &card.certificate, &key).unwrap();
+        let tls = ClientTls::new(&self.env, Trust::Fingerprint(self.fingerprint), Some(identity)).unwrap();
         Pool::new(self.env.clone(), tls, PoolConfig::default(), None)
     }
 
