@@ -14,7 +14,7 @@ use seal::sharing::{Label, create_named};
 use seal::space::OpenSpace;
 use seal::tree::{Attributes, Content, Entry, Name, new_folder};
 use std::sync::atomic::Ordering;
-use wire::coordinator::{Administer, Administration, Propose, ProposeRequest, Upload, UploadRequest, UploadResponse};
+use wire::coordinator::{Administer, Administration, AskPeer, Propose, ProposeRequest, Upload, UploadRequest, UploadResponse};
 use wire::node::{PutShard, PutShardRequest};
 use wire::watch::{WatchRequest, WatchSpace};
 
@@ -243,7 +243,8 @@ async fn a_node_that_forges_the_next_coding_gets_no_good_shard_dropped() {
         events.iter().any(|e| e.what == "recode-waits")
     };
     eventually(&cluster.env, "it is not believed", waits).await;
-    let Answer::Generations(known) = user.ask(Query::Generations(vec![chunk.object])).await.unwrap() else { panic!("no generations") };
+    let known = pool.rpc::<AskPeer>(&cluster.at(), &Query::Generations(vec![chunk.object]), SOON).await.unwrap();
+    let Answer::Generations(known) = known else { panic!("no generations") };
     assert_eq!(known[0].as_ref().map(|g| (g.current, g.next)), Some((0, Some(1))));
     for index in 0..4 {
         stored.read(&user, &upload, index).await.unwrap();
