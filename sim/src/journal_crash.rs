@@ -90,8 +90,7 @@ pub fn run(seed: u64) -> Result<(), String> {
 async fn life(env: Env, ledger: Shared) -> env::sim::Result {
     let seen: Arc<Mutex<Vec<(u64, Position)>>> = Arc::default();
     let into = seen.clone();
-    let config =
-        journal::Config { segment_size: 16 << 10, queue_bytes: 1 << 20, rewrite_tail: true, ..journal::Config::new(PathBuf::from("/log")) };
+    let config = journal::Config { segment_size: 16 << 10, queue_bytes: 1 << 20, ..journal::Config::new(PathBuf::from("/log")) };
     let visit = move |r: journal::Replayed<'_>| {
         let number = r.meta.try_into().map_or(u64::MAX, u64::from_le_bytes);
         into.lock().unwrap_or_else(PoisonError::into_inner).push((number, r.position));

@@ -21,7 +21,7 @@ fn seeds_that_once_failed_do_not_any_more() {
 }
 
 fn config() -> Config {
-    Config { segment_size: 16 << 10, queue_bytes: 1 << 20, rewrite_tail: true, ..Config::new("/log".into()) }
+    Config { segment_size: 16 << 10, queue_bytes: 1 << 20, ..Config::new("/log".into()) }
 }
 
 fn record(len: usize) -> Record {

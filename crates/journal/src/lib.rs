@@ -6,8 +6,8 @@
 //! is there; what was not is there whole or not at all. Damage in the middle is told from a torn end
 //! (see [`format`]) and reported, never passed over in silence.
 
-pub mod clean;
-mod format;
+mod clean;
+pub mod format;
 mod inventory;
 mod open;
 mod segment;

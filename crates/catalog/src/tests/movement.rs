@@ -161,13 +161,13 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3, rng_seed: RngSeed::Fixed(4), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, rng_seed: RngSeed::Fixed(4), failure_persistence: None, ..ProptestConfig::default() })]
 
     /// A thousand devices, and as many slots as a balance within 1 % takes.
     #[test]
     fn so_do_changes_of_a_thousand_devices((all, _) in unequal(450..500, 8..12), becomes in becomes(), width in 3u8..7) {
         let (now, next) = change_of(&all, &becomes);
-        let before = plan(None, Epoch(1), 14, width, &now).expect("planned");
+        let before = plan(None, Epoch(1), 16, width, &now).expect("planned");
         balanced(&before, least_cap(&before), 2.0);
         check_change(&before, &next)?;
     }

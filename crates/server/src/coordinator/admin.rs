@@ -58,7 +58,7 @@ impl State {
             match self.propose(self.request_id(), Some(by), Command::RemoveCoordinator(id)).await {
                 // Asked for before, when no majority answered, and carried out just now: the end is still to come.
                 Err(e) if e.kind == Kind::NotFound && listed.contains(&id) => {}
-                done => drop(done?),
+                done => _ = done?,
             }
         }
         let out = async {
