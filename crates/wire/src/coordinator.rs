@@ -764,6 +764,10 @@ pub struct HeartbeatResponse {
     #[n(6)]
     #[cbor(default)]
     pub life: model::cluster::CatalogLife,
+    /// Nodes that miss shards by their own last word, in order of id.
+    #[n(7)]
+    #[cbor(default)]
+    pub wanting: Vec<NodeId>,
 }
 
 /// See [`ReportPeer`].

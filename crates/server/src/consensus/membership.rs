@@ -94,9 +94,11 @@ impl Consensus {
         group_of(&self.raft.metrics().borrow_watched())
     }
 
-    /// Whether the group can go on without a coordinator: that it is not in it is agreed.
+    /// Whether the group can go on without a coordinator: that it is not in it is agreed, and nothing else is known.
     pub(crate) fn is_without(&self, id: CoordinatorId) -> bool {
-        !Group::new(&self.raft.metrics().borrow_watched().committed_membership_config).has(id)
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        [&metrics.membership_config, &metrics.committed_membership_config].into_iter().all(|stored| !Group::new(stored).has(id))
     }
 
     /// Whose vote does not count yet for all that is decided: learners, those that are being given a vote while that is

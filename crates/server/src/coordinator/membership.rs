@@ -114,7 +114,7 @@ impl State {
         }
         let Answer::Totals(totals) = self.ask(Query::Totals).await? else { return Err(confused()) };
         let at = self.now();
-        {
+        let wanting = {
             let heard = &mut self.memory().heard;
             let owes = match heard.get(&node) {
                 Some(last) if last.heartbeat.started_ms == request.started_ms && at.saturating_sub(last.at) < self.limits.suspect => {
@@ -125,7 +125,8 @@ impl State {
                 _ => totals.feed,
             };
             heard.insert(node, Heard { at, heartbeat: request, owes });
-        }
+            heard.iter().filter(|(_, h)| h.heartbeat.repair.shards > 0).map(|(id, _)| *id).collect()
+        };
         Ok(HeartbeatResponse {
             layouts: view.layouts,
             feed: totals.feed,
@@ -134,6 +135,7 @@ impl State {
             time_ms: view.time_ms,
             revision: view.revision,
             life: view.life,
+            wanting,
         })
     }
 

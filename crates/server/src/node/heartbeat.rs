@@ -99,6 +99,7 @@ impl Pulse {
         state.check_brake(&answer.life, answer.feed, answer.time_ms).await;
         state.scrubs.ask(answer.life.scrub_ms);
         state.memory().catalog_ms = answer.time_ms;
+        state.map.note_wanting(answer.wanting);
         let feed_moved = std::mem::replace(&mut state.memory().feed, answer.feed) != answer.feed;
         if feed_moved {
             state.work.notify_one();

@@ -11,7 +11,7 @@ use model::cluster::{ClusterView, NodeState};
 use model::command::{Answer, Query};
 use model::layout::{LayoutChange, Layouts};
 use model::{Epoch, Error, Layout, NodeId, PublicKey, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{RwLock, RwLockReadGuard};
 
@@ -29,6 +29,8 @@ struct Known {
     capability_key: Option<PublicKey>,
     revision: u64,
     incarnation: [u8; 16],
+    /// Nodes that miss shards.
+    wanting: BTreeSet<NodeId>,
 }
 
 impl Map {
@@ -63,6 +65,16 @@ impl Map {
     /// Whether the cluster takes a node for running. One that is not known yet is given a chance.
     pub fn is_up(&self, node: NodeId) -> bool {
         self.known().nodes.get(&node).is_none_or(|(_, state)| !matches!(state, NodeState::Down | NodeState::Out))
+    }
+
+    /// Notes which nodes miss shards by their own word.
+    pub fn note_wanting(&self, nodes: Vec<NodeId>) {
+        self.known().wanting = nodes.into_iter().collect();
+    }
+
+    /// Whether a node runs and has all that it should have, as far as is known.
+    pub fn is_whole(&self, node: NodeId) -> bool {
+        self.is_up(node) && !self.known().wanting.contains(&node)
     }
 
     /// Whether the cluster has given a node up: what it held counts as gone.
@@ -185,6 +197,17 @@ mod tests {
         map.known().capability_key = Some(PublicKey([1; 32]));
         map.known().revision = 7;
         map
+    }
+
+    #[test]
+    fn whoever_is_rebuilding_runs_and_is_not_counted_on() {
+        let map = with(layout(5, [1, 2]), Vec::new());
+        map.known().nodes =
+            [(1, NodeState::Up), (2, NodeState::Up), (3, NodeState::Down)].map(|(n, s)| (NodeId(n), (String::new(), s))).into();
+        map.note_wanting(vec![NodeId(2)]);
+        assert_eq!([1, 2, 3].map(|n| (map.is_up(NodeId(n)), map.is_whole(NodeId(n)))), [(true, true), (true, false), (false, false)]);
+        map.note_wanting(Vec::new());
+        assert!(map.is_whole(NodeId(2)));
     }
 
     /// Rule 1: epochs fence.

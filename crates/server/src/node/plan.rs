@@ -52,9 +52,10 @@ pub(crate) fn belonging<'a>(
     })
 }
 
-/// How many other shards of a shard's chunk have their rightful holders away.
-pub(crate) fn others_away(shard: &ShardRef, layouts: &Layouts, is_up: impl Fn(NodeId) -> bool) -> u8 {
-    let away = |i: u8| i != shard.index && layouts.current.holder(&shard.chunk, i).is_none_or(|d| !is_up(d.node));
+/// How many other shards of a shard's chunk may not be there: their rightful holders are away or miss shards
+/// themselves. `is_whole`: whether a node is and does not.
+pub(crate) fn others_away(shard: &ShardRef, layouts: &Layouts, is_whole: impl Fn(NodeId) -> bool) -> u8 {
+    let away = |i: u8| i != shard.index && layouts.current.holder(&shard.chunk, i).is_none_or(|d| !is_whole(d.node));
     (0..layouts.current.width).filter(|i| away(*i)).count() as u8
 }
 

@@ -280,7 +280,7 @@ async fn missing_of(
         }
         looked_at += 1;
         if !held.contains(&shard) {
-            let others_away = others_away(&shard, &layouts, |node| state.map.is_up(node));
+            let others_away = others_away(&shard, &layouts, |node| state.map.is_whole(node));
             missing.push(Missing { shard, policy: object.policy, hinted, others_away });
         }
     }

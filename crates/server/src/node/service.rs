@@ -2,6 +2,7 @@
 //! them, are described in `wire::node`.
 
 use super::admission::{Admitted, prove};
+use super::rebuild::is_vouched_for;
 use super::state::{Device, State};
 use crate::rpc::answer;
 use bytes::Bytes;
@@ -104,7 +105,8 @@ impl NodeService {
 
     async fn put(&self, request: PutShardRequest, body: Bytes, connection: &Connection) -> Result<()> {
         let PutShardRequest { capability, shard, descriptor, epoch, device } = request;
-        if let Some(admitted) = self.admit(&capability, connection)? {
+        let admitted = self.admit(&capability, connection)?;
+        if let Some(admitted) = &admitted {
             admitted.may_put(&shard.chunk.object, body.len() as u64)?;
             if shard.generation != 0 {
                 return Err(Error::denied("uploads are of coding generation 0: later ones are made by servers"));
@@ -113,6 +115,12 @@ impl NodeService {
         let descriptor = wire::node::descriptor(&descriptor).map_err(|e| Error::invalid(e.message))?;
         let s = &self.0;
         let width = descriptor.policy.width();
+        // Of one that hands over, whose word alone does not count. (Coordinators code chunks anew: theirs is the first.)
+        if let (None, Peer::Node(from), Some(layouts)) = (admitted, &connection.peer, s.map.layouts(width))
+            && !is_vouched_for(s, *from, &layouts, shard, descriptor.id()).await
+        {
+            return Err(Error::conflict("other nodes have another version of this chunk"));
+        }
         // Until the shard is durable no newer layout is learned: whoever hands over finds it.
         let _gate = s.map.gate().await;
         s.map.fence(width, epoch)?;

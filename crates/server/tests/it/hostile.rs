@@ -14,7 +14,7 @@ use seal::sharing::{Label, create_named};
 use seal::space::OpenSpace;
 use seal::tree::{Attributes, Content, Entry, Name, new_folder};
 use std::sync::atomic::Ordering;
-use wire::coordinator::{Administer, Administration, AskPeer, Propose, ProposeRequest, Upload, UploadRequest, UploadResponse};
+use wire::coordinator::*;
 use wire::node::{PutShard, PutShardRequest};
 use wire::watch::{WatchRequest, WatchSpace};
 
@@ -248,5 +248,60 @@ async fn a_node_that_forges_the_next_coding_gets_no_good_shard_dropped() {
     assert_eq!(known[0].as_ref().map(|g| (g.current, g.next)), Some((0, Some(1))));
     for index in 0..4 {
         stored.read(&user, &upload, index).await.unwrap();
+    }
+}
+
+/// A node that is drained gives away what it holds; others need not believe that it is the right thing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_one_node_says_of_a_chunk_is_not_copied() {
+    let (mut cluster, user) = Cluster::whole().await;
+    let upload = user.upload(1).await;
+    let (object, layout) = (upload.objects[0], user.layout(4).await);
+    let liar = cluster.nodes[1].as_ref().unwrap().node;
+    let mut stored = Vec::new();
+    for number in 0..8 {
+        let chunk = ChunkRef { object, number };
+        let index = (0..4).find(|i| layout.holder(&chunk, *i).unwrap().node == liar).unwrap();
+        stored.push((index, user.store_chunk(&upload, chunk, vec![number as u8; 4000], &[index]).await));
+        let forged = Coder::new(Policy::DEFAULT).unwrap().encode(chunk, 0, vec![99; 4000]).unwrap();
+        let put = PutShardRequest {
+            capability: Some(capability(&upload.capabilities, liar)),
+            shard: ShardRef { chunk, generation: 0, index },
+            descriptor: forged.descriptor.to_bytes().into(),
+            epoch: layout.epoch,
+            device: layout.holder(&chunk, index).unwrap().device,
+        };
+        user.put_shard(&put, liar, forged.shards[index as usize].clone()).await.unwrap();
+    }
+    // Nor is it taken where it is brought, as to whoever misses something.
+    let chunk = ChunkRef { object, number: 8 };
+    let index = (0..4).find(|i| layout.holder(&chunk, *i).unwrap().node != liar).unwrap();
+    let whole = user.store_chunk(&upload, chunk, vec![8; 4000], &[index]).await;
+    let forged = Coder::new(Policy::DEFAULT).unwrap().encode(chunk, 0, vec![99; 4000]).unwrap();
+    let holder = layout.holder(&chunk, index).unwrap();
+    for (coded, taken) in [(&forged, Err(Kind::Conflict)), (&whole.coded, Ok(()))] {
+        let put = PutShardRequest {
+            capability: None,
+            shard: ShardRef { chunk, generation: 0, index },
+            descriptor: coded.descriptor.to_bytes().into(),
+            epoch: layout.epoch,
+            device: holder.device,
+        };
+        let (target, body) = (user.node_target(holder.node).await, coded.shards[index as usize].clone());
+        let put = cluster.pool_of_node(1).rpc_body::<PutShard>(&target, &put, body, SOON).await;
+        assert_eq!(put.map(|_| ()).map_err(|e| e.kind), taken);
+    }
+    user.commit(&upload, object, 9, 9 * 4000, vec![]).await.unwrap();
+    let fifth = cluster.start_node(4, Some(user.token(None).await)).await.unwrap();
+    let change = ChangeRequest { add: vec![fifth], drain: vec![liar], expect: vec![] };
+    user.rpc::<ApplyLayout, _>(change).await.unwrap();
+    eventually(&cluster.env, "it is drained", || async { user.status().await.cluster.changes.is_empty() }).await;
+
+    let capabilities = user.rpc::<ReadCapabilities, _>(user.holder()).await.unwrap();
+    let (upload, layout) = (UploadResponse { capabilities, ..upload }, user.layout(4).await);
+    for (index, stored) in stored {
+        let body = stored.coded.shards[index as usize].clone();
+        let now = crate::support::Stored { layout: layout.clone(), ..stored };
+        assert!(now.read(&user, &upload, index).await.unwrap() == body, "shard {index}");
     }
 }
