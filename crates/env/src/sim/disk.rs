@@ -81,7 +81,7 @@ impl SimDisk {
     fn sync_fails(&self) -> bool {
         let mut state = self.state();
         if self.life.is_over() || state.failing {
-            return state.failing;
+            return !self.life.is_over();
         }
         let left = state.sync_fails_in.take();
         state.sync_fails_in = left.and_then(|left| left.checked_sub(1));
