@@ -124,6 +124,22 @@ impl World {
         next
     }
 
+    /// A shared folder with a large file, of which a copy outside shares the manifest: space, file, copy and object.
+    fn shared_with_a_copy(&mut self, by: &User) -> (Shared, Entry, Entry, ObjectId) {
+        let photos = self.mkdir(by, by.root, "photos");
+        let (large, object) = self.put_large(by, photos.inside(), "large");
+        let (mut change, mut copy) = self.new_file(by, by.root, "copy", 128);
+        (change.manifest, copy.manifest) = (large.manifest, large.manifest);
+        self.commit(by, vec![change]).expect("copied");
+        let (shared, command) = begin(by, by.space, photos.inside(), 2);
+        self.done(Some(by.id), command);
+        let row = row_in(shared.id, shared.epoch, shared.root, &large, large.id, 130);
+        self.reseal(by, &shared, vec![Resealed { row, child: None, of: large.id }]).expect("resealed");
+        self.swap_door(by, &shared, &photos).expect("swapped");
+        self.pass(1);
+        (shared, large, copy, object)
+    }
+
     /// A user writes a small file into a shared folder.
     fn write(&mut self, by: &User, shared: &Shared, name: &str) -> Applied {
         let entry = Entry { id: EntryId(self.fresh()), folder: shared.root, name: name.into(), rev: 1, child: None, manifest: None };
@@ -232,18 +248,7 @@ fn a_folder_becomes_a_space_with_its_contents_versions_and_trash() {
 fn content_that_two_spaces_refer_to_counts_for_one_and_lives_until_both_let_go() {
     let (mut world, _, users) = people(&["ann"]);
     let ann = &users[0];
-    let photos = world.mkdir(ann, ann.root, "photos");
-    let (large, object) = world.put_large(ann, photos.inside(), "large");
-    // A copy outside the folder shares the manifest.
-    let (mut change, mut copy) = world.new_file(ann, ann.root, "copy", 128);
-    (change.manifest, copy.manifest) = (large.manifest, large.manifest);
-    world.commit(ann, vec![change]).expect("copied");
-    let (shared, command) = begin(ann, ann.space, photos.inside(), 2);
-    world.done(Some(ann.id), command);
-    let row = row_in(shared.id, shared.epoch, shared.root, &large, large.id, 130);
-    world.reseal(ann, &shared, vec![Resealed { row, child: None, of: large.id }]).expect("resealed");
-    world.swap_door(ann, &shared, &photos).expect("swapped");
-    world.pass(1);
+    let (shared, _, copy, object) = world.shared_with_a_copy(ann);
     let state = |world: &World| world.ask(&Query::Objects(vec![object]));
     let live = Answer::Objects(vec![model::cluster::ObjectState::Live]);
     assert!(world.space_row(ann.space).used > 18_000_000 && world.space_row(shared.id).used < 1000);
@@ -263,17 +268,7 @@ fn content_that_two_spaces_refer_to_counts_for_one_and_lives_until_both_let_go()
 fn rule_10_content_of_two_spaces_is_read_by_both_and_never_gets_a_generation_twice() {
     let (mut world, operator, users) = people(&["ann"]);
     let ann = &users[0];
-    let photos = world.mkdir(ann, ann.root, "photos");
-    let (large, object) = world.put_large(ann, photos.inside(), "large");
-    let (mut change, mut copy) = world.new_file(ann, ann.root, "copy", 128);
-    (change.manifest, copy.manifest) = (large.manifest, large.manifest);
-    world.commit(ann, vec![change]).expect("copied");
-    let (shared, command) = begin(ann, ann.space, photos.inside(), 2);
-    world.done(Some(ann.id), command);
-    let row = row_in(shared.id, shared.epoch, shared.root, &large, large.id, 130);
-    world.reseal(ann, &shared, vec![Resealed { row, child: None, of: large.id }]).expect("resealed");
-    world.swap_door(ann, &shared, &photos).expect("swapped");
-    world.pass(1);
+    let (shared, large, copy, object) = world.shared_with_a_copy(ann);
 
     let (mirror, wide) = (Policy { k: 1, m: 3 }, Policy { k: 3, m: 1 });
     world.done(Some(operator.id), Command::SetSpacePolicy { space: ann.space, policy: mirror });

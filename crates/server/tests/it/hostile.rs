@@ -1,7 +1,7 @@
 //! Clients that keep to no rule call the wire protocol directly: what a space's outsiders, readers and former
 //! members are refused by the servers. (What they could not open if they were not: the tests of `seal`.)
 
-use crate::support::{Cluster, SOON, User, capability, eventually, shifted};
+use crate::support::{Cluster, SOON, Stored, User, capability, eventually, put_of, shifted};
 use bytes::Bytes;
 use erasure::Coder;
 use model::account::{Identity, Role};
@@ -225,16 +225,9 @@ async fn a_node_that_forges_the_next_coding_gets_no_good_shard_dropped() {
     let (pool, layout) = (cluster.pool_of_node(0), user.layout(4).await);
     let mirrors = model::Policy { k: 1, m: 3 };
     let forged = erasure::Coder::new(mirrors).unwrap().encode(chunk, 1, vec![7]).unwrap();
-    for (body, index) in forged.shards.into_iter().zip(0..) {
-        let holder = layout.holder(&chunk, index).unwrap();
-        let put = PutShardRequest {
-            capability: None,
-            shard: ShardRef { chunk, generation: 1, index },
-            descriptor: forged.descriptor.to_bytes().into(),
-            epoch: layout.epoch,
-            device: holder.device,
-        };
-        pool.rpc_body::<PutShard>(&user.node_target(holder.node).await, &put, body, SOON).await.unwrap();
+    for (body, index) in forged.shards.iter().zip(0..) {
+        let (put, holder) = (put_of(&layout, &forged, index, None), layout.holder(&chunk, index).unwrap().node);
+        pool.rpc_body::<PutShard>(&user.node_target(holder).await, &put, body.clone(), SOON).await.unwrap();
     }
     let space = user.account.home;
     user.rpc::<Administer, _>(Administration::SetPolicy { space, policy: mirrors }).await.unwrap();
@@ -264,13 +257,7 @@ async fn what_only_one_node_says_of_a_chunk_is_not_copied() {
         let index = (0..4).find(|i| layout.holder(&chunk, *i).unwrap().node == liar).unwrap();
         stored.push((index, user.store_chunk(&upload, chunk, vec![number as u8; 4000], &[index]).await));
         let forged = Coder::new(Policy::DEFAULT).unwrap().encode(chunk, 0, vec![99; 4000]).unwrap();
-        let put = PutShardRequest {
-            capability: Some(capability(&upload.capabilities, liar)),
-            shard: ShardRef { chunk, generation: 0, index },
-            descriptor: forged.descriptor.to_bytes().into(),
-            epoch: layout.epoch,
-            device: layout.holder(&chunk, index).unwrap().device,
-        };
+        let put = put_of(&layout, &forged, index, Some(capability(&upload.capabilities, liar)));
         user.put_shard(&put, liar, forged.shards[index as usize].clone()).await.unwrap();
     }
     // Nor is it taken where it is brought, as to whoever misses something.
@@ -278,16 +265,9 @@ async fn what_only_one_node_says_of_a_chunk_is_not_copied() {
     let index = (0..4).find(|i| layout.holder(&chunk, *i).unwrap().node != liar).unwrap();
     let whole = user.store_chunk(&upload, chunk, vec![8; 4000], &[index]).await;
     let forged = Coder::new(Policy::DEFAULT).unwrap().encode(chunk, 0, vec![99; 4000]).unwrap();
-    let holder = layout.holder(&chunk, index).unwrap();
+    let target = user.node_target(layout.holder(&chunk, index).unwrap().node).await;
     for (coded, taken) in [(&forged, Err(Kind::Conflict)), (&whole.coded, Ok(()))] {
-        let put = PutShardRequest {
-            capability: None,
-            shard: ShardRef { chunk, generation: 0, index },
-            descriptor: coded.descriptor.to_bytes().into(),
-            epoch: layout.epoch,
-            device: holder.device,
-        };
-        let (target, body) = (user.node_target(holder.node).await, coded.shards[index as usize].clone());
+        let (put, body) = (put_of(&layout, coded, index, None), coded.shards[index as usize].clone());
         let put = cluster.pool_of_node(1).rpc_body::<PutShard>(&target, &put, body, SOON).await;
         assert_eq!(put.map(|_| ()).map_err(|e| e.kind), taken);
     }
@@ -301,7 +281,7 @@ async fn what_only_one_node_says_of_a_chunk_is_not_copied() {
     let (upload, layout) = (UploadResponse { capabilities, ..upload }, user.layout(4).await);
     for (index, stored) in stored {
         let body = stored.coded.shards[index as usize].clone();
-        let now = crate::support::Stored { layout: layout.clone(), ..stored };
+        let now = Stored { layout: layout.clone(), ..stored };
         assert!(now.read(&user, &upload, index).await.unwrap() == body, "shard {index}");
     }
 }

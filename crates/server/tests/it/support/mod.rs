@@ -12,8 +12,8 @@ use model::cluster::{Capability, ServerRole};
 use model::command::{Answer, Command, Outcome, Query};
 use model::tree::{Change, Expect, ManifestRow, ObjectUse, Row};
 use model::{
-    ChunkRef, ClusterId, EntryId, FolderId, Hash, KeyEpoch, Layout, ManifestId, NameTag, NodeId, ObjectId, Policy, PublicKey, RequestId,
-    Result, ShardRef,
+    ChunkRef, ClusterId, Descriptor, EntryId, FolderId, Hash, KeyEpoch, Layout, ManifestId, NameTag, NodeId, ObjectId, Policy, PublicKey,
+    RequestId, Result, ShardRef,
 };
 use seal::account::{NewAccount, Unlocked, new_account};
 use seal::keys::SigningKey;
@@ -337,14 +337,8 @@ impl User {
                 continue;
             }
             let place = layout.holder(&chunk, index).unwrap();
-            let request = PutShardRequest {
-                capability: Some(capability(&upload.capabilities, place.node)),
-                shard: ShardRef { chunk, generation: 0, index },
-                descriptor: coded.descriptor.to_bytes().into(),
-                epoch: layout.epoch,
-                device: place.device,
-            };
-            self.put_shard(&request, place.node, body.clone()).await.unwrap();
+            let capability = capability(&upload.capabilities, place.node);
+            self.put_shard(&put_of(&layout, &coded, index, Some(capability)), place.node, body.clone()).await.unwrap();
         }
         Stored { coded, layout }
     }
@@ -394,6 +388,18 @@ impl Stored {
             device: place.device,
         };
         user.get_shard(&request, place.node).await.map(|(_, body)| body)
+    }
+}
+
+/// A put of a shard where it belongs. `capability`: `None` from servers.
+pub fn put_of(layout: &Layout, coded: &Encoded, index: u8, capability: Option<Capability>) -> PutShardRequest {
+    let Descriptor { chunk, generation, .. } = coded.descriptor;
+    PutShardRequest {
+        capability,
+        shard: ShardRef { chunk, generation, index },
+        descriptor: coded.descriptor.to_bytes().into(),
+        epoch: layout.epoch,
+        device: layout.holder(&chunk, index).unwrap().device,
     }
 }
 
