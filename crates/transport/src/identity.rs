@@ -23,8 +23,6 @@ use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificat
 
 /// How long a server's certificate is good for. Servers renew theirs long before.
 pub const CERTIFICATE_VALIDITY: Duration = Duration::from_secs(90 * 86_400);
-/// Certificates begin so long before they are issued, for clocks that run late.
-const BACKDATED_MS: u64 = 3_600_000;
 const ROOT_VALIDITY_MS: u64 = 30 * 365 * 86_400_000;
 
 /// RFC 8410: `SEQUENCE { 0, { 1.3.101.112 }, OCTET STRING { OCTET STRING seed } }` up to the seed.
@@ -207,7 +205,8 @@ fn params(common_name: &str, now_ms: u64, validity_ms: u64, serial: &[&[u8]]) ->
     name.push(DnType::CommonName, common_name);
     params.distinguished_name = name;
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + Duration::from_millis(now_ms.saturating_sub(BACKDATED_MS));
+    // Not when it was issued: servers whose clocks differ must be able to tell each other so.
+    params.not_before = epoch;
     params.not_after = epoch + Duration::from_millis(now_ms.saturating_add(validity_ms));
     let mut number: [u8; 16] = [0; 16];
     number.copy_from_slice(&model::signed::hash_parts(serial).0[..16]);

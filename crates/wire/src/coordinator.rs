@@ -655,6 +655,10 @@ pub struct HeartbeatRequest {
     #[n(11)]
     #[cbor(default)]
     pub auto_add: bool,
+    /// What its clock shows, milliseconds since 1970; 0: it does not say.
+    #[n(12)]
+    #[cbor(default)]
+    pub now_ms: u64,
 }
 
 /// How far a node is with the layout of a width.

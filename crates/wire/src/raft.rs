@@ -103,6 +103,10 @@ pub struct Announcement {
     #[n(4)]
     #[cbor(default)]
     pub short_of_room: bool,
+    /// What its clock shows, milliseconds since 1970; 0: it does not say.
+    #[n(5)]
+    #[cbor(default)]
+    pub now_ms: u64,
 }
 
 /// See [`Announce`].

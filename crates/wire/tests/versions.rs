@@ -57,6 +57,7 @@ fn a_field_more_is_left_out() {
         version: "0.1.0".into(),
         damaged: false,
         short_of_room: false,
+        now_ms: 0,
     });
     same(ProveRequest { protocol: PROTOCOL, holder: PublicKey([1; 32]), signature: Signature([2; 64]) });
     same(PROTOCOL);

@@ -40,6 +40,7 @@ fn heard(n: u64) -> NodeReport {
         frozen: None,
         protocol: wire::PROTOCOL,
         auto_add: false,
+        now_ms: NOW,
     };
     NodeReport { node: NodeId(n), state: NodeState::Up, silent_ms: Some(300), heartbeat: Some(heartbeat), owes: 0 }
 }

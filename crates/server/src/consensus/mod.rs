@@ -337,7 +337,8 @@ impl Consensus {
     pub(crate) async fn announce(&self, address: &str) -> Result<bool> {
         let roster::Health { damaged, short_of_room } = self.roster.health();
         let (head, version) = (self.roster.head(), env!("CARGO_PKG_VERSION").into());
-        let message = Announcement { head, address: address.into(), version, damaged, short_of_room };
+        let now_ms = self.env().now_ms();
+        let message = Announcement { head, address: address.into(), version, damaged, short_of_room, now_ms };
         let mut last = self.cannot();
         for (id, _) in self.roster.all() {
             let peer = peers::Peer { id, roster: self.roster.clone() };

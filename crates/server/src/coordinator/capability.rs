@@ -27,7 +27,7 @@ impl State {
                 if request.objects == 0 || request.objects > OBJECTS_MAX {
                     return Err(Error::invalid(format!("1 to {OBJECTS_MAX} objects can be asked for at once")));
                 }
-                let now = self.env.now_ms();
+                let now = self.now_ms();
                 let objects: Vec<ObjectId> = (0..request.objects).map(|_| ObjectId::new(now, self.env.random())).collect();
                 let body = UploadGrantBody { objects: objects.clone(), account: who.account, space: request.space };
                 let body = cbor::to_vec(&body);
@@ -60,7 +60,7 @@ impl State {
         if body.account != who.account || body.space != *space {
             return Err(Error::denied("this upload was granted to another account or space"));
         }
-        let now = self.env.now_ms();
+        let now = self.now_ms();
         if body.objects.iter().any(|o| o.time_ms().saturating_add(RENEW_MS) <= now) {
             return Err(Error::denied("this upload has expired: begin it again"));
         }
@@ -75,7 +75,7 @@ impl State {
         byte_limit: u64,
         holder: PublicKey,
     ) -> Result<Vec<(NodeId, Capability)>> {
-        let now = self.env.now_ms();
+        let now = self.now_ms();
         let nodes = self.view().await?.nodes;
         // Nodes that are out get none: the layout goes on without them.
         let nodes = nodes.into_iter().filter(|n| n.state != NodeState::Out);

@@ -22,7 +22,7 @@ impl State {
         let OpenLinkRequest { request, link, auth, session } = request;
         let name = format!("link {link}");
         self.count_attempt(&name, address)?;
-        let (token_hash, expires_ms) = (session.hash(), self.log_time().0 + LIFE_MS);
+        let (token_hash, expires_ms) = (session.hash(), self.now_ms() + LIFE_MS);
         self.propose(request, None, Command::OpenLink { link, auth_hash: Hash::of(&auth), token_hash, expires_ms }).await?;
         self.memory().backoff.refund(&name, address);
         let link = self.link(&session).await?.ok_or_else(|| Error::denied("this link has just been revoked"))?;

@@ -27,7 +27,7 @@ impl State {
     /// Makes a join token. Admins only.
     pub async fn create_token(&self, session: SessionToken, request: CreateTokenRequest) -> Result<TextResponse> {
         let who = self.admin(&session).await?;
-        let expires_ms = self.env.now_ms() + valid(request.valid_ms)?;
+        let expires_ms = self.now_ms() + valid(request.valid_ms)?;
         let id = TokenId(self.env.random());
         let secret = self.env.random();
         let token = Token { id, secret, role: request.role, expires_ms, replace: request.replace, used: false };
@@ -40,7 +40,7 @@ impl State {
     /// Makes an invite. Admins only.
     pub async fn create_invite(&self, session: SessionToken, request: CreateInviteRequest) -> Result<TextResponse> {
         let who = self.admin(&session).await?;
-        let expires_ms = self.env.now_ms() + valid(request.valid_ms)?;
+        let expires_ms = self.now_ms() + valid(request.valid_ms)?;
         let name = canonical_name(&request.name)?;
         let (invite, secret) = new_invite(&self.env, name, request.admin, request.quota, expires_ms);
         let text = InviteText {
@@ -62,7 +62,7 @@ impl State {
         let Answer::Token(token) = self.ask(Query::Token(request.token)).await? else { return Err(confused()) };
         let token = token.ok_or_else(denied)?;
         check_join_proof(&token.secret, request.token, request.role, binding, &request.key, &request.proof).map_err(|_| denied())?;
-        if token.used || token.role != request.role || token.expires_ms <= self.env.now_ms() {
+        if token.used || token.role != request.role || token.expires_ms <= self.now_ms() {
             return Err(denied());
         }
         let command = Command::ConsumeToken { token: request.token, role: request.role, key: Hash::of(&request.key) };
@@ -88,7 +88,7 @@ impl State {
     }
 
     fn certify(&self, id: ServerId, key: &[u8]) -> Result<Vec<u8>> {
-        self.root.issue(id, self.cluster, key, self.env.now_ms(), CERTIFICATE_VALIDITY)
+        self.root.issue(id, self.cluster, key, self.now_ms(), CERTIFICATE_VALIDITY)
     }
 
     /// A node lives. `node` is who its certificate says it is.
@@ -102,6 +102,7 @@ impl State {
         }
         let view = self.view().await?;
         let known = view.nodes.iter().find(|n| n.id == node).ok_or_else(|| Error::denied("this node is not a member of the cluster"))?;
+        self.hear_clock(ServerId::Node(node), request.now_ms);
         let certificate = match request.renew.take() {
             Some(key) if Hash::of(&key) == known.key => Some(self.certify(ServerId::Node(node), &key)?.into()),
             Some(_) => return Err(Error::denied("a certificate is renewed for the same key only")),

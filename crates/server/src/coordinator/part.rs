@@ -9,13 +9,13 @@ use super::{detector::Limits, opaque::Opaque, watch};
 use crate::consensus::{Consensus, Health};
 use env::Env;
 use model::cluster::Coordinator;
-use model::command::{Answer, Command, Genesis, Proposal, Query};
-use model::{ClusterId, CoordinatorId, Error, RequestId, Result};
+use model::command::{Answer, Command, Genesis, Query};
+use model::{ClusterId, CoordinatorId, Error, Result};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use transport::{ClusterRoot, TlsIdentity};
+use transport::{ClusterRoot, ServerId, TlsIdentity};
 use wire::Version;
 use wire::coordinator::HelloResponse;
 use wire::raft::{Announced, Announcement};
@@ -101,7 +101,7 @@ impl Part {
     /// Another coordinator says where it is. The leader writes it down, and knows who was removed.
     pub async fn on_announce(&self, from: CoordinatorId, announcement: Announcement) -> Result<Announced> {
         self.consensus.check_head(&announcement.head)?;
-        let Announcement { address, version, damaged, short_of_room, .. } = announcement;
+        let Announcement { address, version, damaged, short_of_room, now_ms, .. } = announcement;
         if address.is_empty() || address.len() > 256 || version.len() > 64 {
             return Err(Error::invalid("an announcement with impossible fields"));
         }
@@ -112,6 +112,7 @@ impl Part {
             // Until then the others may need its vote to go on without it.
             return Ok(Announced { places: Vec::new(), removed: self.consensus.is_without(from) });
         };
+        self.state()?.hear_clock(ServerId::Coordinator(from), now_ms);
         if row.address != address || row.version != version {
             self.command(Command::UpdateCoordinator { id: from, address, version }).await?;
         }
@@ -120,10 +121,7 @@ impl Part {
     }
 
     async fn command(&self, command: Command) -> Result<()> {
-        let request = RequestId::new(self.env.now_ms(), self.env.random());
-        let time_ms = self.state.get().map_or_else(|| self.env.now_ms(), |state| state.log_time().0);
-        let proposal = Proposal { request, account: None, command, time_ms };
-        self.consensus.propose(proposal).await.map(|_| ())
+        self.state()?.command(command).await.map(|_| ())
     }
 
     fn is_current(&self, row: &Coordinator) -> bool {

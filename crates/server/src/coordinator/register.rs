@@ -52,7 +52,7 @@ impl State {
     async fn invite(&self, id: InviteId, secret_hash: &Hash) -> Result<Invite> {
         let Answer::Invite(invite) = self.ask(Query::Invite(id)).await? else { return Err(confused()) };
         invite
-            .filter(|i| same(&i.secret_hash, secret_hash) && i.expires_ms > self.env.now_ms())
+            .filter(|i| same(&i.secret_hash, secret_hash) && i.expires_ms > self.now_ms())
             .ok_or_else(|| Error::denied("this invite is not valid: it was used, has expired, or is mistyped"))
     }
 

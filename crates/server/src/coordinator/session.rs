@@ -81,7 +81,7 @@ impl State {
     pub async fn open_session(&self, account: &Account, by_password: bool) -> Result<SessionResponse> {
         let session = SessionToken(self.env.random());
         let token_hash = session.hash();
-        let expires_ms = self.env.now_ms() + LIFE_MS;
+        let expires_ms = self.now_ms() + LIFE_MS;
         self.command(Command::OpenSession { token_hash, account: account.id, expires_ms }).await?;
         if by_password {
             self.memory().sessions.opened(self.now(), token_hash);

@@ -4,7 +4,7 @@
 use super::backoff::Backoff;
 use super::backup::Backups;
 use super::changes::Watchers;
-use super::clock::Moment;
+use super::clock::{LogTime, Moment, TermClock};
 use super::detector::{Limits, Steadiness};
 use super::layouts::{Placed, PlacedKey};
 use super::login::Logins;
@@ -21,7 +21,7 @@ use model::{AccountId, ClusterId, CoordinatorId, DeviceId, Error, NodeId, Reques
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use transport::ClusterRoot;
+use transport::{ClusterRoot, ServerId};
 use wire::coordinator::HeartbeatRequest;
 
 /// One coordinator. Behind an `Arc`, shared by its services and loops.
@@ -53,8 +53,8 @@ pub(crate) struct Memory {
     term: Option<u64>,
     /// Monotonic time from which it leads: nobody was silent here before.
     pub since: Duration,
-    /// Both clocks at that time.
-    pub began: Option<Moment>,
+    /// Its idea of the catalog's time, from when the catalog could be asked.
+    clock: Option<TermClock>,
     /// Whether it was reported that the wall clock is not believed.
     pub jump_told: bool,
     /// Of which coordinators it was reported that their database is damaged.
@@ -116,17 +116,40 @@ impl State {
         let term = self.consensus.term_led();
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         if term.is_some() && memory.term != term {
-            *memory = Memory { term, since: self.now(), began: Some(Moment::of(&self.env)), ..Memory::default() };
+            *memory = Memory { term, since: self.now(), ..Memory::default() };
         }
         memory
     }
 
-    /// The time to propose, and by how many milliseconds this machine's clock differs from it where it is
-    /// not believed.
-    pub fn log_time(&self) -> (u64, Option<i64>) {
+    /// The catalog's time as this coordinator would move it on now.
+    pub fn log_time(&self) -> LogTime {
         let now = Moment::of(&self.env);
-        let began = self.memory().began;
-        began.map_or((now.wall_ms, None), |began| began.believed(now))
+        self.with_clock(|clock| clock.read(now)).unwrap_or(LogTime { ms: now.wall_ms, off: None, is_settled: false })
+    }
+
+    /// The catalog's time, milliseconds since 1970: this machine's, unless most servers have another.
+    pub fn now_ms(&self) -> u64 {
+        self.log_time().ms
+    }
+
+    /// A server of the cluster says what its clock shows; 0: it is of a version that does not say.
+    pub fn hear_clock(&self, who: ServerId, wall_ms: u64) {
+        if wall_ms > 0 {
+            let now = self.env.clock.uptime();
+            self.with_clock(|clock| clock.hear(who, wall_ms, now));
+        }
+    }
+
+    /// `None` while this coordinator does not lead, or cannot read its catalog.
+    fn with_clock<T>(&self, then: impl FnOnce(&mut TermClock) -> T) -> Option<T> {
+        self.consensus.term_led()?;
+        if self.memory().clock.is_none() {
+            let Ok(Answer::Cluster(view)) = self.consensus.query_local(&Query::Cluster) else { return None };
+            let servers = view.coordinators.len() + view.nodes.iter().filter(|n| !n.devices.is_empty()).count();
+            let began = TermClock::begin(Moment::of(&self.env), view.time_ms, servers);
+            self.memory().clock.get_or_insert(began);
+        }
+        self.memory().clock.as_mut().map(then)
     }
 
     pub fn now(&self) -> Duration {
@@ -136,7 +159,7 @@ impl State {
     /// A fresh idempotence key, of the catalog's time: it would be refused for a wall clock that is not
     /// believed.
     pub fn request_id(&self) -> RequestId {
-        RequestId::new(self.log_time().0, self.env.random())
+        RequestId::new(self.now_ms(), self.env.random())
     }
 
     /// Changes the catalog in the name of an account (`None`: of the servers themselves).
@@ -146,7 +169,11 @@ impl State {
 
     /// The same, and what the catalog decided apart from that nobody could: see [`Consensus::decide`].
     pub async fn decide(&self, request: RequestId, account: Option<AccountId>, command: Command) -> Result<Applied> {
-        self.consensus.decide(Proposal { request, account, command, time_ms: self.log_time().0 }).await
+        let time = self.log_time();
+        if !time.is_settled && self.consensus.is_leader() {
+            return Err(Error::unavailable("this coordinator's clock is far from the catalog's time: the other servers are being asked for theirs"));
+        }
+        self.consensus.decide(Proposal { request, account, command, time_ms: time.ms }).await
     }
 
     /// Changes the catalog in the name of the servers, under a fresh idempotence key.

@@ -43,13 +43,12 @@ pub(crate) async fn run(state: Arc<State>) {
 }
 
 impl State {
-    /// Says once that this machine's clock has jumped and is not believed.
+    /// Says once that this machine's clock is not believed.
     async fn watch_clock(&self) {
-        let (_, jump) = self.log_time();
-        let Some(jump) = jump.filter(|_| !std::mem::replace(&mut self.memory().jump_told, true)) else { return };
-        let hours = jump.unsigned_abs() / 3_600_000;
-        let way = if jump > 0 { "ahead" } else { "back" };
-        let detail = format!("the clock of coordinator-{} jumped {way} by {hours} h: it is not believed; set it right", self.me);
+        let Some(off) = self.log_time().off.filter(|_| !std::mem::replace(&mut self.memory().jump_told, true)) else { return };
+        let hours = off.unsigned_abs() / 3_600_000;
+        let way = if off > 0 { "ahead" } else { "behind" };
+        let detail = format!("the clock of coordinator-{} is {hours} h {way}: it is not believed; set it right", self.me);
         self.event("coordinator", "clock-jump", None, detail).await;
     }
 

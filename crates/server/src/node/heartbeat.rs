@@ -88,6 +88,7 @@ impl Pulse {
             frozen: state.brake.reason(),
             protocol: wire::PROTOCOL,
             auto_add: self.auto_add,
+            now_ms: state.env.now_ms(),
         };
         let answer = match state.link.rpc::<Heartbeat>(&request).await {
             Ok(answer) => answer,

@@ -128,6 +128,29 @@ async fn a_nodes_certificate_is_renewed_before_it_ends() {
         .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_whose_clock_is_ahead_does_not_move_the_catalogs_time() {
+    const DAY: u64 = 86_400_000;
+    let (mut cluster, mut admin) = Cluster::whole().await;
+    let real = std::mem::replace(&mut cluster.env, ahead(40 * DAY));
+    cluster.restart_coordinator().await;
+    // Changes wait until it has heard what others' clocks show; a login is one.
+    eventually(&real, "changes are taken", async || cluster.login("admin", PASSWORD).await.is_ok()).await;
+    cluster.login_again(&mut admin).await;
+    let status = admin.status().await;
+    let off = status.cluster.time_ms.abs_diff(real.now_ms());
+    assert!(off < DAY / 24, "the catalog's time is {} days ahead", off / DAY);
+    let told = async || {
+        let Answer::Events(events) = admin.ask(Query::Events { after: 0, limit: 1000 }).await.unwrap() else { panic!() };
+        events.iter().any(|e| e.what == "clock-jump" && e.detail.contains("960 h ahead"))
+    };
+    eventually(&real, "it is told", told).await;
+    // What it signs is good where clocks are right.
+    let upload = admin.upload(1).await;
+    let chunk = model::ChunkRef { object: upload.objects[0], number: 0 };
+    admin.store_chunk(&upload, chunk, vec![7; 50_000], &[]).await;
+}
+
 /// Attack 29 and 37: the proof of a token made for one connection is worth nothing on another.
 #[tokio::test(flavor = "multi_thread")]
 async fn attack_37_a_join_proof_cannot_be_replayed_on_another_connection() {

@@ -431,6 +431,28 @@ pub fn shifted() -> (Env, Arc<AtomicU64>) {
     (env, shift)
 }
 
+/// A wall clock that is wrong.
+struct Wrong(Arc<dyn Clock>, u64);
+
+impl Clock for Wrong {
+    fn now_ms(&self) -> u64 {
+        self.0.now_ms() + self.1
+    }
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+    fn uptime(&self) -> Duration {
+        self.0.uptime()
+    }
+}
+
+/// The real world on a machine whose wall clock is so many milliseconds ahead.
+pub fn ahead(ms: u64) -> Env {
+    let mut env = env::real::env();
+    env.clock = Arc::new(Wrong(env.clock.clone(), ms));
+    env
+}
+
 /// Waits until something is true; panics with `what` after half a minute.
 pub async fn eventually<F: Future<Output = bool>>(env: &Env, what: &str, mut check: impl FnMut() -> F) {
     for _ in 0..300 {
