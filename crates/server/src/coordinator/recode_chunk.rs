@@ -10,7 +10,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use model::cluster::{Node, NodeState};
 use model::layout::{DeviceInfo, Layouts};
 use model::{ChunkRef, Descriptor, DescriptorId, Error, Kind, Layout, NodeId, Policy, Result, ShardRef};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use transport::{Mode, Pool, Target};
 use wire::node::{GetShard, GetShardRequest, HeadShards, HeadShardsRequest, PutShard, PutShardRequest, ShardState};
@@ -134,8 +134,9 @@ impl Chunk<'_> {
         ShardRef { chunk: self.chunk, generation, index }
     }
 
-    /// k shards of one descriptor, data shards first; looked for at all places where they may lie. `NotFound` when each
-    /// of these has answered, and they are not there.
+    /// k shards of one descriptor, data shards first; looked for at all places where they may lie. They come from two
+    /// nodes at least, unless none that is up has anything but what one has: that one may have made it up. `NotFound`
+    /// when each of these has answered, and they are not there.
     async fn fetch(&self) -> Result<(Descriptor, Vec<Option<Bytes>>)> {
         let (k, width) = (self.was.0.k as usize, self.was.0.width());
         let all = std::iter::once(&self.from.current).chain(&self.from.earlier);
@@ -148,29 +149,34 @@ impl Chunk<'_> {
         };
         let mut rest: VecDeque<(u8, VecDeque<&DeviceInfo>)> = (0..width).map(|index| (index, places(index))).collect();
         rest.make_contiguous().sort_by_key(|(_, places)| places.front().is_none_or(|d| !self.servers.is_up(d.node)));
-        let mut found: BTreeMap<DescriptorId, (Descriptor, Vec<Option<Bytes>>)> = BTreeMap::new();
+        let up: BTreeSet<NodeId> = rest.iter().flat_map(|(_, places)| places).map(|d| d.node).filter(|n| self.servers.is_up(*n)).collect();
+        let witnesses = up.len().min(width as usize).min(2);
+        let mut found: BTreeMap<DescriptorId, Found> = BTreeMap::new();
         let mut under_way = FuturesUnordered::new();
         let (mut want, mut unreachable) = (k, None);
         loop {
             while under_way.len() < want
                 && let Some((index, mut places)) = rest.pop_front()
             {
-                if let Some(place) = places.pop_front() {
-                    under_way.push(async move { (index, self.get(place, index, self.was).await, places) });
+                if let Some(place) = places.pop_front()
+                    && (self.servers.is_up(place.node) || found.values().all(|of| of.count() < k))
+                {
+                    under_way.push(async move { (index, place.node, self.get(place, index, self.was).await, places) });
                 }
             }
-            let Some((index, got, others)) = under_way.next().await else { break };
+            let Some((index, node, got, others)) = under_way.next().await else { break };
             match got {
                 Ok((descriptor, body)) => {
-                    let of = found.entry(descriptor.id()).or_insert_with(|| (descriptor, vec![None; width as usize]));
-                    if let Some(slot) = of.1.get_mut(index as usize) {
+                    let of = found.entry(descriptor.id()).or_insert_with(|| Found::new(descriptor));
+                    if let Some(slot) = of.shards.get_mut(index as usize) {
                         *slot = Some(body);
                     }
-                    let count = of.1.iter().flatten().count();
-                    if count >= k {
-                        return Ok(of.clone());
+                    of.nodes.insert(node);
+                    let count = of.count();
+                    if count >= k && of.nodes.len() >= witnesses {
+                        return Ok((of.descriptor.clone(), std::mem::take(&mut of.shards)));
                     }
-                    want = k - count;
+                    want = k.saturating_sub(count).max(1);
                 }
                 Err(e) => {
                     if e.kind != Kind::NotFound {
@@ -183,7 +189,14 @@ impl Chunk<'_> {
                 }
             }
         }
-        let most = found.values().map(|(_, shards)| shards.iter().flatten().count()).max().unwrap_or(0);
+        let most = found.values().map(Found::count).max().unwrap_or(0);
+        if most >= k {
+            let (of, others) = (found.pop_first(), found);
+            return match of {
+                Some((_, of)) if others.is_empty() => Ok((of.descriptor, of.shards)),
+                _ => Err(Error::corrupt("the nodes that hold a chunk have different ones, and no two the same")),
+            };
+        }
         let (kind, why) = unreachable.map_or_else(|| (Kind::NotFound, String::new()), |e| (Kind::Unavailable, format!(": {}", e.message)));
         Err(Error::new(kind, format!("only {most} of the {k} shards that a chunk needs can be read{why}")))
     }
@@ -201,6 +214,24 @@ impl Chunk<'_> {
         } else {
             Err(Error::corrupt("a node gave a shard that does not verify").on(place.node))
         }
+    }
+}
+
+/// Shards of one descriptor.
+struct Found {
+    descriptor: Descriptor,
+    shards: Vec<Option<Bytes>>,
+    nodes: BTreeSet<NodeId>,
+}
+
+impl Found {
+    fn new(descriptor: Descriptor) -> Self {
+        let shards = vec![None; descriptor.policy.width() as usize];
+        Found { descriptor, shards, nodes: BTreeSet::new() }
+    }
+
+    fn count(&self) -> usize {
+        self.shards.iter().flatten().count()
     }
 }
 

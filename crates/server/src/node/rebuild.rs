@@ -135,14 +135,19 @@ async fn from_others(state: &Arc<State>, device: &Device, shard: ShardRef, layou
         };
         match fetched {
             Ok((descriptor, body)) => {
-                let k = descriptor.policy.k as usize;
-                let group = found.entry(descriptor.id()).or_insert_with(|| Group::new(descriptor));
-                group.add(index, body);
+                let (k, id) = (descriptor.policy.k as usize, descriptor.id());
+                let group = found.entry(id).or_insert_with(|| Group::new(descriptor));
+                group.add(from, index, body);
                 there.insert(index);
-                if group.count == k {
+                if group.count < k {
+                    want = k - group.count;
+                } else if group.nodes.len() > 1 || is_vouched_for(state, from, layouts, shard, id).await {
                     return group.finish(state, device, shard).await;
+                } else {
+                    tracing::warn!(node = %from, object = %shard.chunk.object, chunk = shard.chunk.number, "a chunk that only one node has like this is not rebuilt from it");
+                    found.remove(&id);
+                    want = 2;
                 }
-                want = k - group.count;
                 continue;
             }
             Err(e) if e.kind == Kind::NotFound => {}
@@ -175,15 +180,18 @@ struct Group {
     descriptor: Descriptor,
     shards: Vec<Option<Bytes>>,
     count: usize,
+    /// Who had them. Whatever one node has it may have made up, its k too.
+    nodes: BTreeSet<NodeId>,
 }
 
 impl Group {
     fn new(descriptor: Descriptor) -> Self {
         let shards = vec![None; descriptor.policy.width() as usize];
-        Group { descriptor, shards, count: 0 }
+        Group { descriptor, shards, count: 0, nodes: BTreeSet::new() }
     }
 
-    fn add(&mut self, index: u8, body: Bytes) {
+    fn add(&mut self, from: NodeId, index: u8, body: Bytes) {
+        self.nodes.insert(from);
         if let Some(slot @ None) = self.shards.get_mut(index as usize) {
             *slot = Some(body);
             self.count += 1;

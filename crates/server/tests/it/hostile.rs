@@ -244,6 +244,71 @@ async fn a_node_that_forges_the_next_coding_gets_no_good_shard_dropped() {
     }
 }
 
+/// Of a chunk in several copies each is the whole of it: no node is believed alone when it is coded anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_copy_is_not_coded_anew() {
+    let (cluster, user) = Cluster::whole().await;
+    let (space, mirrors) = (user.account.home, model::Policy { k: 1, m: 3 });
+    let upload = user.upload(1).await;
+    let (object, layout) = (upload.objects[0], user.layout(4).await);
+    let liar = cluster.nodes[1].as_ref().unwrap().node;
+    let good = |number: u32| Coder::new(mirrors).unwrap().encode(ChunkRef { object, number }, 0, vec![number as u8; 4000]).unwrap();
+    for number in 0..8 {
+        let chunk = ChunkRef { object, number };
+        let forged = Coder::new(mirrors).unwrap().encode(chunk, 0, vec![99; 4000]).unwrap();
+        for index in 0..4 {
+            let node = layout.holder(&chunk, index).unwrap().node;
+            let coded = if node == liar { &forged } else { &good(number) };
+            let put = put_of(&layout, coded, index, Some(capability(&upload.capabilities, node)));
+            user.put_shard(&put, node, coded.shards[index as usize].clone()).await.unwrap();
+        }
+    }
+    user.commit_as(mirrors, &upload, object, 8, 8 * 4000, vec![]).await.unwrap();
+    user.rpc::<Administer, _>(Administration::SetPolicy { space, policy: model::Policy::DEFAULT }).await.unwrap();
+    let coded_anew = || async {
+        let known = cluster.pool_of_node(0).rpc::<AskPeer>(&cluster.at(), &Query::Generations(vec![object]), SOON).await.unwrap();
+        let Answer::Generations(known) = known else { panic!("no generations") };
+        known[0].as_ref().is_some_and(|g| g.current == 1)
+    };
+    eventually(&cluster.env, "it is coded anew", coded_anew).await;
+    for number in 0..8 {
+        let sealed = good(number).descriptor.sealed_hash;
+        let chunk = ChunkRef { object, number };
+        let place = layout.holder(&chunk, 0).unwrap();
+        let shard = model::ShardRef { chunk, generation: 1, index: 0 };
+        let capability = capability(&upload.capabilities, place.node);
+        let request = wire::node::GetShardRequest { capability: Some(capability), shard, range: None, device: place.device };
+        let (got, _) = user.get_shard(&request, place.node).await.unwrap();
+        assert_eq!(model::Descriptor::from_bytes(&got.descriptor).unwrap().sealed_hash, sealed, "chunk {number}");
+    }
+}
+
+/// A shard says of itself how many of its kind are needed: one that says "one" would do alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_rebuilt_from_what_one_node_has_alone() {
+    let (cluster, user) = Cluster::whole().await;
+    let upload = user.upload(1).await;
+    let (object, layout) = (upload.objects[0], user.layout(4).await);
+    let liar = cluster.nodes[1].as_ref().unwrap().node;
+    let mirrors = model::Policy { k: 1, m: 3 };
+    let mut missing = Vec::new();
+    for number in 0..8 {
+        let chunk = ChunkRef { object, number };
+        let slot_of = |node| (0..4).find(|i| layout.holder(&chunk, *i).unwrap().node == node).unwrap();
+        let (lies, misses) = (slot_of(liar), slot_of(cluster.nodes[2].as_ref().unwrap().node));
+        missing.push((misses, user.store_chunk(&upload, chunk, vec![number as u8; 4000], &[lies, misses]).await));
+        let forged = Coder::new(mirrors).unwrap().encode(chunk, 0, vec![99; 4000]).unwrap();
+        let put = put_of(&layout, &forged, lies, Some(capability(&upload.capabilities, liar)));
+        user.put_shard(&put, liar, forged.shards[lies as usize].clone()).await.unwrap();
+    }
+    user.commit(&upload, object, 8, 8 * 4000, (0..8).collect()).await.unwrap();
+    for (index, stored) in missing {
+        let body = stored.coded.shards[index as usize].clone();
+        eventually(&cluster.env, "it is rebuilt", || async { stored.read(&user, &upload, index).await.is_ok() }).await;
+        assert!(stored.read(&user, &upload, index).await.unwrap() == body, "shard {index}");
+    }
+}
+
 /// A node that is drained gives away what it holds; others need not believe that it is the right thing.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_one_node_says_of_a_chunk_is_not_copied() {

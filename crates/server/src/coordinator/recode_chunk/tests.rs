@@ -1,7 +1,6 @@
 use super::*;
 use catalog::layout::plan;
 use model::{DeviceId, Epoch, ObjectId};
-use std::collections::BTreeSet;
 
 const ALL: [&str; 8] = ["1+0", "1+1", "1+2", "2+1", "2+2", "4+2", "8+3", "10+4"];
 

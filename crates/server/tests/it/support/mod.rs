@@ -345,12 +345,25 @@ impl User {
 
     /// Commits one file that uses chunks `0..chunks` of an object.
     pub async fn commit(&self, upload: &UploadResponse, object: ObjectId, chunks: u32, bytes: u64, partial: Vec<u32>) -> Result<Outcome> {
+        self.commit_as(Policy::DEFAULT, upload, object, chunks, bytes, partial).await
+    }
+
+    /// The same, coded otherwise.
+    pub async fn commit_as(
+        &self,
+        policy: Policy,
+        upload: &UploadResponse,
+        object: ObjectId,
+        chunks: u32,
+        bytes: u64,
+        partial: Vec<u32>,
+    ) -> Result<Outcome> {
         let Answer::Space(Some(info)) = self.ask(Query::Space { space: self.account.home, account: self.account.id }).await? else {
             panic!("no space")
         };
         let space = OpenSpace::open(&info, &self.unlocked, None)?;
         let layout = self.layout(4).await.epoch;
-        let uses = ObjectUse { object, policy: Policy::DEFAULT, chunks: vec![(0, chunks)], layout, bytes, partial, generation: 0 };
+        let uses = ObjectUse { object, policy, chunks: vec![(0, chunks)], layout, bytes, partial, generation: 0 };
         let manifest = ManifestRow { id: ManifestId(self.env.random()), sealed: vec![1; 300].into(), objects: vec![uses] };
         let row = Row {
             space: info.space,
