@@ -39,9 +39,10 @@ impl Run {
         self.cluster.client.status().await.expect("status")
     }
 
-    /// Bytes that repair has written so far, on all nodes that run.
-    async fn moved(&self) -> u64 {
-        self.status().await.nodes.iter().filter_map(|n| n.heartbeat.as_ref()).map(|h| h.repair.moved_bytes).sum()
+    /// Bytes that repair has written so far, on some of the nodes that run.
+    async fn moved_by(&self, of: impl Fn(NodeId) -> bool) -> u64 {
+        let status = self.status().await;
+        status.nodes.iter().filter(|n| of(n.node)).filter_map(|n| n.heartbeat.as_ref()).map(|h| h.repair.moved_bytes).sum()
     }
 
     /// Waits until a node has everything and no change is under way; seconds since `from`.
@@ -114,7 +115,6 @@ impl Run {
             // The node that came last: the one replaced before is gone from the layouts.
             let old = lost.last().expect("a node").id;
             self.cluster.kill(self.cluster.last());
-            let before = self.moved().await;
             let start = Instant::now();
             let (_, node) = self.cluster.join(&format!("heir{round}"), Some(old)).await;
             let stop = tokio::sync::Notify::new();
@@ -131,8 +131,7 @@ impl Run {
                 felt = Some(busy);
                 seconds
             };
-            let after = self.moved().await;
-            let bytes = after.saturating_sub(before.min(after)) as f64;
+            let bytes = self.moved_by(|n| n == node).await as f64;
             rows.push(Self::plain_row(&format!("{name}: whole after"), seconds, "s"));
             rows.push(Self::limited_row(&format!("{name}: rebuilt"), bytes / seconds / 1e6, self.limits.rebuild()));
         }
@@ -151,7 +150,7 @@ impl Run {
         let idle = self.feel("/w7-idle", 300, &never).await;
         let (_, node) = self.cluster.join("fifth", None).await;
         let request = ChangeRequest { add: vec![node], ..ChangeRequest::default() };
-        let before = self.moved().await;
+        let before = self.moved_by(|_| true).await;
         let start = Instant::now();
         let plan = self.cluster.client.apply_layout(request).await.expect("the plan");
         let stop = tokio::sync::Notify::new();
@@ -161,7 +160,7 @@ impl Run {
             seconds
         };
         let (seconds, busy) = futures::join!(whole, self.feel("/w7-busy", usize::MAX, &stop));
-        let bytes = (self.moved().await - before) as f64;
+        let bytes = (self.moved_by(|_| true).await - before) as f64;
         let (moved, minimum) = plan.widths.iter().fold((0, 0), |sum, w| (sum.0 + w.moved, sum.1 + w.minimum));
         let mut rows = vec![
             Self::plain_row("W7 slots moved, of the minimum", moved as f64 / (minimum as f64).max(1.0), "x"),

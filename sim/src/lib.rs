@@ -19,4 +19,6 @@ pub const STORIES: &[(&str, Story)] = &[
     ("reconfigure-repeats", reconfigure::repeats),
     ("succession", reconfigure::run_succession),
     ("succession-repeats", reconfigure::succession_repeats),
+    ("recoding", reconfigure::run_recoding),
+    ("recoding-repeats", reconfigure::recoding_repeats),
 ];

@@ -772,6 +772,10 @@ pub struct HeartbeatResponse {
     #[n(7)]
     #[cbor(default)]
     pub wanting: Vec<NodeId>,
+    /// Users were served within the last moments: repair goes slower.
+    #[n(8)]
+    #[cbor(default)]
+    pub busy: bool,
 }
 
 /// See [`ReportPeer`].

@@ -1,6 +1,7 @@
 //! A cluster that is changed while it breaks: one or three coordinators, four to seven nodes, two users
 //! who write to the same entries, and an operator who adds, drains, replaces, resizes and removes nodes.
-//! The story of succession adds a warden, who lets coordinators come and go, one to five of them.
+//! The story of succession adds a warden, who lets coordinators come and go, one to five of them; that of recoding
+//! a coder, who has everything coded anew now and then.
 //!
 //! Promised, and checked: the history of the entries is linearisable (see [`crate::check`]), so nothing
 //! acknowledged is lost and nothing removed comes back; every change of the layout ends; within a bounded
@@ -9,6 +10,7 @@
 //! after everything was removed, and its grace is over, no disk holds a shard; and all coordinators hold the same
 //! catalog, by the sums over its rows.
 
+mod coder;
 mod operator;
 mod servers;
 mod stage;
@@ -58,21 +60,36 @@ pub fn succession_repeats(seed: u64) -> Result<(), String> {
     crate::cluster::compare(play_succession(seed), play_succession(seed))
 }
 
+/// Runs the story in which the policy changes as well.
+pub fn run_recoding(seed: u64) -> Result<(), String> {
+    told(play_recoding(seed))
+}
+
+/// Runs a seed of it twice.
+pub fn recoding_repeats(seed: u64) -> Result<(), String> {
+    crate::cluster::compare(play_recoding(seed), play_recoding(seed))
+}
+
 fn told(Outcome { history, failure }: Outcome) -> Result<(), String> {
     failure.map_or(Ok(()), |why| Err(format!("{why}\n{}", history.tail(60))))
 }
 
 /// Plays the story of a seed. One at a time in a process.
 pub fn play(seed: u64) -> Outcome {
-    play_with(seed, 0)
+    play_with(seed, 0, false)
 }
 
 /// Plays the story of a seed in which coordinators come and go as well. One at a time in a process.
 pub fn play_succession(seed: u64) -> Outcome {
-    play_with(seed, HEIRS)
+    play_with(seed, HEIRS, false)
 }
 
-fn play_with(seed: u64, heirs: usize) -> Outcome {
+/// Plays the story of a seed in which the policy changes as well. One at a time in a process.
+pub fn play_recoding(seed: u64) -> Outcome {
+    play_with(seed, 0, true)
+}
+
+fn play_with(seed: u64, heirs: usize, recodes: bool) -> Outcome {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     align_tasks();
@@ -92,12 +109,12 @@ fn play_with(seed: u64, heirs: usize) -> Outcome {
     };
     let setups: BTreeMap<usize, Setup> = (0..build.nodes + build.spares).map(|i| setup(i, &mut dice)).collect();
     let stage = Stage::new(setups);
-    let ended = direct(seed, dice, &stage, &build);
+    let ended = direct(seed, dice, &stage, &build, recodes);
     let shared = stage.lock();
     Outcome { history: shared.history.clone(), failure: shared.failure.clone().or(ended.err()) }
 }
 
-fn direct(seed: u64, mut dice: Dice, stage: &Stage, build: &Build) -> Result<(), String> {
+fn direct(seed: u64, mut dice: Dice, stage: &Stage, build: &Build, recodes: bool) -> Result<(), String> {
     let ms = Duration::from_millis;
     let config =
         Config { tick: ms(4), latency: (ms(4), ms(4 + dice.below(20))), duration: Duration::from_secs(100_000), ..Config::new(seed) };
@@ -121,6 +138,11 @@ fn direct(seed: u64, mut dice: Dice, stage: &Stage, build: &Build) -> Result<(),
     if build.heirs > 0 {
         let (on, build) = (stage.clone(), build.clone());
         world.host("warden", move |env| warden::warden(env, on.clone(), seed, build.clone()));
+    }
+
+    if recodes {
+        let on = stage.clone();
+        world.host("coder", move |env| coder::coder(env, on.clone(), seed));
     }
 
     let mut troubles = Troubles::new(seed, &world);
@@ -196,7 +218,7 @@ fn step(world: &mut World, stage: &Stage) -> Result<(), String> {
 fn until_ready(world: &mut World, stage: &Stage, troubles: &mut Troubles, phase: Phase) -> Result<(), String> {
     let patience = world.elapsed() + PATIENCE;
     // In the end the operator is alone.
-    let acts = |name: &str| name == "operator" || phase != Phase::Clear && (name == "warden" || name.starts_with("user"));
+    let acts = |name: &str| name == "operator" || phase != Phase::Clear && (name == "warden" || name == "coder" || name.starts_with("user"));
     let actors: Vec<String> = world.hosts().map(|h| h.name().to_owned()).filter(|name| acts(name)).collect();
     while actors.iter().any(|who| stage.lock().ready.get(who).is_none_or(|done| *done < phase)) {
         step(world, stage)?;

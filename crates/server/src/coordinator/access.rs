@@ -38,7 +38,10 @@ impl State {
             | Query::Doors { space, .. }
             | Query::Changes { space, .. }
             | Query::Kept { space, .. }
-            | Query::Older { space, .. } => self.check_member(&who, *space, Role::Read).await?,
+            | Query::Older { space, .. } => {
+                self.user_called();
+                self.check_member(&who, *space, Role::Read).await?;
+            }
             Query::Spaces { account } if *account == who.account => {}
             Query::IdentityByName(_) => self.count_lookups(&who, 1)?,
             Query::Identities(ids) => self.count_lookups(&who, ids.len())?,
@@ -60,6 +63,7 @@ impl State {
     /// A logged-in client's change. What the catalog decides, error or not, is the answer.
     pub async fn propose_as(&self, token: SessionToken, request: ProposeRequest) -> Result<Applied> {
         let who = self.who(&token).await?;
+        self.user_called();
         match &request.command {
             Command::Commit { record, .. } if record.author != who.account => {
                 return Err(Error::denied("a commit is proposed by the account that signed it"));

@@ -21,6 +21,7 @@ impl State {
     pub async fn upload(&self, token: SessionToken, request: UploadRequest) -> Result<UploadResponse> {
         let who = self.who(&token).await?;
         self.check_member(&who, request.space, Role::Write).await?;
+        self.user_called();
         let (objects, grant) = match request.renew {
             Some(grant) => (self.granted(&who, &request.space, &grant)?, grant),
             None => {

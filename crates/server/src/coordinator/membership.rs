@@ -137,6 +137,7 @@ impl State {
             revision: view.revision,
             life: view.life,
             wanting,
+            busy: self.is_busy(),
         })
     }
 

@@ -24,6 +24,9 @@ use std::time::Duration;
 use transport::{ClusterRoot, ServerId};
 use wire::coordinator::HeartbeatRequest;
 
+/// So long after a user's request nodes are told that users are there. More than their heartbeats are apart.
+const BUSY: Duration = Duration::from_secs(2);
+
 /// One coordinator. Behind an `Arc`, shared by its services and loops.
 pub(crate) struct State {
     pub env: Env,
@@ -69,6 +72,8 @@ pub(crate) struct Memory {
     /// The nodes of all readable layouts.
     pub placed: BTreeMap<PlacedKey, Placed>,
     pub quiet: Quiet,
+    /// Monotonic time of the last request that somebody may be waiting for at a screen.
+    user_called: Option<Duration>,
     /// Since when devices with slots are known to be gone from their nodes.
     pub gone: BTreeMap<DeviceId, Duration>,
 }
@@ -150,6 +155,18 @@ impl State {
             self.memory().clock.get_or_insert(began);
         }
         self.memory().clock.as_mut().map(then)
+    }
+
+    /// A user is served now: repair is to go slower for a while.
+    pub fn user_called(&self) {
+        let now = self.now();
+        self.memory().user_called = Some(now);
+    }
+
+    /// Whether users were served within the last moments.
+    pub fn is_busy(&self) -> bool {
+        let now = self.now();
+        self.memory().user_called.is_some_and(|at| now.saturating_sub(at) < BUSY)
     }
 
     pub fn now(&self) -> Duration {

@@ -275,7 +275,7 @@ impl Way<'_> {
 
     /// Brings a shard to its holder.
     async fn bring(&self, shard: ShardRef) -> Result<Brought> {
-        let _turn = self.state.repair_turn().await?;
+        let _turn = self.state.repair_turn(false).await?;
         let (descriptor, body) = match self.device.store.get(&shard, None).await {
             Ok(read) => read,
             Err(e) if e.kind == Kind::Corrupt => {

@@ -101,6 +101,9 @@ impl Pulse {
         state.scrubs.ask(answer.life.scrub_ms);
         state.memory().catalog_ms = answer.time_ms;
         state.map.note_wanting(answer.wanting);
+        if answer.busy {
+            state.user_called();
+        }
         let feed_moved = std::mem::replace(&mut state.memory().feed, answer.feed) != answer.feed;
         if feed_moved {
             state.work.notify_one();

@@ -17,8 +17,15 @@ pub(crate) struct Missing {
     pub policy: Policy,
     /// It was not at its rightful place when its chunk was committed: a stand-in may have it.
     pub hinted: bool,
-    /// Other shards of its chunk whose holders are away.
+    /// Other shards of its chunk whose holders are away or miss shards themselves.
     pub others_away: u8,
+}
+
+impl Missing {
+    /// Whether the next failure may lose something if nobody has the shard any more, as far as is known.
+    pub fn is_urgent(&self) -> bool {
+        self.others_away + 1 >= self.policy.m
+    }
 }
 
 /// How a missing shard comes here. A decision, to be carried out by the worker.
@@ -191,5 +198,12 @@ mod tests {
         let mut all = vec![at(false, 0), at(false, 1), at(true, 0)];
         all.sort_by_key(urgency);
         assert_eq!(all, [at(true, 0), at(false, 1), at(false, 0)]);
+    }
+
+    #[test]
+    fn a_repair_is_urgent_when_one_more_loss_is_one_too_many() {
+        let of = |policy: &str, others_away| Missing { policy: policy.parse().unwrap(), others_away, ..missing(0, false) }.is_urgent();
+        assert_eq!((of("2+2", 0), of("2+2", 1), of("2+1", 0)), (false, true, true));
+        assert_eq!((of("10+4", 2), of("10+4", 3)), (false, true));
     }
 }

@@ -36,10 +36,11 @@ pub(crate) struct Healed {
 /// `Unavailable`: holders do not answer, so it may succeed later. `Corrupt`: all answered that are not out, and
 /// fewer than `k` shards are left.
 pub(crate) async fn heal(state: &Arc<State>, device: &Device, missing: &Missing) -> Result<Healed> {
-    let _turn = state.repair_turn().await?;
     let layouts = state.map.layouts(missing.policy.width());
     let layouts = layouts.ok_or_else(|| Error::unavailable("this node has no layout for the chunk yet"))?;
-    if let RepairStep::Copy(sources) = decide(missing, device.id, &layouts, |node| state.map.is_up(node)) {
+    let step = decide(missing, device.id, &layouts, |node| state.map.is_up(node));
+    let _turn = state.repair_turn(missing.is_urgent() && step == RepairStep::Rebuild).await?;
+    if let RepairStep::Copy(sources) = step {
         for source in sources {
             match fetch(state, &source, missing.shard, layouts.current.width).await {
                 Ok((descriptor, body)) if is_vouched_for(state, source.node, &layouts, missing.shard, descriptor.id()).await => {
@@ -111,10 +112,11 @@ async fn from_others(state: &Arc<State>, device: &Device, shard: ShardRef, layou
     let mut fetching = FuturesUnordered::new();
     let mut found: BTreeMap<DescriptorId, Group> = BTreeMap::new();
     let (mut unreachable, mut there, mut last) = (None, BTreeSet::new(), false);
-    // One suffices to learn k; until then two are asked at once.
+    // While users are there one is asked after another. One suffices to learn k; until then two are asked at once.
+    let at_once = if state.is_busy() { 1 } else { usize::MAX };
     let mut want = 2;
     loop {
-        while fetching.len() < want
+        while fetching.len() < want.min(at_once)
             && let Some((index, mut holders)) = candidates.pop_front()
         {
             let Some(holder) = holders.pop_front() else { continue };

@@ -97,7 +97,7 @@ impl NodeService {
             None => Err(Error::denied("a capability is needed")),
             Some(capability) => {
                 let s = &self.0;
-                s.client_called();
+                s.user_called();
                 s.admission.admit(&s.map.capability_key()?, s.env.now_ms(), capability, connection.holder.get()).map(Some)
             }
         }

@@ -19,8 +19,11 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use transport::Pool;
 use wire::coordinator::{LayoutProgress, RepairReport};
 
-/// So long after a client's request repair goes slower; and the longest pause between two repairs then.
-const BUSY: Duration = Duration::from_millis(500);
+/// So long after a user's request repair goes slower. More than heartbeats are apart, which tell of users of
+/// whom this node sees nothing.
+const BUSY: Duration = Duration::from_millis(1500);
+/// The longest repair that the pause after it is measured by.
+const LONG: Duration = Duration::from_millis(500);
 
 /// One folder of the node.
 pub(crate) struct Device {
@@ -76,8 +79,8 @@ pub(crate) struct Memory {
     pub arrived: BTreeMap<DeviceId, BTreeMap<u8, Epoch>>,
     /// By which layouts nothing is here any more that belongs elsewhere.
     pub handed_over: BTreeMap<u8, Epoch>,
-    /// Monotonic time of the last request of a client.
-    last_client: Option<Duration>,
+    /// Monotonic time at which users were last known to be served.
+    last_user: Option<Duration>,
     /// How long the last repair took.
     repair_took: Duration,
     /// Shards found bad since the start.
@@ -94,7 +97,7 @@ pub(crate) struct RepairTurn<'a> {
 impl Drop for RepairTurn<'_> {
     fn drop(&mut self) {
         let took = self.state.env.clock.monotonic().saturating_sub(self.began);
-        self.state.memory().repair_took = took.min(BUSY);
+        self.state.memory().repair_took = took.min(LONG);
     }
 }
 
@@ -143,17 +146,17 @@ impl State {
         epochs.into_iter().map(|(width, epoch)| LayoutProgress { width, epoch, settled: settled(width, epoch) }).collect()
     }
 
-    /// A client is served now: repair goes slower for a while.
-    pub fn client_called(&self) {
+    /// A user is served now: repair goes slower for a while.
+    pub fn user_called(&self) {
         let now = self.env.clock.monotonic();
-        self.memory().last_client = Some(now);
+        self.memory().last_user = Some(now);
     }
 
-    /// The right to one repair. While clients are served there is one at a time, and as long a pause
-    /// after each as it took: they come first.
-    pub async fn repair_turn(&self) -> Result<RepairTurn<'_>> {
+    /// The right to one repair. While users are served there is one at a time, and as long a pause after each
+    /// as it took: users come first. But for what is `urgent`: what the next failure could lose.
+    pub async fn repair_turn(&self, urgent: bool) -> Result<RepairTurn<'_>> {
         let stopping = |_| Error::unavailable("this node stops");
-        let busy = self.is_busy();
+        let busy = !urgent && self.is_busy();
         let permit = self.repairs.acquire_many(if busy { super::reconcile::AT_ONCE as u32 } else { 1 }).await.map_err(stopping)?;
         if busy {
             let took = self.memory().repair_took;
@@ -162,9 +165,10 @@ impl State {
         Ok(RepairTurn { state: self, began: self.env.clock.monotonic(), _permit: permit })
     }
 
-    fn is_busy(&self) -> bool {
+    /// Whether users were served within the last moments.
+    pub fn is_busy(&self) -> bool {
         let now = self.env.clock.monotonic();
-        self.memory().last_client.is_some_and(|at| now.saturating_sub(at) < BUSY)
+        self.memory().last_user.is_some_and(|at| now.saturating_sub(at) < BUSY)
     }
 
     /// How reconciliation stands.
