@@ -8,6 +8,7 @@
 
 use super::plan::named;
 use super::state::{Device, State};
+use super::votes::is_outvoted;
 use bytes::Bytes;
 use model::cluster::ObjectState;
 use model::layout::DeviceInfo;
@@ -35,8 +36,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// What a sweep found and did.
 #[derive(Debug, Default, Clone)]
 struct Sweep {
-    /// Shards that belong elsewhere and are still here. Those of which the rightful holder has another
-    /// version do not count: they stay, and nothing waits for them.
+    /// Shards that belong elsewhere and are still here.
     left: u64,
     /// Shards handed over.
     handed_over: u64,
@@ -171,11 +171,11 @@ async fn settle(state: &Arc<State>, device: &Device, surplus: Surplus, sweeps: u
         }
         let way = Way { state, device, holder: &holder, width, epoch: Epoch(epoch) };
         match way.hand_over(&wanted, sweeps).await {
-            Ok(Handed { gone, refused }) => {
+            Ok(gone) => {
                 sweep.handed_over += gone;
                 let room = REMEMBERED.saturating_sub(sweep.extra.len());
                 sweep.extra.extend(wanted.iter().take(room).map(|(shard, ..)| *shard));
-                sweep.left += (wanted.len() as u64).saturating_sub(gone + refused);
+                sweep.left += (wanted.len() as u64).saturating_sub(gone);
             }
             Err(e) => {
                 tracing::debug!(node = %holder.node, error = %e, "shards cannot be handed over now");
@@ -184,14 +184,6 @@ async fn settle(state: &Arc<State>, device: &Device, surplus: Surplus, sweeps: u
         }
     }
     Ok(())
-}
-
-/// What came of handing over.
-struct Handed {
-    /// Shards gone from here.
-    gone: u64,
-    /// Shards of which the holder has another version.
-    refused: u64,
 }
 
 /// What came of bringing one shard.
@@ -213,15 +205,15 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    /// Hands shards over: `(shard, its descriptor, whether it is uncommitted)`.
-    async fn hand_over(&self, shards: &[(ShardRef, DescriptorId, bool)], sweeps: u32) -> Result<Handed> {
+    /// Hands shards over: `(shard, its descriptor, whether it is uncommitted)`. How many are not here any more.
+    async fn hand_over(&self, shards: &[(ShardRef, DescriptorId, bool)], sweeps: u32) -> Result<u64> {
         if self.holder.node != self.state.node && !self.state.map.is_up(self.holder.node) {
             return Err(Error::unavailable("the rightful holder is away").on(self.holder.node));
         }
         let mut asked: Vec<(ShardRef, DescriptorId)> = shards.iter().map(|(s, d, _)| (*s, *d)).collect();
         let confirmed = self.confirmed(&asked).await?;
         let layouts = self.state.map.layouts(self.width).ok_or_else(super::link::confused)?;
-        let (mut brought, mut refused) = (Vec::new(), 0);
+        let (mut brought, mut given_up) = (Vec::new(), 0);
         for ((shard, descriptor, pending), confirmed) in shards.iter().zip(&confirmed) {
             // A committed shard that this device held before is fetched by its new holder, which knows
             // best what it needs first. It is not told of others.
@@ -231,7 +223,12 @@ impl Way<'_> {
             if !confirmed && !fetched_there {
                 match self.bring(*shard).await? {
                     Brought::There => brought.push((*shard, *descriptor)),
-                    Brought::Refused => refused += 1,
+                    Brought::Refused if is_outvoted(self.state, &layouts, *shard, *descriptor).await => {
+                        let why = Error::corrupt("its rightful holder and others have another version of its chunk");
+                        self.state.damaged(self.device, *shard, &why).await;
+                        given_up += 1;
+                    }
+                    Brought::Refused => self.tell_refused(shard).await,
                     Brought::Unreadable => {}
                 }
             }
@@ -239,7 +236,15 @@ impl Way<'_> {
         let again = if brought.is_empty() { Vec::new() } else { self.confirmed(&brought).await? };
         let mut gone: Vec<ShardRef> = asked.drain(..).zip(confirmed).filter(|(_, yes)| *yes).map(|((s, _), _)| s).collect();
         gone.extend(brought.into_iter().zip(again).filter(|(_, yes)| *yes).map(|((s, _), _)| s));
-        Ok(Handed { gone: self.drop_confirmed(gone).await?, refused })
+        Ok(self.drop_confirmed(gone).await? + given_up)
+    }
+
+    /// Names a holder that does not take what belongs on it; once.
+    async fn tell_refused(&self, shard: &ShardRef) {
+        if self.state.memory().refused_by.insert(self.holder.node) {
+            let detail = format!("node-{} does not take what belongs on it, for it has another version: {}", self.holder.node, named([shard]));
+            self.state.link.report("shards-refused", detail).await;
+        }
     }
 
     /// Drops what was confirmed, if the layout is still the one by which it was. How many.

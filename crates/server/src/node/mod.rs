@@ -24,6 +24,7 @@ mod snapshots;
 mod state;
 mod tally;
 mod upkeep;
+mod votes;
 mod walk;
 
 use crate::running::{Stop, Tasks, lock_dir};

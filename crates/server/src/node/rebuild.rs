@@ -6,6 +6,7 @@
 
 use super::plan::{Missing, RepairStep, decide};
 use super::state::{Device, State};
+use super::votes::is_vouched_for;
 use bytes::Bytes;
 use erasure::Coder;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -15,12 +16,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use transport::{Mode, Target};
-use wire::node::{GetShard, GetShardRequest, HeadShards, HeadShardsRequest, ShardState};
+use wire::node::{GetShard, GetShardRequest};
 
 /// Deadline of fetching one shard.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// Deadline of asking what a node has.
-const HEAD: Duration = Duration::from_secs(5);
 
 /// How a shard came here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,38 +56,6 @@ pub(crate) async fn heal(state: &Arc<State>, device: &Device, missing: &Missing)
         }
     }
     from_others(state, device, missing.shard, &layouts).await
-}
-
-/// Whether what a node has of a chunk is what others have: one of them says so, or none that answers has any.
-pub(crate) async fn is_vouched_for(state: &State, source: NodeId, layouts: &Layouts, shard: ShardRef, descriptor: DescriptorId) -> bool {
-    let others = (0..layouts.current.width).filter(|i| *i != shard.index);
-    let mut holders: Vec<(u8, DeviceInfo)> =
-        others.flat_map(|i| layouts.holders(&shard.chunk, i).into_iter().map(move |d| (i, d.clone()))).collect();
-    holders.retain(|(_, d)| d.node != source && state.map.is_up(d.node));
-    let mut another = false;
-    for (index, holder) in holders {
-        match head(state, &holder, ShardRef { index, ..shard }).await {
-            Ok(Some(id)) if id == descriptor => return true,
-            Ok(Some(_)) => another = true,
-            Ok(None) => {}
-            Err(e) => tracing::debug!(node = %holder.node, error = %e, "a holder does not say what it has"),
-        }
-    }
-    !another
-}
-
-/// The descriptor of which a device has a shard, by its node's word.
-async fn head(state: &State, holder: &DeviceInfo, shard: ShardRef) -> Result<Option<DescriptorId>> {
-    if holder.node == state.node {
-        let Some(device) = state.device(&holder.device) else { return Ok(None) };
-        return device.store.head(&shard).await;
-    }
-    let address =
-        state.map.address(holder.node).ok_or_else(|| Error::unavailable("a holder's address is not known yet").on(holder.node))?;
-    let target = Target::node(holder.node, &address).with(Mode::Control);
-    let request = HeadShardsRequest { capability: None, shards: vec![shard], deep: false };
-    let states = state.pool.rpc::<HeadShards>(&target, &request, HEAD).await?;
-    Ok(states.first().and_then(|s| if let ShardState::Held(id, _) = s { Some(*id) } else { None }))
 }
 
 async fn store(state: &State, device: &Device, shard: ShardRef, descriptor: Descriptor, body: Bytes, copied: bool) -> Result<Healed> {

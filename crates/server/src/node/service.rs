@@ -2,8 +2,8 @@
 //! them, are described in `wire::node`.
 
 use super::admission::{Admitted, prove};
-use super::rebuild::is_vouched_for;
 use super::state::{Device, State};
+use super::votes::{is_better, is_vouched_for};
 use crate::rpc::answer;
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -116,10 +116,17 @@ impl NodeService {
         let s = &self.0;
         let width = descriptor.policy.width();
         // Of one that hands over, whose word alone does not count. (Coordinators code chunks anew: theirs is the first.)
-        if let (None, Peer::Node(from), Some(layouts)) = (admitted, &connection.peer, s.map.layouts(width))
-            && !is_vouched_for(s, *from, &layouts, shard, descriptor.id()).await
-        {
-            return Err(Error::conflict("other nodes have another version of this chunk"));
+        if let (None, Peer::Node(from), Some(layouts)) = (admitted, &connection.peer, s.map.layouts(width)) {
+            let id = descriptor.id();
+            if !is_vouched_for(s, *from, &layouts, shard, id).await {
+                return Err(Error::conflict("other nodes have another version of this chunk"));
+            }
+            if let Some(device) = s.device(&device)
+                && let Some(here) = device.store.head(&shard).await?.filter(|here| *here != id)
+                && is_better(s, &layouts, shard, (*from, id), here).await
+            {
+                s.damaged(device, shard, &Error::corrupt("more holders of its chunk have another version")).await;
+            }
         }
         // Until the shard is durable no newer layout is learned: whoever hands over finds it.
         let _gate = s.map.gate().await;

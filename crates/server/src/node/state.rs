@@ -85,6 +85,8 @@ pub(crate) struct Memory {
     repair_took: Duration,
     /// Shards found bad since the start.
     pub found_bad: u64,
+    /// Nodes of which it was said that they do not take what belongs on them.
+    pub refused_by: BTreeSet<NodeId>,
 }
 
 /// See [`State::repair_turn`].

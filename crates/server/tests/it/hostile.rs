@@ -309,6 +309,52 @@ async fn nothing_is_rebuilt_from_what_one_node_has_alone() {
     }
 }
 
+/// Where nothing is yet, the first who comes is taken at its word: until the others have something.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_forged_beforehand_gives_way_to_what_was_stored() {
+    let (mut cluster, user) = Cluster::whole().await;
+    let fifth = cluster.start_node(4, Some(user.token(None).await)).await.unwrap();
+    user.rpc::<ApplyLayout, _>(ChangeRequest { add: vec![fifth], drain: vec![], expect: vec![] }).await.unwrap();
+    eventually(&cluster.env, "it is taken in", || async { user.status().await.cluster.changes.is_empty() }).await;
+    let (upload, layout) = (user.upload(1).await, user.layout(4).await);
+    let (object, pool) = (upload.objects[0], cluster.pool_of_node(1));
+    let liar = cluster.nodes[1].as_ref().unwrap().node;
+    let mut planted = Vec::new();
+    for number in 0..8 {
+        let chunk = ChunkRef { object, number };
+        let slot = (0..4).find(|i| layout.holder(&chunk, *i).unwrap().node != liar).unwrap();
+        let rightful = layout.holder(&chunk, slot).unwrap();
+        let stand_in = layout.stand_ins(chunk.partition(layout.power))[0];
+        if stand_in.node == liar {
+            continue;
+        }
+        let forged = Coder::new(Policy::DEFAULT).unwrap().encode(chunk, 0, vec![99; 4000]).unwrap();
+        // At the rightful place of every other chunk, so that the writer has to go elsewhere; else at a stand-in.
+        let (first, left_out) = if number % 2 == 0 { (rightful, vec![slot]) } else { (stand_in, vec![]) };
+        let put = PutShardRequest { device: first.device, ..put_of(&layout, &forged, slot, None) };
+        pool.rpc_body::<PutShard>(&user.node_target(first.node).await, &put, forged.shards[slot as usize].clone(), SOON).await.unwrap();
+        let stored = user.store_chunk(&upload, chunk, vec![number as u8; 4000], &left_out).await;
+        if number % 2 == 0 {
+            let capability = Some(capability(&upload.capabilities, stand_in.node));
+            let put = PutShardRequest { device: stand_in.device, ..put_of(&layout, &stored.coded, slot, capability) };
+            user.put_shard(&put, stand_in.node, stored.coded.shards[slot as usize].clone()).await.unwrap();
+        }
+        planted.push((slot, stand_in.clone(), stored));
+    }
+    assert!(planted.len() > 2);
+    user.commit(&upload, object, 8, 8 * 4000, (0..8).filter(|n| n % 2 == 0).collect()).await.unwrap();
+    for (slot, stand_in, stored) in planted {
+        let body = &stored.coded.shards[slot as usize];
+        let is_right = || async { stored.read(&user, &upload, slot).await.is_ok_and(|b| b == body) };
+        eventually(&cluster.env, "the right one is at its place", is_right).await;
+        let capability = Some(capability(&upload.capabilities, stand_in.node));
+        let shard = model::ShardRef { chunk: stored.coded.descriptor.chunk, generation: 0, index: slot };
+        let request = wire::node::GetShardRequest { capability, shard, range: None, device: stand_in.device };
+        let is_gone = || async { user.get_shard(&request, stand_in.node).await.is_err_and(|e| e.kind == Kind::NotFound) };
+        eventually(&cluster.env, "none is left at the stand-in", is_gone).await;
+    }
+}
+
 /// A node that is drained gives away what it holds; others need not believe that it is the right thing.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_one_node_says_of_a_chunk_is_not_copied() {
