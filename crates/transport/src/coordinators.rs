@@ -88,11 +88,17 @@ impl Coordinators {
     /// Asks whoever leads. `Unavailable` when nobody does at present, or none answers within `deadline`;
     /// whether it was carried out is then unknown.
     pub async fn rpc<R: Rpc>(&self, request: &R::Request, deadline: Duration) -> Result<R::Response> {
-        let head: Bytes = wire::encode(request).into();
-        wire::decode(&self.call(R::PATH, head, deadline).await?)
+        Ok(self.rpc_from::<R>(request, deadline).await?.1)
     }
 
-    async fn call(&self, path: &'static str, head: Bytes, deadline: Duration) -> Result<Bytes> {
+    /// The same, with the address of whoever answered.
+    pub async fn rpc_from<R: Rpc>(&self, request: &R::Request, deadline: Duration) -> Result<(String, R::Response)> {
+        let head: Bytes = wire::encode(request).into();
+        let (address, answer) = self.call(R::PATH, head, deadline).await?;
+        Ok((address, wire::decode(&answer)?))
+    }
+
+    async fn call(&self, path: &'static str, head: Bytes, deadline: Duration) -> Result<(String, Bytes)> {
         let Some(first) = self.known().into_iter().next() else { return Err(Error::unavailable("no coordinator is known")) };
         let ask = |address: String| -> Call {
             let (pool, head) = (self.pool.clone(), head.clone());
@@ -121,7 +127,7 @@ impl Coordinators {
                         }
                         answer => {
                             self.prefer(&address);
-                            return answer;
+                            return answer.map(|answer| (address, answer));
                         }
                     }
                 }

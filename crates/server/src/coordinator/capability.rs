@@ -76,7 +76,7 @@ impl State {
         byte_limit: u64,
         holder: PublicKey,
     ) -> Result<Vec<(NodeId, Capability)>> {
-        let now = self.now_ms();
+        let now = self.settled_ms()?;
         let nodes = self.view().await?.nodes;
         // Nodes that are out get none: the layout goes on without them.
         let nodes = nodes.into_iter().filter(|n| n.state != NodeState::Out);

@@ -137,6 +137,15 @@ impl State {
         self.log_time().ms
     }
 
+    /// The same, for what cannot be taken back. `Unavailable` while this leader does not know yet whose clock is right.
+    pub fn settled_ms(&self) -> Result<u64> {
+        let time = self.log_time();
+        if time.is_settled || !self.consensus.is_leader() {
+            return Ok(time.ms);
+        }
+        Err(Error::unavailable("this coordinator's clock is far from the catalog's time: the other servers are being asked for theirs"))
+    }
+
     /// A server of the cluster says what its clock shows; 0: it is of a version that does not say.
     pub fn hear_clock(&self, who: ServerId, wall_ms: u64) {
         if wall_ms > 0 {
@@ -186,11 +195,8 @@ impl State {
 
     /// The same, and what the catalog decided apart from that nobody could: see [`Consensus::decide`].
     pub async fn decide(&self, request: RequestId, account: Option<AccountId>, command: Command) -> Result<Applied> {
-        let time = self.log_time();
-        if !time.is_settled && self.consensus.is_leader() {
-            return Err(Error::unavailable("this coordinator's clock is far from the catalog's time: the other servers are being asked for theirs"));
-        }
-        self.consensus.decide(Proposal { request, account, command, time_ms: time.ms }).await
+        let time_ms = self.settled_ms()?;
+        self.consensus.decide(Proposal { request, account, command, time_ms }).await
     }
 
     /// Changes the catalog in the name of the servers, under a fresh idempotence key.

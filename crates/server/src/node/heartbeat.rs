@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use transport::{ServerKey, TlsIdentity};
-use wire::coordinator::{Heartbeat, HeartbeatRequest};
+use wire::coordinator::HeartbeatRequest;
 
 /// Pause between two heartbeats.
 const PULSE: Duration = Duration::from_secs(1);
@@ -90,14 +90,15 @@ impl Pulse {
             auto_add: self.auto_add,
             now_ms: state.env.now_ms(),
         };
-        let answer = match state.link.rpc::<Heartbeat>(&request).await {
-            Ok(answer) => answer,
+        let (from, answer) = match state.link.beat(&request).await {
+            Ok(answered) => answered,
             Err(e) => {
                 state.brake.silent();
                 return Err(e);
             }
         };
         state.check_brake(&answer.life, answer.feed, answer.time_ms).await;
+        state.link.follow(from);
         state.scrubs.ask(answer.life.scrub_ms);
         state.memory().catalog_ms = answer.time_ms;
         state.map.note_wanting(answer.wanting);
