@@ -18,9 +18,9 @@ impl Default for Failure {
 }
 
 impl Failure {
-    /// Notes a failure. The first one stays: those after it follow from it.
-    pub fn note(&self, what: impl Into<String>, is_full: bool) {
-        let kind = if is_full { Kind::Insufficient } else { Kind::Unavailable };
+    /// Notes a failure. The first one stays: those after it follow from it. `Insufficient` where the disk is full,
+    /// `Corrupt` where opening it anew cannot help.
+    pub fn note(&self, what: impl Into<String>, kind: Kind) {
         self.0.send_if_modified(|first| {
             let is_first = first.is_none();
             first.get_or_insert_with(|| Error::new(kind, what));
@@ -28,7 +28,7 @@ impl Failure {
         });
     }
 
-    /// What failed: `Insufficient` where the disk is full. For the log: it names paths.
+    /// What failed, as it was noted. For the log: it names paths.
     pub fn get(&self) -> Option<Error> {
         self.0.borrow().clone()
     }

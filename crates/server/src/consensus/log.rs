@@ -16,7 +16,7 @@ use super::types::{Entry, GROUP, LogId, TypeConfig, Vote};
 use bytes::Bytes;
 use env::Env;
 use journal::{Config, Journal, Position, Record};
-use model::{Error, Result};
+use model::{Error, Kind, Result};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
-const ENTRY: u8 = 1;
+pub(super) const ENTRY: u8 = 1;
 const VOTE: u8 = 2;
 const TRUNCATE: u8 = 3;
 const PURGE: u8 = 4;
@@ -195,7 +195,7 @@ impl LogStore {
     }
 
     fn failed(&self, e: impl Display) -> io::Error {
-        failed(&self.failure, e, false)
+        failed(&self.failure, e, Kind::Unavailable)
     }
 
     /// Whether anything was ever voted for here.
@@ -215,10 +215,14 @@ impl LogStore {
     }
 }
 
-fn failed(failure: &Failure, e: impl Display, is_full: bool) -> io::Error {
+fn failed(failure: &Failure, e: impl Display, kind: Kind) -> io::Error {
     let what = format!("the consensus log failed: {e}");
-    failure.note(&what, is_full);
+    failure.note(&what, kind);
     io::Error::other(what)
+}
+
+fn kind_of(e: &journal::Error) -> Kind {
+    if matches!(e, journal::Error::Full { .. }) { Kind::Insufficient } else { Kind::Unavailable }
 }
 
 fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
@@ -243,7 +247,7 @@ async fn write_all(journal: Journal, index: Arc<Mutex<Index>>, failure: Failure,
             _ if records.is_empty() => Ok(Vec::new()),
             // What comes after a record that may not be there is not written: it would leave a hole.
             Some(first) => Err(first.message),
-            None => journal.append(records).await.map_err(|e| failed(&failure, &e, matches!(e, journal::Error::Full { .. })).to_string()),
+            None => journal.append(records).await.map_err(|e| failed(&failure, &e, kind_of(&e)).to_string()),
         };
         if let Ok(positions) = &result {
             let mut positions = positions.iter();
@@ -289,16 +293,21 @@ impl RaftLogReader<TypeConfig> for LogStore {
         if from >= to {
             return Ok(Vec::new());
         }
-        let slots: Vec<(Option<Bytes>, Option<Position>)> =
-            self.index().entries.range(from..to).map(|(_, s)| (s.bytes.clone(), s.position)).collect();
+        let slots: Vec<(u64, Option<Bytes>, Option<Position>)> =
+            self.index().entries.range(from..to).map(|(index, s)| (*index, s.bytes.clone(), s.position)).collect();
         let mut entries = Vec::with_capacity(slots.len());
-        for (bytes, position) in slots {
+        for (index, bytes, position) in slots {
             let bytes = match (bytes, position) {
                 (Some(bytes), _) => bytes,
                 (None, Some(position)) => self.journal.read(position).await.map_err(|e| self.failed(e))?.1,
                 (None, None) => return Err(self.failed("an entry is neither in memory nor on disk")),
             };
-            entries.push(decode(&bytes).map_err(|e| self.failed(e))?);
+            // Its checksum is right. What one version has written an earlier one may not know.
+            let entry = decode(&bytes).map_err(|e| {
+                let what = format!("entry {index} cannot be understood: it is of a later version, which is the one to start ({e})");
+                failed(&self.failure, what, Kind::Corrupt)
+            })?;
+            entries.push(entry);
         }
         Ok(entries)
     }

@@ -6,7 +6,7 @@ use super::types::{Entry, LogId, Reply, Snapshot, SnapshotMeta, StoredMembership
 use crate::store::{Store, View, failed};
 use env::Env;
 use futures::{FutureExt, Stream, StreamExt};
-use model::{Error, Result};
+use model::{Error, Kind, Result};
 use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use std::future::Future;
@@ -93,7 +93,7 @@ impl Machine {
     async fn guarded<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let done = AssertUnwindSafe(work).catch_unwind().await;
         let done = done.unwrap_or_else(|_| Err(failed("its pages make no sense, or this is a bug")));
-        done.inspect_err(|e| self.failure.note(&e.message, false))
+        done.inspect_err(|e| self.failure.note(&e.message, Kind::Unavailable))
     }
 
     /// Applies entries as one transaction and answers in their order.

@@ -24,7 +24,7 @@ pub(crate) use failure::not_now;
 use log::LogStore;
 use machine::Machine;
 use model::command::{Answer, Applied, Proposal, Query};
-use model::{CoordinatorId, Error, Result};
+use model::{CoordinatorId, Error, Kind, Result};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
 use openraft::raft::ReadPolicy;
@@ -106,7 +106,9 @@ impl Consensus {
             let open = move || -> Result<(Machine, snapshot::Incoming)> {
                 let snapshots = snapshot::Incoming::new(env.clone(), &dir)?;
                 let noted = failure.clone();
-                let store = crate::store::Store::open(&env, &dir.join("catalog.redb"), move |what, is_full| noted.note(what, is_full))?;
+                let store = crate::store::Store::open(&env, &dir.join("catalog.redb"), move |what, is_full| {
+                    noted.note(what, if is_full { Kind::Insufficient } else { Kind::Unavailable });
+                })?;
                 Ok((Machine::new(env, store, pace.checkpoint_every, failure)?, snapshots))
             };
             roster.env().blocking(open).await?
@@ -133,7 +135,8 @@ impl Consensus {
         let config = config.validate().map_err(|e| Error::invalid(format!("consensus settings: {e}")))?;
         let me = roster.me();
         let raft = Raft::new(me.0, Arc::new(config), peers::Peers(roster.clone()), log.clone(), machine.clone());
-        let raft = runtime::with_rng(env.rand(), raft).await.map_err(|e| Error::unavailable(format!("consensus does not start: {e}")))?;
+        let raft = runtime::with_rng(env.rand(), raft).await;
+        let raft = raft.map_err(|e| failure.get().unwrap_or_else(|| Error::unavailable(format!("consensus does not start: {e}"))))?;
         let consensus = Consensus { raft, machine, log, failure, me, roster, snapshots };
         consensus.begin(found).await?;
         Ok(consensus)

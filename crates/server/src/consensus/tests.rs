@@ -5,7 +5,7 @@
 use super::failure::Failure;
 use super::log::LogStore;
 use super::machine::Machine;
-use super::types::TypeConfig;
+use super::types::{LogId, TypeConfig};
 use super::{CHECKPOINT_EVERY, Consensus, Pace, Roster};
 use crate::store::Store;
 use env::Env;
@@ -122,6 +122,40 @@ async fn what_was_acknowledged_is_there_after_a_kill_and_applied_once() {
     assert_eq!(events(&after).await.len(), 301);
     after.shutdown().await;
     consensus.shutdown().await;
+}
+
+/// After a step back to an earlier version: opening the folder anew would not help.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_of_a_later_version_ends_a_coordinator() {
+    let env = env::real::env();
+    let dir = tempfile::tempdir().unwrap();
+    let consensus = start(dir.path()).await;
+    consensus.propose(proposal(&env, Command::Init(Box::new(genesis())))).await.unwrap();
+    consensus.shutdown().await;
+    let later = tempfile::tempdir().unwrap();
+    copy(dir.path(), later.path());
+    let dir = later;
+    let (found, last) = std::sync::mpsc::channel();
+    let take = move |r: journal::Replayed<'_>| {
+        if r.kind == super::log::ENTRY {
+            let _ = found.send(r.meta.to_vec());
+        }
+        Ok(())
+    };
+    let config = journal::Config { segment_size: 32 << 20, ..journal::Config::new(dir.path().join("log")) };
+    let (log, _) = journal::Journal::open(env.clone(), config, take).await.unwrap();
+    let (group, mut id): (u32, LogId) = postcard::from_bytes(&last.try_iter().last().unwrap()).unwrap();
+    id.index += 1;
+    let meta = postcard::to_stdvec(&(group, id)).unwrap().into();
+    log.append(vec![journal::Record { kind: super::log::ENTRY, meta, body: vec![0xff; 40].into() }]).await.unwrap();
+    log.close().await;
+
+    let why = match try_start(dir.path()).await {
+        Ok(consensus) => env.timeout(Duration::from_secs(20), consensus.failed()).await.expect("it ends"),
+        Err(e) => e,
+    };
+    assert_eq!(why.kind, Kind::Corrupt, "{why}");
+    assert!(why.message.contains("later version"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -152,6 +152,11 @@ async fn keep_up(
         if AssertUnwindSafe(close(served)).catch_unwind().await.is_err() {
             tracing::error!("this coordinator was not closed cleanly");
         }
+        if why.kind == Kind::Corrupt {
+            tracing::error!(error = %why, "this coordinator cannot go on");
+            end.send_replace(Some(why));
+            return;
+        }
         // Nobody has mended that meanwhile.
         let is_damaged = roster.health().damaged;
         let served = loop {
