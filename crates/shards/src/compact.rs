@@ -12,8 +12,10 @@ use bytes::Bytes;
 use journal::Record;
 use model::{Error, Policy, Result, ShardRef};
 
-/// A segment is compacted when so much of it is dead, in percent.
+/// A segment is compacted for its space when so much of it is dead, in percent.
 const DEAD_PERCENT: u64 = 40;
+/// The segment that is being written is closed for that when so many bytes of it are dead as well.
+const ROLL_FROM: u64 = 8 << 20;
 /// Bytes of shards read and written in one go.
 const BATCH: u64 = 8 << 20;
 
@@ -29,14 +31,51 @@ pub enum Compaction {
 }
 
 impl ShardStore {
-    /// Compacts the segment with the least alive in it, where one is worth it.
+    /// Compacts the segment with the least alive in it, where one is worth it for its space.
     ///
     /// A segment in which something alive cannot be read is left as it is, until the bad shard has been
     /// set aside.
     pub async fn compact_one(&self) -> Result<Compaction> {
+        self.0.look_up(Index::flush).await?;
+        let is_worth = |live: u64, len: u64| live * 100 <= len * (100 - DEAD_PERCENT);
+        let sealed = self.candidates(true, |_, live, len| is_worth(live, len)).min();
+        if let Some((_, id)) = sealed {
+            return self.compact(id).await;
+        }
+        match self.candidates(false, |dead, live, len| dead >= ROLL_FROM && is_worth(live, len)).min() {
+            Some((_, id)) => self.compact_active(id).await,
+            None => Ok(Compaction::Nothing),
+        }
+    }
+
+    /// Compacts the oldest segment in which anything is dead at all, so that nothing that was deleted stays on the
+    /// disk for ever.
+    pub async fn compact_oldest(&self) -> Result<Compaction> {
+        self.0.look_up(Index::flush).await?;
+        if let Some(id) = self.candidates(true, |dead, _, _| dead > 0).map(|(_, id)| id).min() {
+            return self.compact(id).await;
+        }
+        match self.candidates(false, |dead, _, _| dead > 0).min() {
+            Some((_, id)) => self.compact_active(id).await,
+            None => Ok(Compaction::Nothing),
+        }
+    }
+
+    /// In how many segments something is dead.
+    pub async fn segments_with_dead(&self) -> Result<usize> {
+        self.0.look_up(Index::flush).await?;
+        Ok(self.candidates(true, |dead, _, _| dead > 0).chain(self.candidates(false, |dead, _, _| dead > 0)).count())
+    }
+
+    async fn compact_active(&self, id: u64) -> Result<Compaction> {
+        self.0.journal.roll().await.map_err(|e| self.0.error(e))?;
+        self.compact(id).await
+    }
+
+    /// Compacts a sealed segment.
+    async fn compact(&self, id: u64) -> Result<Compaction> {
         let s = &self.0;
-        s.look_up(Index::flush).await?;
-        let Some((id, oldest)) = self.worth_compacting() else { return Ok(Compaction::Nothing) };
+        let oldest = s.journal.segments().first().is_some_and(|first| first.id == id);
         // Nothing is written to it any more. Puts whose records are in it already are in the index after this.
         drop(s.puts.write().await);
         let shards = s.look_up(move |index| index.in_segment(id)).await?;
@@ -73,19 +112,18 @@ impl ShardStore {
         Ok(Compaction::Done)
     }
 
-    /// The sealed segment with the least alive in it, if enough of it is dead; and whether it is the
-    /// oldest.
-    fn worth_compacting(&self) -> Option<(u64, bool)> {
-        let segments = self.0.journal.segments();
-        let oldest = segments.first()?.id;
+    /// Sealed segments, or the one that is being written, as `(alive, id)`; those of which `(dead, alive, length)`, all
+    /// in bytes, is so, but for those that could not be compacted as they are.
+    fn candidates(&self, sealed: bool, is: impl Fn(u64, u64, u64) -> bool) -> impl Iterator<Item = (u64, u64)> {
         let state = self.0.state();
-        let sealed = segments.iter().filter(|s| s.sealed && s.len > 0);
-        let dead = sealed.filter_map(|s| {
-            let live = self.0.index.live_in(s.id);
-            let worth = live * 100 <= s.len * (100 - DEAD_PERCENT) && state.avoid.get(&s.id) != Some(&live);
-            worth.then_some((live, s.id))
-        });
-        dead.min().map(|(_, id)| (id, id == oldest))
+        let segments = self.0.journal.segments().into_iter().filter(|s| s.sealed == sealed && s.len > 0);
+        let chosen: Vec<(u64, u64)> = segments
+            .filter_map(|s| {
+                let live = self.0.index.live_in(s.id);
+                (is(self.0.index.dead_in(s.id), live, s.len) && state.avoid.get(&s.id) != Some(&live)).then_some((live, s.id))
+            })
+            .collect();
+        chosen.into_iter()
     }
 
     /// Writes shards again that still lie in a segment; none of them where one cannot be read, which it answers.

@@ -62,6 +62,15 @@ struct Recent {
     asked: bool,
 }
 
+/// Bytes of records of shards in a segment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Use {
+    /// Of those that are in the index.
+    live: u64,
+    /// Of those that were.
+    dead: u64,
+}
+
 /// The index. Its methods block, but for [`Index::tell`] and [`Index::check`].
 pub(crate) struct Index {
     db: Database,
@@ -69,8 +78,8 @@ pub(crate) struct Index {
     /// Held while changes are on their way into the database.
     turn: Mutex<()>,
     changes: AtomicU64,
-    /// Bytes of records of shards that are in the index, by segment.
-    live: Mutex<BTreeMap<u64, u64>>,
+    /// What is in segments.
+    uses: Mutex<BTreeMap<u64, Use>>,
     /// Why what it says cannot be trusted any more.
     broken: Mutex<Option<model::Error>>,
 }
@@ -125,13 +134,13 @@ impl Index {
         let file = env.disk.open(path, Open::New).map_err(io)?;
         let db = Database::builder().set_cache_size(CACHE).create_with_backend(ScratchFile::new(file)).map_err(failed)?;
         let (recent, turn) = (Mutex::default(), Mutex::default());
-        let index = Index { db, recent, turn, changes: AtomicU64::new(0), live: Mutex::default(), broken: Mutex::default() };
+        let index = Index { db, recent, turn, changes: AtomicU64::new(0), uses: Mutex::default(), broken: Mutex::default() };
         index.apply([])?;
         Ok(index)
     }
 
-    fn live(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    fn uses(&self) -> MutexGuard<'_, BTreeMap<u64, Use>> {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `Unavailable` once a change could not be taken in: from then on it does not say what is in the log.
@@ -201,12 +210,16 @@ impl Index {
         let mut write = self.db.begin_write().map_err(failed)?;
         let tidy = self.changes.fetch_add(1, Ordering::Relaxed) % TIDY == TIDY - 1;
         write.set_durability(if tidy { Durability::Immediate } else { Durability::None }).map_err(failed)?;
-        let mut more: BTreeMap<u64, i64> = BTreeMap::new();
+        let (mut more, mut forgotten): (BTreeMap<u64, (i64, u64)>, Vec<u64>) = Default::default();
         {
             let mut shards = write.open_table(SHARDS).map_err(failed)?;
             let mut places_of = write.open_table(PLACES).map_err(failed)?;
             let mut stones = write.open_table(STONES).map_err(failed)?;
-            let mut grow = |at: Position, sign: i64| *more.entry(at.segment).or_default() += sign * i64::from(at.len);
+            let mut count = |at: Position, live: i64, dead: u64| {
+                let (more_live, more_dead) = more.entry(at.segment).or_default();
+                *more_live += live * i64::from(at.len);
+                *more_dead += dead * u64::from(at.len);
+            };
             for change in changes {
                 match change {
                     Change::Put(shard, at, policy) => {
@@ -214,20 +227,21 @@ impl Index {
                         let old = shards.get(&key).map_err(failed)?.map(|v| read_entry(v.value())).transpose()?;
                         if let Some((old, _)) = old {
                             if old > at {
+                                count(at, 0, 1);
                                 continue;
                             }
                             places_of.remove(&place(old)).map_err(failed)?;
-                            grow(old, -1);
+                            count(old, -1, 1);
                         }
                         shards.insert(&key, &entry(at, policy)).map_err(failed)?;
                         places_of.insert(&place(at), &key).map_err(failed)?;
-                        grow(at, 1);
+                        count(at, 1, 0);
                     }
                     Change::Remove(shard) => {
                         let old = shards.remove(&shard.to_key()).map_err(failed)?.map(|v| read_entry(v.value())).transpose()?;
                         if let Some((old, _)) = old {
                             places_of.remove(&place(old)).map_err(failed)?;
-                            grow(old, -1);
+                            count(old, -1, 1);
                         }
                     }
                     Change::Stone(at) => {
@@ -235,20 +249,21 @@ impl Index {
                     }
                     Change::ForgetSegment(id) => {
                         stones.retain_in::<&[u8; 16], _>(bounds(&places(id)), |_, _| false).map_err(failed)?;
+                        forgotten.push(id);
                     }
                 }
             }
         }
         write.commit().map_err(failed)?;
-        let mut live = self.live();
-        for (segment, more) in more {
-            let bytes = live.get(&segment).copied().unwrap_or_default().saturating_add_signed(more);
-            if bytes > 0 {
-                live.insert(segment, bytes)
-            } else {
-                live.remove(&segment)
-            };
+        let mut uses = self.uses();
+        for (segment, (live, dead)) in more {
+            let of = uses.entry(segment).or_default();
+            *of = Use { live: of.live.saturating_add_signed(live), dead: of.dead.saturating_add(dead) };
         }
+        for id in forgotten {
+            uses.entry(id).and_modify(|of| of.dead = 0);
+        }
+        uses.retain(|_, of| *of != Use::default());
         Ok(())
     }
 
@@ -349,7 +364,13 @@ impl Index {
 
     /// Bytes of records in a segment whose shards are in the index, as of the last [`Index::flush`].
     pub fn live_in(&self, id: u64) -> u64 {
-        self.live().get(&id).copied().unwrap_or_default()
+        self.uses().get(&id).map_or(0, |of| of.live)
+    }
+
+    /// Bytes of records in a segment whose shards were in the index and are not any more, or lie elsewhere now; as of
+    /// the last [`Index::flush`].
+    pub fn dead_in(&self, id: u64) -> u64 {
+        self.uses().get(&id).map_or(0, |of| of.dead)
     }
 }
 

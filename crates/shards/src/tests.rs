@@ -171,6 +171,41 @@ async fn compaction_gives_space_back_and_neither_loses_nor_resurrects() {
     }
 }
 
+/// Whether some bytes are anywhere in a folder's segments.
+fn on_disk(dir: &Path, bytes: &[u8]) -> bool {
+    segments(dir).iter().any(|file| std::fs::read(file).unwrap().windows(bytes.len()).any(|w| w == bytes))
+}
+
+#[tokio::test]
+async fn what_is_dropped_leaves_the_disk_also_where_little_is_dead() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path()).await;
+    for number in 0..40 {
+        put(&store, 1, number, 0, number as u8).await;
+    }
+    let body = chunk(1, 7, 7, 100_000).1[0].clone();
+    assert!(on_disk(dir.path(), &body));
+    store.drop_shards(vec![shard(1, 7, 0)]).await.unwrap();
+    assert_eq!(store.compact_one().await.unwrap(), Compaction::Nothing, "for its space alone it is not worth it");
+    // What is dead is known after a restart, too.
+    store.close().await.unwrap();
+    drop(store);
+    store = open(dir.path()).await;
+    assert_eq!(store.segments_with_dead().await.unwrap(), 1);
+    assert_eq!(store.compact_oldest().await.unwrap(), Compaction::Done);
+    assert!(!on_disk(dir.path(), &body));
+    assert_eq!((store.segments_with_dead().await.unwrap(), store.compact_oldest().await.unwrap()), (0, Compaction::Nothing));
+    // In the segment that is being written, as well.
+    let last = chunk(1, 50, 50, 100_000).1[0].clone();
+    put(&store, 1, 50, 0, 50).await;
+    store.drop_shards(vec![shard(1, 50, 0)]).await.unwrap();
+    assert_eq!(store.compact_oldest().await.unwrap(), Compaction::Done);
+    assert!(!on_disk(dir.path(), &last));
+    for number in (0..40).filter(|n| *n != 7) {
+        store.verify(&shard(1, number, 0)).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn after_compaction_a_reopened_log_says_the_same() {
     let dir = tempfile::tempdir().unwrap();

@@ -32,6 +32,12 @@ const PAUSE_MAX: Duration = Duration::from_secs(600);
 const NOTE: Duration = Duration::from_secs(10);
 /// Pause between two looks for a segment to compact.
 const COMPACT: Duration = Duration::from_secs(30);
+/// Whatever is dead leaves the disk within this time, as far as [`REST_MIN`] allows.
+const EMPTY: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Shortest and longest pause between two compactions for that, and the first one.
+const REST_MIN: Duration = Duration::from_secs(60);
+const REST_MAX: Duration = Duration::from_secs(24 * 3600);
+const REST_FIRST: Duration = Duration::from_secs(3600);
 
 /// How far a walk over all shards is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
@@ -224,20 +230,54 @@ async fn check_batch(state: &State, device: &Device, walk: Walk, gently: bool) -
     }
 }
 
-/// Compacts segments. Runs until the process stops.
+/// Compacts segments: soon where that gives much space back, and within a month or so wherever anything is dead.
+/// Runs until the process stops.
 pub(crate) async fn compact(state: Arc<State>) {
+    let mut waited = REST_MAX - REST_FIRST;
     loop {
         state.env.sleep(COMPACT).await;
+        waited += COMPACT;
+        let mut most = 0;
         for device in &state.devices {
             // One segment after another, as long as there are any, without starving the rest.
-            loop {
-                match device.store.compact_one().await {
-                    Ok(Compaction::Done) => state.env.sleep(Duration::from_millis(100)).await,
-                    Ok(Compaction::Unreadable(shard)) => break state.doubt(device, shard).await,
-                    Ok(Compaction::Nothing) => break,
-                    Err(e) => break tracing::warn!(device = %device.id, error = %e, "compaction failed, and is tried again"),
-                }
+            while after(&state, device, device.store.compact_one().await).await {
+                state.env.sleep(Duration::from_millis(100)).await;
+            }
+            most = device.store.segments_with_dead().await.unwrap_or(0).max(most);
+        }
+        if waited >= rest(most) {
+            waited = Duration::ZERO;
+            for device in &state.devices {
+                after(&state, device, device.store.compact_oldest().await).await;
             }
         }
+    }
+}
+
+/// Pause between two compactions for what little is dead, when something is in so many segments of a device.
+fn rest(segments: usize) -> Duration {
+    (EMPTY / segments.max(1) as u32).clamp(REST_MIN, REST_MAX)
+}
+
+/// What follows from a compaction. Whether there may be more to do at once.
+async fn after(state: &State, device: &Device, done: model::Result<Compaction>) -> bool {
+    match done {
+        Ok(Compaction::Done) => return true,
+        Ok(Compaction::Unreadable(shard)) => state.doubt(device, shard).await,
+        Ok(Compaction::Nothing) => {}
+        Err(e) => tracing::warn!(device = %device.id, error = %e, "compaction failed, and is tried again"),
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dead_goes_within_a_month_and_at_most_a_segment_a_minute_is_written_again() {
+        assert_eq!((rest(0), rest(1), rest(30)), (REST_MAX, REST_MAX, REST_MAX));
+        assert_eq!(rest(720), Duration::from_secs(3600));
+        assert_eq!(rest(1_000_000), REST_MIN);
     }
 }
