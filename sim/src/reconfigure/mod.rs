@@ -218,7 +218,8 @@ fn step(world: &mut World, stage: &Stage) -> Result<(), String> {
 fn until_ready(world: &mut World, stage: &Stage, troubles: &mut Troubles, phase: Phase) -> Result<(), String> {
     let patience = world.elapsed() + PATIENCE;
     // In the end the operator is alone.
-    let acts = |name: &str| name == "operator" || phase != Phase::Clear && (name == "warden" || name == "coder" || name.starts_with("user"));
+    let acts =
+        |name: &str| name == "operator" || phase != Phase::Clear && (name == "warden" || name == "coder" || name.starts_with("user"));
     let actors: Vec<String> = world.hosts().map(|h| h.name().to_owned()).filter(|name| acts(name)).collect();
     while actors.iter().any(|who| stage.lock().ready.get(who).is_none_or(|done| *done < phase)) {
         step(world, stage)?;

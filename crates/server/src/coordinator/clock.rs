@@ -93,8 +93,7 @@ impl TermClock {
 
     /// Takes the median of all clocks, if most servers agree on it or enough time was given to them.
     fn ask_all(&mut self, now: Moment) {
-        let mut clocks: Vec<u64> =
-            self.others.values().map(|ahead| u64::try_from(ahead + millis(now.uptime)).unwrap_or(0)).collect();
+        let mut clocks: Vec<u64> = self.others.values().map(|ahead| u64::try_from(ahead + millis(now.uptime)).unwrap_or(0)).collect();
         clocks.push(now.wall_ms);
         clocks.sort_unstable();
         // Of two in the middle the earlier: the catalog's time can be moved on later, but never back.

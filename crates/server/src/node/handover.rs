@@ -242,7 +242,8 @@ impl Way<'_> {
     /// Names a holder that does not take what belongs on it; once.
     async fn tell_refused(&self, shard: &ShardRef) {
         if self.state.memory().refused_by.insert(self.holder.node) {
-            let detail = format!("node-{} does not take what belongs on it, for it has another version: {}", self.holder.node, named([shard]));
+            let detail =
+                format!("node-{} does not take what belongs on it, for it has another version: {}", self.holder.node, named([shard]));
             self.state.link.report("shards-refused", detail).await;
         }
     }
