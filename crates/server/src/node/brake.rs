@@ -55,6 +55,10 @@ pub(crate) struct Seen {
     #[n(4)]
     #[cbor(default)]
     contact_ms: u64,
+    /// The feed is to be read from its start: its numbers mean other things than before.
+    #[n(5)]
+    #[cbor(default)]
+    rewind: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -151,6 +155,11 @@ impl Brake {
         now.seen.frozen.is_some() || now.life.is_none_or(|life| life.frozen)
     }
 
+    /// Whether devices must forget how far they have followed the feed.
+    pub fn wants_rewind(&self) -> bool {
+        self.now().seen.rewind
+    }
+
     /// Why this node drops nothing any more, where it froze by itself.
     pub fn reason(&self) -> Option<String> {
         self.now().seen.frozen.as_ref().map(|f| f.reason.clone())
@@ -238,7 +247,10 @@ impl State {
     /// Remembers how far the catalog's feed was followed.
     pub fn followed(&self, feed: u64) {
         let seen = &mut self.brake.now().seen;
-        seen.feed = seen.feed.max(feed);
+        // (Numbers of a catalog that is not followed any more count for nothing.)
+        if !seen.rewind {
+            seen.feed = seen.feed.max(feed);
+        }
     }
 
     /// The catalog has answered a heartbeat, at its time `time_ms`.
@@ -252,10 +264,8 @@ impl State {
             Verdict::Release => {
                 {
                     let seen = &mut self.brake.now().seen;
-                    *seen = Seen { incarnation: Some(Incarnation(life.incarnation)), feed, frozen: None, ..seen.clone() };
+                    *seen = Seen { incarnation: Some(Incarnation(life.incarnation)), feed, frozen: None, rewind: true, ..seen.clone() };
                 }
-                // Numbers of the feed mean other things than before.
-                self.memory().rewind = true;
                 self.note_seen().await;
                 tracing::info!("an operator has released collection");
                 self.brake.count.notify_one();
@@ -300,9 +310,9 @@ impl State {
             let seen = &mut self.brake.now().seen;
             seen.version = Seen::VERSION;
             seen.frozen = Some(Frozen { reason: reason.clone(), thaws: Some(thaws) });
+            // What this catalog wants to be here is read from its start.
+            seen.rewind = true;
         }
-        // What this catalog wants to be here is read from its start.
-        self.memory().rewind = true;
         self.note_seen().await;
         self.brake.count.notify_one();
         self.link.report(what, format!("{reason}: nothing is dropped until shardkeep cluster thaw")).await;
@@ -318,6 +328,12 @@ impl State {
             let reason = format!("the catalog does not know {unknown} of the {} objects of which this node holds shards", known + unknown);
             self.freeze("catalog-is-another", reason, life.thaws).await;
         }
+    }
+
+    /// The devices' places in the feed are noted as its start.
+    pub async fn is_rewound(&self) {
+        self.brake.now().seen.rewind = false;
+        self.note_seen().await;
     }
 
     async fn note_seen(&self) {
@@ -348,7 +364,7 @@ mod tests {
     }
 
     fn seen(incarnation: u8, feed: u64) -> Seen {
-        Seen { version: 1, incarnation: Some(Incarnation([incarnation; 16])), feed, frozen: None, contact_ms: 0 }
+        Seen { version: 1, incarnation: Some(Incarnation([incarnation; 16])), feed, frozen: None, contact_ms: 0, rewind: false }
     }
 
     #[test]

@@ -46,8 +46,14 @@ pub(crate) async fn run(state: Arc<State>) {
     state.memory().report.whole_to = cursors.iter().map(Cursor::done).min().unwrap_or(0);
     let mut pause = PAUSE;
     loop {
-        if std::mem::take(&mut state.memory().rewind) {
-            cursors.iter_mut().for_each(Cursor::rewind);
+        if state.brake.wants_rewind() {
+            let mut noted = true;
+            for cursor in &mut cursors {
+                noted &= cursor.rewind(&state).await;
+            }
+            if noted {
+                state.is_rewound().await;
+            }
         }
         for (device, cursor) in state.devices.iter().zip(&mut cursors) {
             cursor.look_at_layouts(&state, device).await;

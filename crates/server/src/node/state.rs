@@ -72,8 +72,6 @@ pub(crate) struct Memory {
     pub feed: u64,
     /// The catalog's time, as the last heartbeat's answer said, milliseconds since 1970.
     pub catalog_ms: u64,
-    /// The feed is to be read again from its start.
-    pub rewind: bool,
     pub report: RepairReport,
     /// By which layouts everything has arrived, by device.
     pub arrived: BTreeMap<DeviceId, BTreeMap<u8, Epoch>>,

@@ -156,11 +156,13 @@ impl Cursor {
         }
     }
 
-    /// The feed is read again from its start: its numbers mean other things now.
-    pub fn rewind(&mut self) {
+    /// The feed is read again from its start: its numbers mean other things now. Whether that is noted.
+    pub async fn rewind(&mut self, state: &State) -> bool {
         self.arrived.stored = 0;
         self.arrived.walked = 0;
         self.again = self.again.map(|_| 0);
+        let noted = self.write(state, &self.arrived).await;
+        noted.inspect_err(|e| tracing::warn!(error = %e, "where a device stands cannot be noted")).is_ok()
     }
 
     /// Begins a walk where a layout has changed so that the device gained slots. Where it gained none,

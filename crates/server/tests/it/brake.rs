@@ -1,7 +1,7 @@
 //! What keeps a wrong catalog from erasing data; scrubs that were asked for; space that comes back.
 
 use crate::support::*;
-use model::ChunkRef;
+use model::{ChunkRef, Hash};
 use model::command::{Answer, Query};
 use std::sync::atomic::Ordering;
 use wire::coordinator::{Administer, Administration, HeartbeatRequest, UploadResponse};
@@ -48,7 +48,7 @@ async fn a_catalog_that_went_back_freezes_collection_until_the_thaw() {
     user.store_chunk(&orphan, chunk, vec![3; 50_000], &[]).await;
     cluster.stop_node(0).await;
     // As if the node had followed a longer feed than there is.
-    type Seen = (u8, Option<(minicbor::bytes::ByteArray<16>,)>, u64, Option<u8>, u64);
+    type Seen = (u8, Option<(minicbor::bytes::ByteArray<16>,)>, u64, Option<u8>, u64, bool);
     let file = cluster.node_dir(0).join("catalog-seen");
     let mut seen: Seen = model::cbor::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     seen.2 = 1000;
@@ -74,6 +74,35 @@ async fn a_catalog_that_went_back_freezes_collection_until_the_thaw() {
     eventually(&cluster.env, "it is released and drops", released).await;
     clock.store(0, Ordering::Relaxed);
     assert!(is_whole(&user, &upload, &stored).await);
+}
+
+/// After a thaw numbers of the feed mean other things: a node that stops at that moment must know it when it starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stopped_before_it_could_begin_the_feed_anew_does_so_later() {
+    type Bytes16 = minicbor::bytes::ByteArray<16>;
+    type Seen = (u8, Option<(Bytes16,)>, u64, Option<u8>, u64, bool);
+    type Arrived = (u8, std::collections::BTreeMap<u8, u64>, Option<u8>, u64, u64, Bytes16);
+    let (mut cluster, user) = Cluster::whole().await;
+    store(&user, 90_000).await;
+    cluster.stop_node(0).await;
+    let (seen_file, arrived_file) = (cluster.node_dir(0).join("catalog-seen"), cluster.node_dir(0).join("arrived"));
+    let mut seen: Seen = model::cbor::from_slice(&std::fs::read(&seen_file).unwrap()).unwrap();
+    seen.5 = true;
+    std::fs::write(&seen_file, model::cbor::to_vec(&seen)).unwrap();
+    let bytes = std::fs::read(&arrived_file).unwrap();
+    let mut arrived: Arrived = model::cbor::from_slice(&bytes[..bytes.len() - 32]).unwrap();
+    arrived.4 = 1000;
+    let mut bytes = model::cbor::to_vec(&arrived);
+    bytes.extend_from_slice(&Hash::of(&bytes).0);
+    std::fs::write(&arrived_file, bytes).unwrap();
+
+    cluster.start_node(0, None).await.unwrap();
+    let feed = user.status().await.totals.feed;
+    let follows = || async { heartbeat(&user, 0).await.is_some_and(|h| h.frozen.is_none() && h.repair.whole_to == feed) };
+    eventually(&cluster.env, "it follows the feed that there is", follows).await;
+    assert!(!has_event(&user, "catalog-went-back").await);
+    let noted = || async { !model::cbor::from_slice::<Seen>(&std::fs::read(&seen_file).unwrap()).unwrap().5 };
+    eventually(&cluster.env, "that is noted", noted).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
