@@ -145,7 +145,8 @@ impl Consensus {
     /// A fresh group of one; or, after a restart of the only voter, leadership at once; or else
     /// whatever the others decide, later.
     async fn begin(&self, found: bool) -> Result<()> {
-        let failed = |e: &dyn std::fmt::Display| Error::unavailable(format!("consensus does not start: {e}"));
+        let failed =
+            |e: &dyn std::fmt::Display| self.failure.get().unwrap_or_else(|| Error::unavailable(format!("consensus does not start: {e}")));
         let fresh = !self.raft.is_initialized().await.map_err(|e| failed(&e))?;
         if fresh && found {
             let members = BTreeMap::from([(self.me.0, openraft::impls::BasicNode::default())]);

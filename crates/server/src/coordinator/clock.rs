@@ -59,13 +59,15 @@ pub(crate) struct TermClock {
     /// By how many milliseconds the others' clocks are ahead of this machine's clock that counts.
     others: BTreeMap<ServerId, i128>,
     was_settled: bool,
+    /// Too few were heard to be sure.
+    is_doubtful: bool,
 }
 
 impl TermClock {
     /// A term begins. `catalog_ms` is the catalog's time, `servers` the number of all servers.
     pub fn begin(now: Moment, catalog_ms: u64, servers: usize) -> Self {
         let base = Moment { wall_ms: catalog_ms, uptime: now.uptime };
-        TermClock { began: now.uptime, base, servers, others: BTreeMap::new(), was_settled: false }
+        TermClock { began: now.uptime, base, servers, others: BTreeMap::new(), was_settled: false, is_doubtful: false }
     }
 
     /// Another server says what its clock shows.
@@ -75,7 +77,7 @@ impl TermClock {
 
     /// The time to propose now.
     pub fn read(&mut self, now: Moment) -> LogTime {
-        if !is_near(now.wall_ms, self.expected(now)) {
+        if self.is_doubtful || !is_near(now.wall_ms, self.expected(now)) {
             self.ask_all(now);
         }
         let expected = self.expected(now);
@@ -91,7 +93,8 @@ impl TermClock {
         self.base.wall_ms.saturating_add(now.uptime.saturating_sub(self.base.uptime).as_millis() as u64)
     }
 
-    /// Takes the median of all clocks, if most servers agree on it or enough time was given to them.
+    /// Takes the median of all clocks, if most servers agree on it; or after a while that of those that were heard, but
+    /// never one before the catalog's time. Nobody's clock is believed for itself where there are others.
     fn ask_all(&mut self, now: Moment) {
         let mut clocks: Vec<u64> = self.others.values().map(|ahead| u64::try_from(ahead + millis(now.uptime)).unwrap_or(0)).collect();
         clocks.push(now.wall_ms);
@@ -99,10 +102,13 @@ impl TermClock {
         // Of two in the middle the earlier: the catalog's time can be moved on later, but never back.
         let median = clocks[(clocks.len() - 1) / 2];
         let agree = clocks.iter().filter(|clock| is_near(**clock, median)).count();
-        let waited_enough = !self.was_settled && now.uptime.saturating_sub(self.began) >= PATIENCE;
-        if 2 * agree > self.servers || waited_enough {
+        let waited = !self.was_settled && !self.others.is_empty() && now.uptime.saturating_sub(self.began) >= PATIENCE;
+        if 2 * agree > self.servers {
             self.base = Moment { wall_ms: median, uptime: now.uptime };
-            self.was_settled = true;
+            (self.was_settled, self.is_doubtful) = (true, false);
+        } else if waited {
+            self.base = Moment { wall_ms: median.max(self.expected(now)), uptime: now.uptime };
+            (self.was_settled, self.is_doubtful) = (true, true);
         }
     }
 }
@@ -190,12 +196,29 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_that_is_alone_in_the_cluster_is_believed_and_one_that_hears_nobody_after_a_while() {
+    fn a_leader_that_is_alone_in_the_cluster_is_believed_and_one_that_hears_nobody_is_not() {
         let mut alone = TermClock::begin(at(0, 0), START - DAY as u64, 1);
         assert_eq!(alone.read(at(0, 0)), believed(START));
         let mut unheard = TermClock::begin(at(0, 0), START - DAY as u64, 5);
-        assert!(!unheard.read(at(9, 0)).is_settled);
-        assert_eq!(unheard.read(at(10, 0)), believed(START + 10_000));
+        assert!(!unheard.read(at(10_000, 0)).is_settled);
+        nodes_say(&mut unheard, 1, 10_001, 0);
+        assert_eq!(unheard.read(at(10_002, 0)), believed(START + 10_002_000));
+    }
+
+    #[test]
+    fn what_few_have_said_is_put_right_by_most() {
+        let mut clock = TermClock::begin(at(0, DAY), START - 2 * DAY as u64, 5);
+        nodes_say(&mut clock, 1, 1, DAY);
+        assert_eq!(clock.read(at(11, DAY)), believed(at(11, DAY).wall_ms), "two say so");
+        nodes_say(&mut clock, 4, 20, 0);
+        assert_eq!(clock.read(at(20, DAY)), LogTime { ms: START + 20_000, off: Some(DAY), is_settled: true });
+    }
+
+    #[test]
+    fn the_catalogs_time_is_never_gone_back_from() {
+        let mut clock = TermClock::begin(at(0, 30 * DAY), START, 3);
+        clock.hear(ServerId::Node(NodeId(1)), 1, at(0, 0).uptime);
+        assert_eq!(clock.read(at(11, 30 * DAY)), LogTime { ms: START + 11_000, off: Some(30 * DAY), is_settled: true });
     }
 
     #[test]

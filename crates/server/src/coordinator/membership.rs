@@ -88,7 +88,7 @@ impl State {
     }
 
     fn certify(&self, id: ServerId, key: &[u8]) -> Result<Vec<u8>> {
-        self.root.issue(id, self.cluster, key, self.now_ms(), CERTIFICATE_VALIDITY)
+        self.root.issue(id, self.cluster, key, self.settled_ms()?, CERTIFICATE_VALIDITY)
     }
 
     /// A node lives. `node` is who its certificate says it is.

@@ -21,17 +21,21 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Where nodes are, and whether they are there.
 pub(crate) struct Servers {
     pool: Pool,
-    nodes: BTreeMap<NodeId, (String, bool)>,
+    nodes: BTreeMap<NodeId, (String, NodeState)>,
 }
 
 impl Servers {
     pub fn new(pool: Pool, nodes: &[Node]) -> Self {
-        let up = |n: &Node| !matches!(n.state, NodeState::Down | NodeState::Out);
-        Servers { pool, nodes: nodes.iter().map(|n| (n.id, (n.address.clone(), up(n)))).collect() }
+        Servers { pool, nodes: nodes.iter().map(|n| (n.id, (n.address.clone(), n.state))).collect() }
     }
 
     fn is_up(&self, node: NodeId) -> bool {
-        self.nodes.get(&node).is_some_and(|(_, up)| *up)
+        self.nodes.get(&node).is_some_and(|(_, state)| !matches!(state, NodeState::Down | NodeState::Out))
+    }
+
+    /// Whether the cluster counts with a node, although it may be away.
+    fn is_awaited(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|(_, state)| *state != NodeState::Out)
     }
 
     fn target(&self, node: NodeId, mode: Mode) -> Result<Target> {
@@ -135,8 +139,8 @@ impl Chunk<'_> {
     }
 
     /// k shards of one descriptor, data shards first; looked for at all places where they may lie. They come from two
-    /// nodes at least, unless none that is up has anything but what one has: that one may have made it up. `NotFound`
-    /// when each of these has answered, and they are not there.
+    /// nodes at least, unless all others that are not out have answered and have nothing: one may have made up what it
+    /// has. `NotFound` when all have answered, and they are not there.
     async fn fetch(&self) -> Result<(Descriptor, Vec<Option<Bytes>>)> {
         let (k, width) = (self.was.0.k as usize, self.was.0.width());
         let all = std::iter::once(&self.from.current).chain(&self.from.earlier);
@@ -149,8 +153,9 @@ impl Chunk<'_> {
         };
         let mut rest: VecDeque<(u8, VecDeque<&DeviceInfo>)> = (0..width).map(|index| (index, places(index))).collect();
         rest.make_contiguous().sort_by_key(|(_, places)| places.front().is_none_or(|d| !self.servers.is_up(d.node)));
-        let up: BTreeSet<NodeId> = rest.iter().flat_map(|(_, places)| places).map(|d| d.node).filter(|n| self.servers.is_up(*n)).collect();
-        let witnesses = up.len().min(width as usize).min(2);
+        let all = rest.iter().flat_map(|(_, places)| places).map(|d| d.node);
+        let awaited: BTreeSet<NodeId> = all.filter(|n| self.servers.is_awaited(*n)).collect();
+        let witnesses = awaited.len().min(width as usize).min(2);
         let mut found: BTreeMap<DescriptorId, Found> = BTreeMap::new();
         let mut under_way = FuturesUnordered::new();
         let (mut want, mut unreachable) = (k, None);
@@ -158,9 +163,10 @@ impl Chunk<'_> {
             while under_way.len() < want
                 && let Some((index, mut places)) = rest.pop_front()
             {
-                if let Some(place) = places.pop_front()
-                    && (self.servers.is_up(place.node) || found.values().all(|of| of.count() < k))
-                {
+                // Who is out is asked only for what is needed, not for a second opinion.
+                let is_enough = found.values().any(|of| of.count() >= k);
+                places.retain(|place| !is_enough || self.servers.is_awaited(place.node));
+                if let Some(place) = places.pop_front() {
                     under_way.push(async move { (index, place.node, self.get(place, index, self.was).await, places) });
                 }
             }
@@ -192,8 +198,11 @@ impl Chunk<'_> {
         let most = found.values().map(Found::count).max().unwrap_or(0);
         if most >= k {
             let (of, others) = (found.pop_first(), found);
-            return match of {
-                Some((_, of)) if others.is_empty() => Ok((of.descriptor, of.shards)),
+            return match (of, unreachable) {
+                (_, Some(e)) => {
+                    Err(Error::unavailable(format!("only one node says what a chunk is, and others do not answer: {}", e.message)))
+                }
+                (Some((_, of)), None) if others.is_empty() => Ok((of.descriptor, of.shards)),
                 _ => Err(Error::corrupt("the nodes that hold a chunk have different ones, and no two the same")),
             };
         }

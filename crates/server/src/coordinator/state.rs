@@ -143,7 +143,8 @@ impl State {
         if time.is_settled || !self.consensus.is_leader() {
             return Ok(time.ms);
         }
-        Err(Error::unavailable("this coordinator's clock is far from the catalog's time: the other servers are being asked for theirs"))
+        Err(Error::unavailable("this coordinator's clock is far from the catalog's time: other servers have to say what theirs show")
+            .hint("wait a moment; start the nodes, or set this machine's clock"))
     }
 
     /// A server of the cluster says what its clock shows; 0: it is of a version that does not say.

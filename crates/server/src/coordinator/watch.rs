@@ -45,7 +45,10 @@ pub(crate) async fn run(state: Arc<State>) {
 impl State {
     /// Says once that this machine's clock is not believed.
     async fn watch_clock(&self) {
-        let Some(off) = self.log_time().off.filter(|_| !std::mem::replace(&mut self.memory().jump_told, true)) else { return };
+        let time = self.log_time();
+        let Some(off) = time.off.filter(|_| time.is_settled).filter(|_| !std::mem::replace(&mut self.memory().jump_told, true)) else {
+            return;
+        };
         let hours = off.unsigned_abs() / 3_600_000;
         let way = if off > 0 { "ahead" } else { "behind" };
         let detail = format!("the clock of coordinator-{} is {hours} h {way}: it is not believed; set it right", self.me);

@@ -30,6 +30,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 const ROUND: Duration = Duration::from_secs(3600);
 /// Sweeps in which the new holder of a committed shard may fetch it by itself, before it is brought.
 const PATIENCE: u32 = 3;
+/// What its holder does not take is brought again after this.
+const REFUSED: Duration = Duration::from_secs(600);
 /// Deadline of a question, and of bringing one shard.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -220,10 +222,10 @@ impl Way<'_> {
             let fetched_there = !pending
                 && sweeps < PATIENCE
                 && layouts.earlier.iter().any(|l| l.holder(&shard.chunk, shard.index).is_some_and(|d| d.device == self.device.id));
-            if !confirmed && !fetched_there {
+            if !confirmed && !fetched_there && !self.is_refused(shard) {
                 match self.bring(*shard).await? {
                     Brought::There => brought.push((*shard, *descriptor)),
-                    Brought::Refused if is_outvoted(self.state, &layouts, *shard, *descriptor).await => {
+                    Brought::Refused if !self.state.is_frozen() && is_outvoted(self.state, &layouts, *shard, *descriptor).await => {
                         let why = Error::corrupt("its rightful holder and others have another version of its chunk");
                         self.state.damaged(self.device, *shard, &why).await;
                         given_up += 1;
@@ -239,9 +241,25 @@ impl Way<'_> {
         Ok(self.drop_confirmed(gone).await? + given_up)
     }
 
-    /// Names a holder that does not take what belongs on it; once.
+    /// Whether the holder did not take a shard a while ago.
+    fn is_refused(&self, shard: &ShardRef) -> bool {
+        let now = self.state.env.clock.monotonic();
+        let refused = &mut self.state.memory().refused;
+        refused.retain(|_, at| now.saturating_sub(*at) < REFUSED);
+        refused.contains_key(&(*shard, self.holder.device))
+    }
+
+    /// Remembers what its holder does not take, and names the holder once.
     async fn tell_refused(&self, shard: &ShardRef) {
-        if self.state.memory().refused_by.insert(self.holder.node) {
+        let now = self.state.env.clock.monotonic();
+        let is_new = {
+            let memory = &mut *self.state.memory();
+            if memory.refused.len() < REMEMBERED * 10 {
+                memory.refused.insert((*shard, self.holder.device), now);
+            }
+            memory.refused_by.insert(self.holder.node)
+        };
+        if is_new {
             let detail =
                 format!("node-{} does not take what belongs on it, for it has another version: {}", self.holder.node, named([shard]));
             self.state.link.report("shards-refused", detail).await;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use erasure::Coder;
 use futures::stream::{FuturesUnordered, StreamExt};
 use model::layout::{DeviceInfo, Layouts};
-use model::{ChunkRef, Descriptor, DescriptorId, DeviceId, Error, Kind, NodeId, Result, ShardRef};
+use model::{ChunkRef, Descriptor, DescriptorId, DeviceId, Error, Kind, NodeId, Policy, Result, ShardRef};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub(crate) async fn heal(state: &Arc<State>, device: &Device, missing: &Missing)
     let _turn = state.repair_turn(missing.is_urgent() && step == RepairStep::Rebuild).await?;
     if let RepairStep::Copy(sources) = step {
         for source in sources {
-            match fetch(state, &source, missing.shard, layouts.current.width).await {
+            match fetch(state, &source, missing.shard, missing.policy).await {
                 Ok((descriptor, body)) if is_vouched_for(state, source.node, &layouts, missing.shard, descriptor.id()).await => {
                     return store(state, device, missing.shard, descriptor, body, true).await;
                 }
@@ -55,7 +55,7 @@ pub(crate) async fn heal(state: &Arc<State>, device: &Device, missing: &Missing)
             }
         }
     }
-    from_others(state, device, missing.shard, &layouts).await
+    from_others(state, device, missing, &layouts).await
 }
 
 async fn store(state: &State, device: &Device, shard: ShardRef, descriptor: Descriptor, body: Bytes, copied: bool) -> Result<Healed> {
@@ -66,7 +66,8 @@ async fn store(state: &State, device: &Device, shard: ShardRef, descriptor: Desc
     Ok(healed)
 }
 
-async fn from_others(state: &Arc<State>, device: &Device, shard: ShardRef, layouts: &Layouts) -> Result<Healed> {
+async fn from_others(state: &Arc<State>, device: &Device, missing: &Missing, layouts: &Layouts) -> Result<Healed> {
+    let (shard, policy) = (missing.shard, missing.policy);
     // Beginning at another holder for each chunk spreads the reads over all of them.
     let width = layouts.current.width;
     let first = shard.chunk.number % u32::from(width);
@@ -79,16 +80,17 @@ async fn from_others(state: &Arc<State>, device: &Device, shard: ShardRef, layou
     let mut fetching = FuturesUnordered::new();
     let mut found: BTreeMap<DescriptorId, Group> = BTreeMap::new();
     let (mut unreachable, mut there, mut last) = (None, BTreeSet::new(), false);
-    // While users are there one is asked after another. One suffices to learn k; until then two are asked at once.
-    let at_once = if state.is_busy() { 1 } else { usize::MAX };
-    let mut want = 2;
+    // While users are there one is asked after another.
+    let at_once = if state.is_busy() && !missing.is_urgent() { 1 } else { usize::MAX };
+    let k = usize::from(policy.k);
+    let mut want = k;
     loop {
         while fetching.len() < want.min(at_once)
             && let Some((index, mut holders)) = candidates.pop_front()
         {
             let Some(holder) = holders.pop_front() else { continue };
             fetching.push(async move {
-                let fetched = fetch(state, &holder, ShardRef { index, ..shard }, width).await;
+                let fetched = fetch(state, &holder, ShardRef { index, ..shard }, policy).await;
                 (index, holder.node, fetched, holders)
             });
         }
@@ -104,7 +106,7 @@ async fn from_others(state: &Arc<State>, device: &Device, shard: ShardRef, layou
         };
         match fetched {
             Ok((descriptor, body)) => {
-                let (k, id) = (descriptor.policy.k as usize, descriptor.id());
+                let id = descriptor.id();
                 let group = found.entry(id).or_insert_with(|| Group::new(descriptor));
                 group.add(from, index, body);
                 there.insert(index);
@@ -114,8 +116,13 @@ async fn from_others(state: &Arc<State>, device: &Device, shard: ShardRef, layou
                     return group.finish(state, device, shard).await;
                 } else {
                     tracing::warn!(node = %from, object = %shard.chunk.object, chunk = shard.chunk.number, "a chunk that only one node has like this is not rebuilt from it");
+                    // Others may have more of this shard's kind, and an earlier holder the right one.
                     found.remove(&id);
-                    want = 2;
+                    there.remove(&index);
+                    want = k;
+                    if !earlier.is_empty() {
+                        candidates.push_back((index, earlier));
+                    }
                 }
                 continue;
             }
@@ -176,8 +183,8 @@ impl Group {
     }
 }
 
-/// A shard from a device that should hold it, certified by its own descriptor.
-pub(crate) async fn fetch(state: &State, holder: &DeviceInfo, shard: ShardRef, width: u8) -> Result<(Descriptor, Bytes)> {
+/// A shard from a device that should hold it, certified by its own descriptor, and coded as it should be.
+pub(crate) async fn fetch(state: &State, holder: &DeviceInfo, shard: ShardRef, policy: Policy) -> Result<(Descriptor, Bytes)> {
     let (descriptor, body) = if holder.node == state.node {
         let device = state.device(&holder.device).ok_or_else(|| Error::not_found("this node has no such device any more"))?;
         device.store.get(&shard, None).await?
@@ -189,7 +196,7 @@ pub(crate) async fn fetch(state: &State, holder: &DeviceInfo, shard: ShardRef, w
         let (head, body) = state.pool.rpc_body::<GetShard>(&target, &request, Bytes::new(), DEADLINE).await?;
         (Descriptor::from_bytes(&head.descriptor)?, body)
     };
-    let right = descriptor.chunk == shard.chunk && descriptor.generation == shard.generation && descriptor.policy.width() == width;
+    let right = descriptor.chunk == shard.chunk && descriptor.generation == shard.generation && descriptor.policy == policy;
     if !right || !descriptor.certifies(shard.index, &body) {
         return Err(Error::corrupt("a holder gave a shard that does not verify").on(holder.node));
     }

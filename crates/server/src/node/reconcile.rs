@@ -126,11 +126,12 @@ async fn again(state: &Arc<State>, id: DeviceId, shard: ShardRef, policy: Policy
         Ok(None) | Err(_) => return,
     }
     let layouts = state.map.layouts(policy.width());
-    if layouts.is_some_and(|l| !l.is_rightful(&shard.chunk, shard.index, id)) {
+    if layouts.as_ref().is_some_and(|l| !l.is_rightful(&shard.chunk, shard.index, id)) {
         // Whoever it belongs to now misses it as well.
         return state.memory().aside.done(id, shard);
     }
-    let missing = Missing { shard, policy, hinted: false, others_away: 0 };
+    let others_away = layouts.map_or(0, |l| others_away(&shard, &l, |node| state.map.is_whole(node)));
+    let missing = Missing { shard, policy, hinted: false, others_away };
     match heal(state, device, &missing).await {
         Ok(_) => state.memory().aside.done(id, shard),
         Err(e) => {

@@ -122,10 +122,14 @@ impl NodeService {
                 return Err(Error::conflict("other nodes have another version of this chunk"));
             }
             if let Some(device) = s.device(&device)
-                && let Some(here) = device.store.head(&shard).await?.filter(|here| *here != id)
-                && is_better(s, &layouts, shard, (*from, id), here).await
+                && let Some((here, policy)) = device.store.head(&shard).await?.zip(device.store.policy(&shard).await?)
+                && (here != id && policy == descriptor.policy && descriptor.certifies(shard.index, &body))
+                && layouts.current.holder(&shard.chunk, shard.index).is_some_and(|d| d.device == device.id)
+                && !s.is_frozen()
+                && is_better(s, &layouts, shard, id).await
+                && device.store.head(&shard).await? == Some(here)
             {
-                s.damaged(device, shard, &Error::corrupt("more holders of its chunk have another version")).await;
+                s.damaged(device, shard, &Error::corrupt("all other holders of its chunk have another version")).await;
             }
         }
         // Until the shard is durable no newer layout is learned: whoever hands over finds it.

@@ -9,7 +9,7 @@ use super::rebuild::Healed;
 use super::tally::Tally;
 use super::upkeep::Scrubs;
 use env::Env;
-use model::{DeviceId, Epoch, Error, NodeId, Result};
+use model::{DeviceId, Epoch, Error, NodeId, Result, ShardRef};
 use shards::ShardStore;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -83,6 +83,8 @@ pub(crate) struct Memory {
     repair_took: Duration,
     /// Shards found bad since the start.
     pub found_bad: u64,
+    /// Shards that their holders' devices did not take, and when.
+    pub refused: BTreeMap<(ShardRef, DeviceId), Duration>,
     /// Nodes of which it was said that they do not take what belongs on them.
     pub refused_by: BTreeSet<NodeId>,
 }

@@ -5,7 +5,6 @@ use super::state::State;
 use futures::stream::{self, StreamExt};
 use model::layout::{DeviceInfo, Layouts};
 use model::{DescriptorId, Error, NodeId, Result, ShardRef};
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use transport::{Mode, Target};
 use wire::node::{HeadShards, HeadShardsRequest, ShardState};
@@ -45,38 +44,29 @@ async fn head(state: &State, holder: &DeviceInfo, shard: ShardRef) -> Result<Opt
     Ok(states.first().and_then(|s| if let ShardState::Held(id, _) = s { Some(*id) } else { None }))
 }
 
-/// By descriptor, which nodes have a shard of it, of all holders of the shard's chunk that answer, but for some.
-async fn votes(state: &State, layouts: &Layouts, shard: ShardRef, but: &[NodeId]) -> BTreeMap<DescriptorId, BTreeSet<NodeId>> {
-    let all = (0..layouts.current.width).flat_map(|i| layouts.holders(&shard.chunk, i).into_iter().map(move |d| (i, d.clone())));
-    let holders: Vec<(u8, DeviceInfo)> = all.filter(|(_, d)| !but.contains(&d.node) && state.map.is_up(d.node)).collect();
-    let ask = |(index, holder): (u8, DeviceInfo)| async move { (holder.node, head(state, &holder, ShardRef { index, ..shard }).await) };
-    let answers: Vec<_> = stream::iter(holders).map(ask).buffer_unordered(usize::from(layouts.current.width).max(1)).collect().await;
-    let mut votes: BTreeMap<DescriptorId, BTreeSet<NodeId>> = BTreeMap::new();
-    for (node, said) in answers {
-        if let Ok(Some(id)) = said {
-            votes.entry(id).or_default().insert(node);
-        }
-    }
-    votes
+/// What the rightful holders of the other shards of a chunk have, and the one of the shard itself if `all`: one answer
+/// for each place, `None` where nothing was said, or nothing is.
+async fn places(state: &State, layouts: &Layouts, shard: ShardRef, all: bool) -> Vec<Option<DescriptorId>> {
+    let indexes = (0..layouts.current.width).filter(|i| all || *i != shard.index);
+    let ask = |index: u8| async move {
+        let holder = layouts.current.holder(&shard.chunk, index)?;
+        head(state, holder, ShardRef { index, ..shard }).await.ok().flatten()
+    };
+    stream::iter(indexes).map(ask).buffered(usize::from(layouts.current.width).max(1)).collect().await
 }
 
-/// Whether a version of a chunk that another node brings is to take the place of the one that is here: more of the
-/// other holders have it.
-pub(crate) async fn is_better(
-    state: &State,
-    layouts: &Layouts,
-    shard: ShardRef,
-    brought: (NodeId, DescriptorId),
-    here: DescriptorId,
-) -> bool {
-    let votes = votes(state, layouts, shard, &[state.node, brought.0]).await;
-    let of = |id| votes.get(&id).map_or(0, BTreeSet::len);
-    of(brought.1) > of(here)
+/// Whether a version of a shard that a node brings is to take the place of the one that is here, where it belongs: all
+/// other holders of the chunk have the one that is brought, and there are two at least. So a single node that lies gets
+/// nothing replaced, whoever brings it.
+pub(crate) async fn is_better(state: &State, layouts: &Layouts, shard: ShardRef, brought: DescriptorId) -> bool {
+    let others = places(state, layouts, shard, false).await;
+    others.len() > 1 && others.into_iter().all(|has| has == Some(brought))
 }
 
-/// Whether a version of a chunk that is here is none: two other holders at least have another one, and more than have it.
+/// Whether a version of a shard that is here and belongs elsewhere is none: all holders of the chunk have another one,
+/// and all the same.
 pub(crate) async fn is_outvoted(state: &State, layouts: &Layouts, shard: ShardRef, here: DescriptorId) -> bool {
-    let mut votes = votes(state, layouts, shard, &[state.node]).await;
-    let with_us = votes.remove(&here).map_or(0, |nodes| nodes.len());
-    votes.into_values().any(|nodes| nodes.len() > with_us.max(1))
+    let all = places(state, layouts, shard, true).await;
+    let first = all.first().copied().flatten();
+    all.len() > 1 && first.is_some_and(|id| id != here) && all.into_iter().all(|has| has == first)
 }

@@ -1,8 +1,8 @@
 //! What keeps a wrong catalog from erasing data; scrubs that were asked for; space that comes back.
 
 use crate::support::*;
-use model::{ChunkRef, Hash};
 use model::command::{Answer, Query};
+use model::{ChunkRef, Hash};
 use std::sync::atomic::Ordering;
 use wire::coordinator::{Administer, Administration, HeartbeatRequest, UploadResponse};
 

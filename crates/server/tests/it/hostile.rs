@@ -309,6 +309,31 @@ async fn nothing_is_rebuilt_from_what_one_node_has_alone() {
     }
 }
 
+/// What one node says of a chunk, and an honest one passes on, replaces nothing: also not while others are away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_shard_does_not_give_way_to_what_one_other_node_has() {
+    let (mut cluster, user) = Cluster::whole().await;
+    let (upload, layout) = (user.upload(1).await, user.layout(4).await);
+    let chunk = ChunkRef { object: upload.objects[0], number: 0 };
+    let [liar, victim, bringer, away] = [0, 1, 2, 3].map(|i| cluster.nodes[i].as_ref().unwrap().node);
+    let slot_of = |node| (0..4).find(|i| layout.holder(&chunk, *i).unwrap().node == node).unwrap();
+    let stored = user.store_chunk(&upload, chunk, vec![1; 4000], &[slot_of(liar)]).await;
+    let forged = Coder::new(Policy::DEFAULT).unwrap().encode(chunk, 0, vec![99; 4000]).unwrap();
+    let lie = put_of(&layout, &forged, slot_of(liar), Some(capability(&upload.capabilities, liar)));
+    user.put_shard(&lie, liar, forged.shards[slot_of(liar) as usize].clone()).await.unwrap();
+    let target = user.node_target(victim).await;
+    assert!(![liar, victim].contains(&bringer) && away != bringer);
+    cluster.stop_node(2).await;
+    cluster.stop_node(3).await;
+    let down = || async { user.status().await.nodes.iter().filter(|n| n.state == model::cluster::NodeState::Down).count() == 2 };
+    eventually(&cluster.env, "two are away", down).await;
+    let slot = slot_of(victim);
+    let (put, body) = (put_of(&layout, &forged, slot, None), forged.shards[slot as usize].clone());
+    let taken = cluster.pool_of_node(2).rpc_body::<PutShard>(&target, &put, body, SOON).await;
+    assert_eq!(taken.unwrap_err().kind, Kind::Conflict);
+    assert!(stored.read(&user, &upload, slot).await.unwrap() == stored.coded.shards[slot as usize]);
+}
+
 /// Where nothing is yet, the first who comes is taken at its word: until the others have something.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_node_forged_beforehand_gives_way_to_what_was_stored() {

@@ -221,9 +221,19 @@ impl Cluster {
         User { env: self.env.clone(), at: self.at(), pool: self.pool(), nodes, session, account, unlocked, words, holder }
     }
 
-    /// The admin again, with a fresh session.
+    /// The admin again, with a fresh session. A coordinator that was off for long takes changes as soon as it has heard
+    /// what others' clocks show, and a login is one.
     pub async fn login_again(&self, admin: &mut User) {
-        admin.session = self.login("admin", PASSWORD).await.unwrap().session.session;
+        let session = std::sync::Mutex::new(None);
+        let logs_in = async || {
+            *session.lock().unwrap() = match self.login("admin", PASSWORD).await {
+                Err(e) if e.kind == model::Kind::Unavailable => None,
+                login => Some(login.unwrap().session.session),
+            };
+            session.lock().unwrap().is_some()
+        };
+        eventually(&self.env, "changes are taken", logs_in).await;
+        admin.session = session.into_inner().unwrap().unwrap();
     }
 
     /// KE1 to KE3 with a password; whatever goes wrong is the error.
