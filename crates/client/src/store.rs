@@ -99,19 +99,17 @@ impl Target {
         permit: Option<OwnedSemaphorePermit>,
     ) -> Result<Stored> {
         let permit = Arc::new(permit);
-        let mut refused = None;
-        for attempt in 0..RELAID {
+        let (mut refused, mut once_more) = (None, false);
+        for _ in 0..RELAID {
             let layout = self.layout.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            match self.store_by(client, &layout, &record, &encoded, &permit).await? {
+            match self.store_by(client, &layout, &record, &encoded, &permit, once_more).await? {
                 Sent::Stored(stored) => return Ok(stored),
                 Sent::Refused(e) => refused = Some(e),
             }
             client.cluster().outdated();
             let fresh = client.cluster().layouts(self.policy().width()).await?.current.clone();
-            if fresh.epoch <= layout.epoch {
-                if attempt > 0 {
-                    break;
-                }
+            once_more = fresh.epoch <= layout.epoch;
+            if once_more {
                 // The servers hear of a new layout one after another; else it was not about the layout.
                 client.env().sleep(Duration::from_millis(500)).await;
             }
@@ -120,6 +118,8 @@ impl Target {
         Err(refused.unwrap_or_else(|| Error::conflict("the layout changes faster than a chunk can be stored")))
     }
 
+    /// Stores by one layout. A server that refuses may know another one: that ends it, unless `once_more`, when there is
+    /// none, and it counts as one that failed (somebody may have put something else there beforehand).
     async fn store_by(
         self: &Arc<Self>,
         client: &Client,
@@ -127,6 +127,7 @@ impl Target {
         record: &ChunkRecord,
         encoded: &Encoded,
         permit: &Arc<Option<OwnedSemaphorePermit>>,
+        once_more: bool,
     ) -> Result<Sent> {
         let chunk = encoded.descriptor.chunk;
         let descriptor: Bytes = encoded.descriptor.to_bytes().into();
@@ -172,7 +173,7 @@ impl Target {
                         done += 1;
                         stood_in |= by_stand_in;
                     }
-                    Err(e) if e.kind == Kind::Conflict => return Ok(Sent::Refused(e)),
+                    Err(e) if e.kind == Kind::Conflict && !once_more => return Ok(Sent::Refused(e)),
                     Err(e) => {
                         failed.push(e);
                         if let Some(device) = stand_ins.pop_front() {
