@@ -47,6 +47,7 @@ pub mod server;
 
 mod connect;
 mod frame;
+mod stop;
 mod stream;
 
 pub use client::{Binding, Frames, Mode, OnConnect, OneConnection, Pool, PoolConfig, Target};

@@ -6,6 +6,7 @@
 //! A [`Service`] narrows the size further by path and peer, before a byte of the body is read.
 
 use crate::frame::{self, Body, Collect, Outgoing, Pieces};
+use crate::stop::{Stop, Stopped, Stopper};
 use crate::tls::{Accepted, Peer, TlsIdentity};
 use bytes::Bytes;
 use env::{BoxStream, Env, Listener};
@@ -22,7 +23,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 /// What answers requests.
 pub trait Service: Send + Sync + 'static {
@@ -160,7 +161,7 @@ pub async fn serve(
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let (stop, stopped) = watch::channel(Stop::Running);
+    let stop = Stopper::default();
     let places = Arc::new(Semaphore::new(limits.max_connections as usize));
     let max_connections = limits.max_connections;
     let drain = limits.drain;
@@ -192,30 +193,23 @@ pub async fn serve(
             shared.refused("a connection was closed", &format!("{max_connections} are open already, from {remote}"));
             continue;
         };
-        let (shared, identity, stopped) = (shared.clone(), identity.clone(), stopped.clone());
+        let (shared, identity, stopped) = (shared.clone(), identity.clone(), stop.stopped());
         env.spawn(async move {
             let _place = place;
-            let mut killed = stopped.clone();
+            let killed = stopped.clone();
             tokio::select! {
             biased; // no dice: simulation must repeat
-                           _ = killed.wait_for(|s| *s == Stop::Now) => {}
+                           () = killed.at(Stop::Now) => {}
                            () = connection(shared, identity, io, remote, stopped) => {}
                        }
         });
     }
     drop(listener);
-    stop.send_replace(Stop::Draining);
+    stop.set(Stop::Draining);
     if env.timeout(drain, places.acquire_many(max_connections)).await.is_none() {
-        stop.send_replace(Stop::Now);
+        stop.set(Stop::Now);
         env.timeout(Duration::from_secs(1), places.acquire_many(max_connections)).await;
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    Running,
-    Draining,
-    Now,
 }
 
 struct Shared {
@@ -295,7 +289,7 @@ impl Drop for Running {
 }
 
 /// One connection from its first byte to its last.
-async fn connection(shared: Arc<Shared>, identity: Arc<TlsIdentity>, io: BoxStream, remote: SocketAddr, stopped: watch::Receiver<Stop>) {
+async fn connection(shared: Arc<Shared>, identity: Arc<TlsIdentity>, io: BoxStream, remote: SocketAddr, stopped: Stopped) {
     let shown = identity.shown();
     let Accepted { stream, peer, exporter, certificate_hash, http2 } =
         match shared.env.timeout(shared.limits.handshake, shown.accept(io)).await {
@@ -342,7 +336,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     mut conn: Pin<&mut C>,
     graceful: impl Fn(Pin<&mut C>),
     activity: &Activity,
-    mut stopped: watch::Receiver<Stop>,
+    stopped: Stopped,
 ) {
     let tick = shared.limits.first_request.min(shared.limits.idle) / 2;
     let mut watching = true;
@@ -350,11 +344,8 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         tokio::select! {
         biased; // no dice: simulation must repeat
                    _ended = conn.as_mut() => return,
-                   changed = stopped.wait_for(|s| *s != Stop::Running), if watching => {
+                   () = stopped.at(Stop::Draining), if watching => {
                        watching = false;
-                       if changed.is_err() {
-                           return;
-                       }
                        graceful(conn.as_mut());
                    }
                    () = shared.env.sleep(tick) => if activity.overdue(&shared.limits) {

@@ -267,7 +267,7 @@ async fn a_fingerprint_is_enough_to_find_the_root() {
 }
 
 #[tokio::test]
-async fn certificates_out_of_their_time_are_refused_on_both_sides() {
+async fn expired_certificates_are_refused_on_both_sides() {
     let world = World::new();
     let now = world.env.now_ms();
     let old = world.identity_at(NODE, now - 91 * 86_400_000);
@@ -278,10 +278,10 @@ async fn certificates_out_of_their_time_are_refused_on_both_sides() {
     let server = world.coordinator().await;
     let pool = world.pool_of(world.trust(), Some(old), PoolConfig::default());
     assert_eq!(pool.call(&server.coordinator(), "/v1/who", Bytes::new(), (), SOON).await.unwrap_err().kind, Kind::Denied);
-    let early = world.identity_at(NODE, now + 2 * 3_600_000);
+    // By a clock that is ahead: whose it is they can only find out if they talk to each other.
+    let early = world.identity_at(NODE, now + 40 * 86_400_000);
     let node = world.serve(early, Limits::default()).await;
-    let e = world.pool().call(&node.node(), "/v1/echo", Bytes::new(), (), SOON).await.unwrap_err();
-    assert!(e.message.contains("not valid yet"), "{e}");
+    world.pool().call(&node.node(), "/v1/echo", Bytes::new(), (), SOON).await.unwrap();
 }
 
 #[tokio::test]
