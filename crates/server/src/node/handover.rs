@@ -8,10 +8,10 @@
 
 use super::plan::named;
 use super::state::{Device, State};
-use super::votes::is_outvoted;
+use super::votes::is_undecodable;
 use bytes::Bytes;
 use model::cluster::ObjectState;
-use model::layout::DeviceInfo;
+use model::layout::{DeviceInfo, Layouts};
 use model::{DescriptorId, Epoch, Error, Kind, ObjectId, Policy, Result, ShardRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -225,8 +225,9 @@ impl Way<'_> {
             if !confirmed && !fetched_there && !self.is_refused(shard) {
                 match self.bring(*shard).await? {
                     Brought::There => brought.push((*shard, *descriptor)),
-                    Brought::Refused if !self.state.is_frozen() && is_outvoted(self.state, &layouts, *shard, *descriptor).await => {
-                        let why = Error::corrupt("its rightful holder and others have another version of its chunk");
+                    Brought::Refused if self.is_good_for_nothing(&layouts, *shard, *descriptor).await => {
+                        let why =
+                            Error::corrupt("too few shards are of this version of its chunk, and its rightful holder has another one");
                         self.state.damaged(self.device, *shard, &why).await;
                         given_up += 1;
                     }
@@ -239,6 +240,14 @@ impl Way<'_> {
         let mut gone: Vec<ShardRef> = asked.drain(..).zip(confirmed).filter(|(_, yes)| *yes).map(|((s, _), _)| s).collect();
         gone.extend(brought.into_iter().zip(again).filter(|(_, yes)| *yes).map(|((s, _), _)| s));
         Ok(self.drop_confirmed(gone).await? + given_up)
+    }
+
+    /// Whether a shard that its holder does not take may go.
+    async fn is_good_for_nothing(&self, layouts: &Layouts, shard: ShardRef, descriptor: DescriptorId) -> bool {
+        match self.device.store.policy(&shard).await {
+            Ok(Some(policy)) if !self.state.is_frozen() => is_undecodable(self.state, layouts, shard, descriptor, policy).await,
+            _ => false,
+        }
     }
 
     /// Whether the holder did not take a shard a while ago.

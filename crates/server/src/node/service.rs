@@ -3,7 +3,7 @@
 
 use super::admission::{Admitted, prove};
 use super::state::{Device, State};
-use super::votes::{is_better, is_vouched_for};
+use super::votes::{is_undecodable, is_vouched_for};
 use crate::rpc::answer;
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -126,10 +126,11 @@ impl NodeService {
                 && (here != id && policy == descriptor.policy && descriptor.certifies(shard.index, &body))
                 && layouts.current.holder(&shard.chunk, shard.index).is_some_and(|d| d.device == device.id)
                 && !s.is_frozen()
-                && is_better(s, &layouts, shard, id).await
+                && is_undecodable(s, &layouts, shard, here, policy).await
                 && device.store.head(&shard).await? == Some(here)
             {
-                s.damaged(device, shard, &Error::corrupt("all other holders of its chunk have another version")).await;
+                s.damaged(device, shard, &Error::corrupt("too few shards are of this version of its chunk, and there is another one"))
+                    .await;
             }
         }
         // Until the shard is durable no newer layout is learned: whoever hands over finds it.

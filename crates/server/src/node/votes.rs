@@ -1,10 +1,12 @@
 //! Whose version of a chunk is the right one: nodes hold no key, so each asks the chunk's other holders. What
-//! one node says alone is not believed against others, and what most others have not is given up.
+//! one node says alone is not believed against others, and what could still be decoded is never given up.
 
 use super::state::State;
 use futures::stream::{self, StreamExt};
+use model::command::{Answer, Query};
 use model::layout::{DeviceInfo, Layouts};
-use model::{DescriptorId, Error, NodeId, Result, ShardRef};
+use model::{DescriptorId, Error, NodeId, Policy, Result, ShardRef};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use transport::{Mode, Target};
 use wire::node::{HeadShards, HeadShardsRequest, ShardState};
@@ -36,37 +38,63 @@ async fn head(state: &State, holder: &DeviceInfo, shard: ShardRef) -> Result<Opt
         let Some(device) = state.device(&holder.device) else { return Ok(None) };
         return device.store.head(&shard).await;
     }
-    let address =
-        state.map.address(holder.node).ok_or_else(|| Error::unavailable("a holder's address is not known yet").on(holder.node))?;
-    let target = Target::node(holder.node, &address).with(Mode::Control);
-    let request = HeadShardsRequest { capability: None, shards: vec![shard], deep: false };
-    let states = state.pool.rpc::<HeadShards>(&target, &request, HEAD).await?;
+    let states = heads(state, holder, vec![shard]).await?;
     Ok(states.first().and_then(|s| if let ShardState::Held(id, _) = s { Some(*id) } else { None }))
 }
 
-/// What the rightful holders of the other shards of a chunk have, and the one of the shard itself if `all`: one answer
-/// for each place, `None` where nothing was said, or nothing is.
-async fn places(state: &State, layouts: &Layouts, shard: ShardRef, all: bool) -> Vec<Option<DescriptorId>> {
-    let indexes = (0..layouts.current.width).filter(|i| all || *i != shard.index);
-    let ask = |index: u8| async move {
-        let holder = layouts.current.holder(&shard.chunk, index)?;
-        head(state, holder, ShardRef { index, ..shard }).await.ok().flatten()
-    };
-    stream::iter(indexes).map(ask).buffered(usize::from(layouts.current.width).max(1)).collect().await
+/// What another node says that it has of some shards.
+async fn heads(state: &State, holder: &DeviceInfo, shards: Vec<ShardRef>) -> Result<Vec<ShardState>> {
+    let address =
+        state.map.address(holder.node).ok_or_else(|| Error::unavailable("a holder's address is not known yet").on(holder.node))?;
+    let target = Target::node(holder.node, &address).with(Mode::Control);
+    state.pool.rpc::<HeadShards>(&target, &HeadShardsRequest { capability: None, shards, deep: false }, HEAD).await
 }
 
-/// Whether a version of a shard that a node brings is to take the place of the one that is here, where it belongs: all
-/// other holders of the chunk have the one that is brought, and there are two at least. So a single node that lies gets
-/// nothing replaced, whoever brings it.
-pub(crate) async fn is_better(state: &State, layouts: &Layouts, shard: ShardRef, brought: DescriptorId) -> bool {
-    let others = places(state, layouts, shard, false).await;
-    others.len() > 1 && others.into_iter().all(|has| has == Some(brought))
+/// Whether a shard is of a generation by which its object is read, so that all of the chunk was stored.
+async fn is_stored(state: &State, shard: ShardRef) -> bool {
+    match state.link.ask(&Query::Generations(vec![shard.chunk.object])).await {
+        Ok(Answer::Generations(known)) => known.first().is_some_and(|g| g.is_some_and(|g| g.current == shard.generation)),
+        _ => false,
+    }
 }
 
-/// Whether a version of a shard that is here and belongs elsewhere is none: all holders of the chunk have another one,
-/// and all the same.
-pub(crate) async fn is_outvoted(state: &State, layouts: &Layouts, shard: ShardRef, here: DescriptorId) -> bool {
-    let all = places(state, layouts, shard, true).await;
-    let first = all.first().copied().flatten();
-    all.len() > 1 && first.is_some_and(|id| id != here) && all.into_iter().all(|has| has == first)
+/// Whether a version of a chunk, of which a shard is here, is good for nothing: fewer than `k` of its shards are
+/// anywhere, so nobody can decode it. Only then may it give way to another one. Every place where one may lie has
+/// answered; what nodes that lie keep back they could have dropped as well. A whole copy (`k = 1`) is never that, nor is
+/// what is being stored: of that there are few at first.
+pub(crate) async fn is_undecodable(state: &State, layouts: &Layouts, shard: ShardRef, here: DescriptorId, policy: Policy) -> bool {
+    if policy.k < 2 || policy.width() != layouts.current.width || !is_stored(state, shard).await {
+        return false;
+    }
+    let width = layouts.current.width;
+    let mut places: BTreeMap<NodeId, DeviceInfo> = BTreeMap::new();
+    for layout in std::iter::once(&layouts.current).chain(&layouts.earlier) {
+        let holders = (0..width).filter_map(|index| layout.holder(&shard.chunk, index));
+        let all = holders.chain(layout.stand_ins(shard.chunk.partition(layout.power)));
+        places.extend(all.map(|d| (d.node, d.clone())));
+    }
+    places.remove(&state.node);
+    let all: Vec<ShardRef> = (0..width).map(|index| ShardRef { index, ..shard }).collect();
+    let all = &all;
+    let ask = |holder: DeviceInfo| async move { heads(state, &holder, all.clone()).await };
+    let answers: Vec<_> = stream::iter(places.into_values()).map(ask).buffered(usize::from(width)).collect().await;
+    let mut found = BTreeSet::from([shard.index]);
+    for answer in answers {
+        let Ok(states) = answer else { return false };
+        if states.len() != all.len() {
+            return false;
+        }
+        let has = |state: &ShardState| matches!(state, ShardState::Held(id, _) if *id == here);
+        found.extend((0..width).zip(&states).filter(|(_, state)| has(state)).map(|(index, _)| index));
+    }
+    for device in &state.devices {
+        for other in all {
+            match device.store.head(other).await {
+                Ok(Some(id)) if id == here => drop(found.insert(other.index)),
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+    found.len() < usize::from(policy.k)
 }
