@@ -61,17 +61,31 @@ pub(crate) struct TermClock {
     was_settled: bool,
     /// Too few were heard to be sure.
     is_doubtful: bool,
+    /// Somebody was heard who does not say what its clock shows.
+    was_mute_heard: bool,
 }
 
 impl TermClock {
     /// A term begins. `catalog_ms` is the catalog's time, `servers` the number of all servers.
     pub fn begin(now: Moment, catalog_ms: u64, servers: usize) -> Self {
         let base = Moment { wall_ms: catalog_ms, uptime: now.uptime };
-        TermClock { began: now.uptime, base, servers, others: BTreeMap::new(), was_settled: false, is_doubtful: false }
+        TermClock {
+            began: now.uptime,
+            base,
+            servers,
+            others: BTreeMap::new(),
+            was_settled: false,
+            is_doubtful: false,
+            was_mute_heard: false,
+        }
     }
 
-    /// Another server says what its clock shows.
+    /// Another server says what its clock shows; 0: it is of a version that does not say.
     pub fn hear(&mut self, who: ServerId, wall_ms: u64, now: Duration) {
+        if wall_ms == 0 {
+            self.was_mute_heard = true;
+            return;
+        }
         self.others.insert(who, i128::from(wall_ms) - millis(now));
     }
 
@@ -102,7 +116,8 @@ impl TermClock {
         // Of two in the middle the earlier: the catalog's time can be moved on later, but never back.
         let median = clocks[(clocks.len() - 1) / 2];
         let agree = clocks.iter().filter(|clock| is_near(**clock, median)).count();
-        let waited = !self.was_settled && !self.others.is_empty() && now.uptime.saturating_sub(self.began) >= PATIENCE;
+        let was_heard = !self.others.is_empty() || self.was_mute_heard;
+        let waited = !self.was_settled && was_heard && now.uptime.saturating_sub(self.began) >= PATIENCE;
         if 2 * agree > self.servers {
             self.base = Moment { wall_ms: median, uptime: now.uptime };
             (self.was_settled, self.is_doubtful) = (true, false);
@@ -205,6 +220,15 @@ mod tests {
         assert_eq!(unheard.read(at(10_002, 0)), believed(START + 10_002_000));
     }
 
+    /// They cannot be waited for: a coordinator one version ahead of all nodes works as it did before.
+    #[test]
+    fn a_leader_that_hears_only_servers_that_do_not_say_is_believed_after_a_while() {
+        let mut clock = TermClock::begin(at(0, 0), START - DAY as u64, 5);
+        clock.hear(ServerId::Node(NodeId(1)), 0, at(1, 0).uptime);
+        assert!(!clock.read(at(9, 0)).is_settled);
+        assert_eq!(clock.read(at(10, 0)), believed(START + 10_000));
+    }
+
     #[test]
     fn what_few_have_said_is_put_right_by_most() {
         let mut clock = TermClock::begin(at(0, DAY), START - 2 * DAY as u64, 5);
@@ -237,7 +261,7 @@ mod tests {
         assert!(!clock.read(at(1, 0)).is_settled);
         clock.hear(ServerId::Coordinator(CoordinatorId(2)), START, at(0, 0).uptime);
         assert_eq!(clock.read(at(1, 0)), believed(START + 1000));
-        clock.hear(ServerId::Node(NodeId(1)), 0, at(1, 0).uptime);
+        clock.hear(ServerId::Node(NodeId(1)), 1, at(1, 0).uptime);
         assert_eq!(clock.read(at(2, 0)), believed(START + 2000));
     }
 

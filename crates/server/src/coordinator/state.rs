@@ -149,10 +149,8 @@ impl State {
 
     /// A server of the cluster says what its clock shows; 0: it is of a version that does not say.
     pub fn hear_clock(&self, who: ServerId, wall_ms: u64) {
-        if wall_ms > 0 {
-            let now = self.env.clock.uptime();
-            self.with_clock(|clock| clock.hear(who, wall_ms, now));
-        }
+        let now = self.env.clock.uptime();
+        self.with_clock(|clock| clock.hear(who, wall_ms, now));
     }
 
     /// `None` while this coordinator does not lead, or cannot read its catalog.
