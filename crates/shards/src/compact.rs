@@ -38,12 +38,12 @@ impl ShardStore {
     pub async fn compact_one(&self) -> Result<Compaction> {
         self.0.look_up(Index::flush).await?;
         let is_worth = |live: u64, len: u64| live * 100 <= len * (100 - DEAD_PERCENT);
-        let sealed = self.candidates(true, |_, live, len| is_worth(live, len)).min();
+        let sealed = self.candidates(true, |_, live, len| is_worth(live, len)).into_iter().min();
         if let Some((_, id)) = sealed {
             return self.compact(id).await;
         }
-        match self.candidates(false, |dead, live, len| dead >= ROLL_FROM && is_worth(live, len)).min() {
-            Some((_, id)) => self.compact_active(id).await,
+        match self.candidates(false, |dead, live, len| dead >= ROLL_FROM && is_worth(live, len)).first() {
+            Some((_, id)) => self.compact_active(*id).await,
             None => Ok(Compaction::Nothing),
         }
     }
@@ -52,11 +52,11 @@ impl ShardStore {
     /// disk for ever.
     pub async fn compact_oldest(&self) -> Result<Compaction> {
         self.0.look_up(Index::flush).await?;
-        if let Some(id) = self.candidates(true, |dead, _, _| dead > 0).map(|(_, id)| id).min() {
+        if let Some(id) = self.candidates(true, |dead, _, _| dead > 0).into_iter().map(|(_, id)| id).min() {
             return self.compact(id).await;
         }
-        match self.candidates(false, |dead, _, _| dead > 0).min() {
-            Some((_, id)) => self.compact_active(id).await,
+        match self.candidates(false, |dead, _, _| dead > 0).first() {
+            Some((_, id)) => self.compact_active(*id).await,
             None => Ok(Compaction::Nothing),
         }
     }
@@ -64,7 +64,7 @@ impl ShardStore {
     /// In how many segments something is dead.
     pub async fn segments_with_dead(&self) -> Result<usize> {
         self.0.look_up(Index::flush).await?;
-        Ok(self.candidates(true, |dead, _, _| dead > 0).chain(self.candidates(false, |dead, _, _| dead > 0)).count())
+        Ok([true, false].map(|sealed| self.candidates(sealed, |dead, _, _| dead > 0).len()).iter().sum())
     }
 
     async fn compact_active(&self, id: u64) -> Result<Compaction> {
@@ -114,16 +114,14 @@ impl ShardStore {
 
     /// Sealed segments, or the one that is being written, as `(alive, id)`; those of which `(dead, alive, length)`, all
     /// in bytes, is so, but for those that could not be compacted as they are.
-    fn candidates(&self, sealed: bool, is: impl Fn(u64, u64, u64) -> bool) -> impl Iterator<Item = (u64, u64)> {
+    fn candidates(&self, sealed: bool, is: impl Fn(u64, u64, u64) -> bool) -> Vec<(u64, u64)> {
         let state = self.0.state();
         let segments = self.0.journal.segments().into_iter().filter(|s| s.sealed == sealed && s.len > 0);
-        let chosen: Vec<(u64, u64)> = segments
-            .filter_map(|s| {
-                let live = self.0.index.live_in(s.id);
-                (is(self.0.index.dead_in(s.id), live, s.len) && state.avoid.get(&s.id) != Some(&live)).then_some((live, s.id))
-            })
-            .collect();
-        chosen.into_iter()
+        let chosen = segments.filter_map(|s| {
+            let live = self.0.index.live_in(s.id);
+            (is(self.0.index.dead_in(s.id), live, s.len) && state.avoid.get(&s.id) != Some(&live)).then_some((live, s.id))
+        });
+        chosen.collect()
     }
 
     /// Writes shards again that still lie in a segment; none of them where one cannot be read, which it answers.

@@ -256,14 +256,15 @@ impl Index {
         }
         write.commit().map_err(failed)?;
         let mut uses = self.uses();
-        for (segment, (live, dead)) in more {
-            let of = uses.entry(segment).or_default();
-            *of = Use { live: of.live.saturating_add_signed(live), dead: of.dead.saturating_add(dead) };
+        let forgotten = forgotten.into_iter().map(|id| (id, (0, 0), true));
+        for (segment, (live, dead), is_forgotten) in more.into_iter().map(|(id, more)| (id, more, false)).chain(forgotten) {
+            let of = uses.remove(&segment).unwrap_or_default();
+            let dead = if is_forgotten { 0 } else { of.dead.saturating_add(dead) };
+            let of = Use { live: of.live.saturating_add_signed(live), dead };
+            if of != Use::default() {
+                uses.insert(segment, of);
+            }
         }
-        for id in forgotten {
-            uses.entry(id).and_modify(|of| of.dead = 0);
-        }
-        uses.retain(|_, of| *of != Use::default());
         Ok(())
     }
 

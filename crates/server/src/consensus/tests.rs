@@ -75,6 +75,14 @@ async fn start(dir: &Path) -> Consensus {
     try_start(dir).await.unwrap()
 }
 
+/// A coordinator with an empty catalog, in a folder of its own.
+async fn begin() -> (Env, tempfile::TempDir, Consensus) {
+    let (env, dir) = (env::real::env(), tempfile::tempdir().unwrap());
+    let consensus = start(dir.path()).await;
+    consensus.propose(proposal(&env, Command::Init(Box::new(genesis())))).await.unwrap();
+    (env, dir, consensus)
+}
+
 async fn events(consensus: &Consensus) -> Vec<Event> {
     let mut all = Vec::new();
     loop {
@@ -127,10 +135,7 @@ async fn what_was_acknowledged_is_there_after_a_kill_and_applied_once() {
 /// After a step back to an earlier version: opening the folder anew would not help.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_entry_of_a_later_version_ends_a_coordinator() {
-    let env = env::real::env();
-    let dir = tempfile::tempdir().unwrap();
-    let consensus = start(dir.path()).await;
-    consensus.propose(proposal(&env, Command::Init(Box::new(genesis())))).await.unwrap();
+    let (env, dir, consensus) = begin().await;
     consensus.shutdown().await;
     let later = tempfile::tempdir().unwrap();
     copy(dir.path(), later.path());
@@ -160,10 +165,7 @@ async fn an_entry_of_a_later_version_ends_a_coordinator() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_07_the_log_is_purged_below_the_checkpoint_and_restarts_stay_whole() {
-    let env = env::real::env();
-    let dir = tempfile::tempdir().unwrap();
-    let consensus = start(dir.path()).await;
-    consensus.propose(proposal(&env, Command::Init(Box::new(genesis())))).await.unwrap();
+    let (env, dir, consensus) = begin().await;
     let many = (0..8).map(|t| {
         let (consensus, env) = (consensus.clone(), env.clone());
         async move {
@@ -190,10 +192,7 @@ async fn rule_07_the_log_is_purged_below_the_checkpoint_and_restarts_stay_whole(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_07_a_coordinator_with_half_of_its_state_does_not_vote() {
-    let env = env::real::env();
-    let dir = tempfile::tempdir().unwrap();
-    let consensus = start(dir.path()).await;
-    consensus.propose(proposal(&env, Command::Init(Box::new(genesis())))).await.unwrap();
+    let (env, dir, consensus) = begin().await;
     for n in 0..50 {
         consensus.propose(report(&env, n)).await.unwrap();
     }

@@ -331,7 +331,7 @@ impl State {
     }
 
     /// The devices' places in the feed are noted as its start.
-    pub async fn is_rewound(&self) {
+    pub async fn note_rewound(&self) {
         self.brake.now().seen.rewind = false;
         self.note_seen().await;
     }

@@ -253,9 +253,7 @@ impl Way<'_> {
     /// Whether the holder did not take a shard a while ago.
     fn is_refused(&self, shard: &ShardRef) -> bool {
         let now = self.state.env.clock.monotonic();
-        let refused = &mut self.state.memory().refused;
-        refused.retain(|_, at| now.saturating_sub(*at) < REFUSED);
-        refused.contains_key(&(*shard, self.holder.device))
+        self.state.memory().refused.get(&(*shard, self.holder.device)).is_some_and(|at| now.saturating_sub(*at) < REFUSED)
     }
 
     /// Remembers what its holder does not take, and names the holder once.
@@ -263,6 +261,7 @@ impl Way<'_> {
         let now = self.state.env.clock.monotonic();
         let is_new = {
             let memory = &mut *self.state.memory();
+            memory.refused.retain(|_, at| now.saturating_sub(*at) < REFUSED);
             if memory.refused.len() < REMEMBERED * 10 {
                 memory.refused.insert((*shard, self.holder.device), now);
             }

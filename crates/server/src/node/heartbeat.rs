@@ -60,6 +60,8 @@ impl Pulse {
     /// One heartbeat. The node's start waits for the first.
     pub async fn beat(&mut self) -> Result<()> {
         let state = self.state.clone();
+        // Before what lies here is counted: a heartbeat that says a layout is settled never counts what was left before.
+        let layouts = state.layout_progress();
         let mut devices = Vec::with_capacity(state.devices.len());
         for device in &state.devices {
             let usage = device.store.usage().await;
@@ -73,7 +75,6 @@ impl Pulse {
         }
         let ends = self.identity.not_after_ms().saturating_sub(RENEW_BEFORE.as_millis() as u64);
         let renew = (ends <= state.env.now_ms()).then(|| self.key.spki().to_vec().into());
-        let layouts = state.layout_progress();
         let repair = state.repair_report();
         let request = HeartbeatRequest {
             address: self.address.clone(),

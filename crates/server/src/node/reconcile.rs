@@ -52,7 +52,7 @@ pub(crate) async fn run(state: Arc<State>) {
                 noted &= cursor.rewind(&state).await;
             }
             if noted {
-                state.is_rewound().await;
+                state.note_rewound().await;
             }
         }
         for (device, cursor) in state.devices.iter().zip(&mut cursors) {
