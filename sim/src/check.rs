@@ -118,7 +118,7 @@ fn parts(ops: &[Op]) -> Vec<BTreeSet<Key>> {
 }
 
 /// What is there, by key.
-type State = BTreeMap<Key, Value>;
+pub type State = BTreeMap<Key, Value>;
 
 /// A state, and which of the operations that are open have taken effect in it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -324,6 +324,28 @@ impl Recorder {
             op.does = does;
         }
         self.ends(number);
+    }
+
+    /// A history that begins with entries.
+    pub fn of(state: State) -> Self {
+        let mut recorder = Recorder::default();
+        for (key, value) in state {
+            let number = recorder.begins("nobody", Does::Put { key, value });
+            recorder.ends(number);
+        }
+        recorder
+    }
+
+    /// What each entry was last seen to hold. The state, where everything was read since it last changed.
+    pub fn last_seen(&self) -> State {
+        let mut state = State::new();
+        for op in self.ops.iter().filter(|op| op.ended.is_some()) {
+            if let Does::Read { key, saw } = &op.does {
+                state.remove(key);
+                state.extend(saw.map(|value| (key.clone(), value)));
+            }
+        }
+        state
     }
 
     /// All of them.

@@ -21,4 +21,6 @@ pub const STORIES: &[(&str, Story)] = &[
     ("succession-repeats", reconfigure::succession_repeats),
     ("recoding", reconfigure::run_recoding),
     ("recoding-repeats", reconfigure::recoding_repeats),
+    ("restoration", reconfigure::run_restoration),
+    ("restoration-repeats", reconfigure::restoration_repeats),
 ];

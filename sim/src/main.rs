@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             Some("reconfigure") => sim::reconfigure::play(from),
             Some("succession") => sim::reconfigure::play_succession(from),
             Some("recoding") => sim::reconfigure::play_recoding(from),
+            Some("restoration") => sim::reconfigure::play_restoration(from),
             _ => sim::cluster::play(from),
         };
         print!("{}", outcome.history.tail(usize::MAX));
@@ -78,6 +79,8 @@ fn now() -> Instant {
 fn usage() -> ExitCode {
     let names: Vec<&str> = sim::STORIES.iter().map(|(name, _)| *name).collect();
     eprintln!("usage: sim [--story {}] [--seeds N | --seconds S] [--from SEED]", names.join("|"));
-    eprintln!("       sim [--trace] [--story reconfigure|succession|recoding] --history --from SEED    all that happens in one cluster");
+    eprintln!(
+        "       sim [--trace] [--story reconfigure|succession|recoding|restoration] --history --from SEED    all that happens in one cluster"
+    );
     ExitCode::from(2)
 }

@@ -1,7 +1,8 @@
 //! A cluster that is changed while it breaks: one or three coordinators, four to seven nodes, two users
 //! who write to the same entries, and an operator who adds, drains, replaces, resizes and removes nodes.
 //! The story of succession adds a warden, who lets coordinators come and go, one to five of them; that of recoding
-//! a coder, who has everything coded anew now and then.
+//! a coder, who has everything coded anew now and then; that of restoration an archivist, who has the catalog
+//! restored from a backup when all coordinators have lost their disks, and a second half that is played on that.
 //!
 //! Promised, and checked: the history of the entries is linearisable (see [`crate::check`]), so nothing
 //! acknowledged is lost and nothing removed comes back; every change of the layout ends; within a bounded
@@ -10,6 +11,7 @@
 //! after everything was removed, and its grace is over, no disk holds a shard; and all coordinators hold the same
 //! catalog, by the sums over its rows.
 
+mod archivist;
 mod coder;
 mod operator;
 mod servers;
@@ -70,33 +72,59 @@ pub fn recoding_repeats(seed: u64) -> Result<(), String> {
     crate::cluster::compare(play_recoding(seed), play_recoding(seed))
 }
 
+/// Runs the story in which all coordinators are lost and the catalog is restored.
+pub fn run_restoration(seed: u64) -> Result<(), String> {
+    told(play_restoration(seed))
+}
+
+/// Runs a seed of it twice.
+pub fn restoration_repeats(seed: u64) -> Result<(), String> {
+    crate::cluster::compare(play_restoration(seed), play_restoration(seed))
+}
+
 fn told(Outcome { history, failure }: Outcome) -> Result<(), String> {
     failure.map_or(Ok(()), |why| Err(format!("{why}\n{}", history.tail(60))))
 }
 
 /// Plays the story of a seed. One at a time in a process.
 pub fn play(seed: u64) -> Outcome {
-    play_with(seed, 0, false)
+    play_with(seed, &Also::default())
 }
 
 /// Plays the story of a seed in which coordinators come and go as well. One at a time in a process.
 pub fn play_succession(seed: u64) -> Outcome {
-    play_with(seed, HEIRS, false)
+    play_with(seed, &Also { heirs: HEIRS, ..Also::default() })
 }
 
 /// Plays the story of a seed in which the policy changes as well. One at a time in a process.
 pub fn play_recoding(seed: u64) -> Outcome {
-    play_with(seed, 0, true)
+    play_with(seed, &Also { recodes: true, ..Also::default() })
 }
 
-fn play_with(seed: u64, heirs: usize, recodes: bool) -> Outcome {
+/// Plays the story of a seed in which all coordinators are lost and the catalog is restored. One at a time in a process.
+pub fn play_restoration(seed: u64) -> Outcome {
+    play_with(seed, &Also { restores: true, ..Also::default() })
+}
+
+/// What happens beside what the operator does.
+#[derive(Debug, Clone, Default)]
+struct Also {
+    /// Coordinators come and go: so many may come.
+    heirs: usize,
+    /// The policy changes.
+    recodes: bool,
+    /// All coordinators are lost, and the catalog is restored.
+    restores: bool,
+}
+
+fn play_with(seed: u64, also: &Also) -> Outcome {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     align_tasks();
     let mut dice = Dice::new(seed, "director");
     let build = Build {
         coordinators: [1, 3, 3][dice.below(3) as usize],
-        heirs,
+        heirs: also.heirs,
         nodes: [4, 5, 5, 6][dice.below(4) as usize],
         spares: 2,
         out: [Some(30), Some(60), None][dice.below(3) as usize].map(Duration::from_secs),
@@ -109,12 +137,12 @@ fn play_with(seed: u64, heirs: usize, recodes: bool) -> Outcome {
     };
     let setups: BTreeMap<usize, Setup> = (0..build.nodes + build.spares).map(|i| setup(i, &mut dice)).collect();
     let stage = Stage::new(setups);
-    let ended = direct(seed, dice, &stage, &build, recodes);
+    let ended = direct(seed, dice, &stage, &build, also);
     let shared = stage.lock();
     Outcome { history: shared.history.clone(), failure: shared.failure.clone().or(ended.err()) }
 }
 
-fn direct(seed: u64, mut dice: Dice, stage: &Stage, build: &Build, recodes: bool) -> Result<(), String> {
+fn direct(seed: u64, mut dice: Dice, stage: &Stage, build: &Build, also: &Also) -> Result<(), String> {
     let ms = Duration::from_millis;
     let config =
         Config { tick: ms(4), latency: (ms(4), ms(4 + dice.below(20))), duration: Duration::from_secs(100_000), ..Config::new(seed) };
@@ -140,33 +168,58 @@ fn direct(seed: u64, mut dice: Dice, stage: &Stage, build: &Build, recodes: bool
         world.host("warden", move |env| warden::warden(env, on.clone(), seed, build.clone()));
     }
 
-    if recodes {
+    if also.recodes {
         let on = stage.clone();
         world.host("coder", move |env| coder::coder(env, on.clone(), seed));
     }
 
+    if also.restores {
+        let (on, build) = (stage.clone(), build.clone());
+        world.host("archivist", move |env| archivist::archivist(env, on.clone(), seed, build.clone()));
+    }
+
     let mut troubles = Troubles::new(seed, &world);
     until_ready(&mut world, stage, &mut troubles, Phase::Setup)?;
-    enter(&world, stage, Phase::Play);
-    let end = world.elapsed() + Duration::from_secs(dice.between(60, 180));
-    while world.elapsed() < end {
-        step(&mut world, stage)?;
-        troubles.step(&mut world, stage);
+    let mut play = |world: &mut World, troubles: &mut Troubles, phase: Phase, longest: u64| {
+        enter(world, stage, phase);
+        let end = world.elapsed() + Duration::from_secs(dice.between(longest / 3, longest));
+        while world.elapsed() < end {
+            step(world, stage)?;
+            troubles.step(world, stage);
+        }
+        troubles.end(world, stage);
+        Ok::<(), String>(())
+    };
+    let through = |world: &mut World, troubles: &mut Troubles, phase: Phase| {
+        enter(world, stage, phase);
+        until_ready(world, stage, troubles, phase)
+    };
+    play(&mut world, &mut troubles, Phase::Play, 180)?;
+    through(&mut world, &mut troubles, Phase::Mend)?;
+    through(&mut world, &mut troubles, Phase::Check)?;
+    explained(stage)?;
+    if also.restores {
+        through(&mut world, &mut troubles, Phase::Backup)?;
+        play(&mut world, &mut troubles, Phase::Later, 90)?;
+        through(&mut world, &mut troubles, Phase::Rest)?;
+        through(&mut world, &mut troubles, Phase::Restore)?;
+        play(&mut world, &mut troubles, Phase::Anew, 120)?;
+        through(&mut world, &mut troubles, Phase::MendAnew)?;
+        through(&mut world, &mut troubles, Phase::CheckAnew)?;
+        explained(stage)?;
     }
-    troubles.end(&mut world, stage);
-    for phase in [Phase::Mend, Phase::Check] {
-        enter(&world, stage, phase);
-        until_ready(&mut world, stage, &mut troubles, phase)?;
-    }
+    through(&mut world, &mut troubles, Phase::Clear)?;
+    until_same(&mut world, stage)
+}
+
+/// Whether there is an order that explains what users did and saw.
+fn explained(stage: &Stage) -> Result<(), String> {
     let verdict = stage.lock().record.check();
     match verdict {
-        Verdict::Linearisable => {}
-        Verdict::Violated(why) => return Err(format!("not linearisable: {why}")),
-        Verdict::Undecided(why) => return Err(format!("too much is open to check the history: {why}")),
+        Verdict::Linearisable => Ok(()),
+        Verdict::Violated(why) => Err(format!("not linearisable: {why}")),
+        Verdict::Undecided(why) => Err(format!("too much is open to check the history: {why}")),
     }
-    enter(&world, stage, Phase::Clear);
-    until_ready(&mut world, stage, &mut troubles, Phase::Clear)?;
-    until_same(&mut world, stage)
 }
 
 /// Waits until all coordinators have applied as much: then they hold the same, and what was written.
@@ -218,8 +271,9 @@ fn step(world: &mut World, stage: &Stage) -> Result<(), String> {
 fn until_ready(world: &mut World, stage: &Stage, troubles: &mut Troubles, phase: Phase) -> Result<(), String> {
     let patience = world.elapsed() + PATIENCE;
     // In the end the operator is alone.
-    let acts =
-        |name: &str| name == "operator" || phase != Phase::Clear && (name == "warden" || name == "coder" || name.starts_with("user"));
+    let acts = |name: &str| {
+        name == "operator" || phase != Phase::Clear && (["warden", "coder", "archivist"].contains(&name) || name.starts_with("user"))
+    };
     let actors: Vec<String> = world.hosts().map(|h| h.name().to_owned()).filter(|name| acts(name)).collect();
     while actors.iter().any(|who| stage.lock().ready.get(who).is_none_or(|done| *done < phase)) {
         step(world, stage)?;

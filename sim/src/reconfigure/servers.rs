@@ -2,16 +2,23 @@
 //! would. Coordinators after the first, and all nodes, wait for a token.
 
 use super::stage::Stage;
-use env::Env;
+use client::BackupReader;
+use env::{DiskExt, Env};
 use model::{Error, Kind};
 use server::coordinator::detector::Limits;
-use server::coordinator::{Coordinator, CoordinatorConfig};
+use server::coordinator::{Coordinator, CoordinatorConfig, restore};
 use server::node::{Node, NodeConfig};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Partition power: few partitions, so that every one of them sees much.
 const POWER: u8 = 5;
+
+/// Where a backup of the catalog lies.
+pub const BACKUP: &str = "/backup";
+/// What it is encrypted with.
+pub const BACKUP_PASSPHRASE: &str = "a passphrase that is long enough for a backup";
 
 /// What the seed decides of the cluster.
 #[derive(Debug, Clone)]
@@ -36,13 +43,19 @@ pub async fn coordinator(env: Env, stage: Stage, build: Build, number: usize) ->
     let name = format!("coordinator{number}");
     loop {
         let founds = number == 0 && !stage.lock().vacated.contains(&0);
-        let join = if founds { None } else { Some(token(&env, &stage, &name).await) };
+        let backup = stage.lock().backup.clone().filter(|_| number == 0);
+        let restores = backup.is_some();
+        let dir = match backup {
+            Some(backup) => restored(&env, &stage, backup).await,
+            None => "/c".into(),
+        };
+        let join = if founds || restores { None } else { Some(token(&env, &stage, &name).await) };
         let config = CoordinatorConfig {
             power: POWER,
             limits,
             checkpoint_every: build.checkpoint_every,
             join,
-            ..CoordinatorConfig::new("/c", format!("{name}:7000"))
+            ..CoordinatorConfig::new(dir, format!("{name}:7000"))
         };
         match Coordinator::start(env.clone(), config).await {
             Ok(running) => {
@@ -64,6 +77,36 @@ pub async fn coordinator(env: Env, stage: Stage, build: Build, number: usize) ->
                 shared.tokens.remove(&name);
             }
             Err(e) => refused(&env, &stage, &name, &e).await,
+        }
+    }
+}
+
+/// The folder in which the catalog of a backup is. Whoever was interrupted begins in another one.
+async fn restored(env: &Env, stage: &Stage, backup: Vec<u8>) -> String {
+    loop {
+        let (tries, done) = stage.lock().restores;
+        if done {
+            return format!("/restored{tries}");
+        }
+        let dir = format!("/restored{}", tries + 1);
+        stage.lock().restores.0 += 1;
+        let again = env.clone();
+        let copied = backup.clone();
+        let opened = env.blocking(move || {
+            let path = Path::new(BACKUP);
+            again.disk.replace(path, &copied).map_err(|e| Error::unavailable(e.to_string()))?;
+            BackupReader::open(&again, path, BACKUP_PASSPHRASE)
+        });
+        let done = match opened.await {
+            Ok(mut reader) => restore(env.clone(), Path::new(&dir), move || reader.next_rows()).await,
+            Err(e) => Err(e),
+        };
+        match done {
+            Ok(told) => {
+                stage.lock().restores.1 = true;
+                stage.lock().tell(env.clock.monotonic(), format!("restored: {told:?}"));
+            }
+            Err(e) => refused(env, stage, "the restored coordinator", &e).await,
         }
     }
 }

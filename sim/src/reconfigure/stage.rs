@@ -21,6 +21,20 @@ pub enum Phase {
     Mend,
     /// Everybody reads everything.
     Check,
+    /// The archivist makes a backup of the catalog, of a moment in which nobody does anything.
+    Backup,
+    /// Users act and things break; all that is done now will be forgotten.
+    Later,
+    /// All is mended, and everybody comes to rest.
+    Rest,
+    /// All coordinators have lost their disks; one is restored from the backup, the others join it.
+    Restore,
+    /// Users go on with what the catalog was at the backup, and things break.
+    Anew,
+    /// All is mended; the operator looks until all is whole.
+    MendAnew,
+    /// Everybody reads everything.
+    CheckAnew,
     /// Everything is removed for good, and time passes: nothing must be left.
     Clear,
 }
@@ -39,6 +53,8 @@ pub enum Wish {
     Rot(usize),
     /// A coordinator's machine is taken away, and comes back with an empty disk, waiting for a token.
     Vacate(usize),
+    /// When a coordinator's machine comes back next, it loses its power again after some operations of its disk.
+    Interrupt(usize),
     /// So many hours pass.
     Hours(u64),
 }
@@ -72,6 +88,10 @@ pub struct Shared {
     pub coordinators: BTreeMap<usize, Weak<Mutex<Running>>>,
     /// Coordinators' hosts that were emptied: none of them begins a cluster any more.
     pub vacated: BTreeSet<usize>,
+    /// A backup of the catalog, once the first coordinator is to be restored from it.
+    pub backup: Option<Vec<u8>>,
+    /// Folders in which that was tried, and whether the last one holds all of it.
+    pub restores: (usize, bool),
     /// Nodes that are switched off for good.
     pub gone: BTreeSet<usize>,
     /// Nodes that lost shards, with the moment, until everything was seen whole after it.
@@ -114,6 +134,8 @@ impl Stage {
             seats: BTreeMap::new(),
             coordinators: BTreeMap::new(),
             vacated: BTreeSet::new(),
+            backup: None,
+            restores: (0, false),
             gone: BTreeSet::new(),
             hurt: BTreeMap::new(),
             rotten: false,

@@ -35,6 +35,8 @@ pub struct Troubles {
     number: u64,
     /// Hosts that are down or soon will be.
     down: BTreeSet<String>,
+    /// Loses its power again soon after it comes back.
+    interrupted: Option<String>,
     servers: Vec<String>,
     users: Vec<String>,
     /// How far all clocks were put forward.
@@ -54,6 +56,7 @@ impl Troubles {
             mends: BTreeMap::new(),
             number: 0,
             down: BTreeSet::new(),
+            interrupted: None,
             servers: [named("coordinator"), named("node")].concat(),
             users: named("user"),
             passed_ms: 0,
@@ -148,6 +151,7 @@ impl Troubles {
                 let rest = self.dice.below(5000);
                 self.later(world, rest, Mend::Start(name));
             }
+            Wish::Interrupt(n) => self.interrupted = Some(format!("coordinator{n}")),
             Wish::Hours(hours) => {
                 self.passed_ms += hours * 3_600_000;
                 self.set_clocks(world);
@@ -208,6 +212,12 @@ impl Troubles {
                 host(world, &name).disk().crash_never();
                 let gone = stage.lock().gone.iter().any(|n| name == format!("node{n}"));
                 if !gone && !host(world, &name).is_up() {
+                    if self.interrupted.take_if(|of| *of == name).is_some() {
+                        let operations = self.dice.below(80);
+                        stage.lock().tell(world.elapsed(), format!("power cut {name} after {operations} disk operations"));
+                        host(world, &name).disk().crash_after(operations);
+                        self.later(world, 10_000, Mend::Start(name.clone()));
+                    }
                     world.inject(Fault::Start(name));
                 }
             }

@@ -56,25 +56,26 @@ pub async fn user(env: Env, stage: Stage, part: Part) -> env::sim::Result {
     let name = format!("user{}", part.me);
     let client = opened(&env, &stage, &name, Some(&part).filter(|p| p.me == 0)).await;
     let scene = Arc::new(Scene { env: env.clone(), stage: stage.clone(), name, client });
-    if stage.lock().phase == Phase::Setup {
-        if part.me == 0 {
-            scene.set_up().await;
+    loop {
+        let phase = scene.phase();
+        match phase {
+            Phase::Setup if part.me == 0 => scene.set_up().await,
+            Phase::Play | Phase::Later | Phase::Anew => {
+                let life = stage.lock().number();
+                let mut tasks = Vec::new();
+                for lane in 0..2 {
+                    let (scene, dice) = (scene.clone(), Dice::new(part.seed, &format!("user {} {lane} {life}", part.me)));
+                    tasks.push(env.spawn(async move { scene.play(phase, dice).await }));
+                }
+                for task in tasks {
+                    task.await?;
+                }
+            }
+            Phase::Check | Phase::CheckAnew => scene.read_everything().await,
+            _ => {}
         }
-        scene.ready(Phase::Setup).await;
+        scene.ready(phase).await;
     }
-    let life = stage.lock().number();
-    let mut tasks = Vec::new();
-    for lane in 0..2 {
-        let (scene, dice) = (scene.clone(), Dice::new(part.seed, &format!("user {} {lane} {life}", part.me)));
-        tasks.push(env.spawn(async move { scene.play(dice).await }));
-    }
-    for task in tasks {
-        task.await?;
-    }
-    scene.ready(Phase::Mend).await;
-    scene.read_everything().await;
-    scene.ready(Phase::Check).await;
-    std::future::pending().await
 }
 
 /// The path of a name.
@@ -204,8 +205,8 @@ impl Scene {
         }
     }
 
-    async fn play(&self, mut dice: Dice) {
-        while self.phase() == Phase::Play {
+    async fn play(&self, phase: Phase, mut dice: Dice) {
+        while self.phase() == phase {
             let name = dice.pick(FILES);
             let twin = FILES.iter().find(|f| **f != name && f.as_bytes().first() == name.as_bytes().first()).unwrap_or(&name);
             match dice.below(16) {
@@ -245,11 +246,13 @@ impl Scene {
     }
 
     async fn change(&self, does: Does) {
+        // What a backup knows is not purged after it.
+        let purges = self.phase() < Phase::Backup || self.phase() > Phase::Rest;
         let done = async {
             match &does {
                 Does::Move { from, to } => self.client.rename(&path(from), &path(to)).await?,
                 Does::Copy { from, to } => self.client.copy(&path(from), &path(to), false).await?,
-                Does::Remove { key } => drop(self.client.remove(&path(key), false, true).await?),
+                Does::Remove { key } => drop(self.client.remove(&path(key), false, purges).await?),
                 _ => {}
             }
             Ok("ok")
