@@ -23,6 +23,12 @@ fn seeds_of_recoding_that_once_failed_do_not_any_more() {
 }
 
 #[test]
+fn seeds_of_restoration_that_once_failed_do_not_any_more() {
+    let lines = include_str!("../seeds/restoration.txt").lines().filter(|l| !l.starts_with('#'));
+    assert_eq!(failures(lines.map(|l| l.split_whitespace().next().unwrap().parse().unwrap()), sim::reconfigure::run_restoration), "");
+}
+
+#[test]
 fn a_seed_run_twice_gives_the_same_history() {
     assert_eq!(failures(2..3, sim::reconfigure::repeats), "");
 }

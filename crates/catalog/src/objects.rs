@@ -87,8 +87,13 @@ impl Tx<'_> {
         // holder has fenced the older epoch and handed over everything, uncommitted shards too, or is
         // out. So what was acknowledged under an older epoch has been moved with the rest.
         let current = self.layout_epoch(content.policy.width(), uploads)?;
-        if content.layout == Epoch(0) || current.is_none_or(|current| content.layout > current) {
-            return Err(Error::invalid("an object was placed by a layout that does not exist").into());
+        if content.layout == Epoch(0) {
+            return Err(Error::invalid("an object was placed by no layout").into());
+        }
+        if current.is_none_or(|current| content.layout > current) {
+            // After a restore it may be one of which the backup knew nothing.
+            let message = "this upload was placed by a layout that the catalog does not have";
+            return Err(Error::conflict(message).hint("upload the file again").into());
         }
         if content.generation != 0 {
             return Err(Error::invalid("a new object begins at coding generation 0").into());

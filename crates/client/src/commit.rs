@@ -162,9 +162,13 @@ impl Client {
                     self.env().sleep(Duration::from_millis(500)).await;
                 }
                 Err(e) => {
-                    // Perhaps we know an older key epoch, or folders that are there no more.
+                    // Perhaps we know an older key epoch, folders that are there no more, or layouts of a catalog that
+                    // was restored since.
                     if matches!(e.kind, Kind::Conflict | Kind::Denied | Kind::NotFound) {
                         self.forget_space(space.id());
+                    }
+                    if e.kind == Kind::Conflict {
+                        self.cluster().outdated();
                     }
                     return Err(e);
                 }

@@ -157,6 +157,17 @@ pub trait DiskExt: Disk {
         Ok(bytes)
     }
 
+    /// The whole of a small file that says who somebody is, and on which more is built from now on. A
+    /// [`DiskExt::replace`] whose last step failed leaves a file that is seen and that the next loss of power may take,
+    /// so it is replaced by itself once more. Where there is no room for that it stays as it is.
+    fn read_settled(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let bytes = self.read(path)?;
+        match self.replace(path, &bytes) {
+            Err(e) if e.kind() != io::ErrorKind::StorageFull => Err(e),
+            _ => Ok(bytes),
+        }
+    }
+
     /// Replaces a small file so that after a crash either the old or the new contents are there:
     /// writes `PATH.tmp`, syncs it, renames it and syncs the folder. For one writer at a time.
     fn replace(&self, path: &Path, contents: &[u8]) -> io::Result<()> {

@@ -66,7 +66,12 @@ impl Disk for SystemDisk {
         use std::os::unix::fs::DirBuilderExt;
         let missing: Vec<&Path> = path.ancestors().take_while(|a| !a.as_os_str().is_empty() && !a.exists()).collect();
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        missing.iter().try_for_each(|made| self.sync_dir(made.parent().unwrap_or(Path::new("."))))
+        let durable = missing.iter().try_for_each(|made| self.sync_dir(made.parent().unwrap_or(Path::new("."))));
+        if durable.is_err() {
+            // Whoever tries again must not find them there and take them for durable. The innermost comes first.
+            missing.iter().for_each(|made| drop(std::fs::remove_dir(made)));
+        }
+        durable
     }
     fn read_dir(&self, path: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();

@@ -34,7 +34,7 @@ pub(crate) fn load_or_create(env: &Env, dir: &Path, log: &Path) -> Result<Device
     let failed = |e: std::io::Error| Error::unavailable(format!("{}: {e}", dir.display()));
     let path = dir.join("device");
     if disk.try_exists(&path).map_err(failed)? {
-        let bytes = disk.read(&path).map_err(failed)?;
+        let bytes = disk.read_settled(&path).map_err(failed)?;
         return decode(&bytes).ok_or_else(|| {
             Error::corrupt(format!("{} is damaged: this device cannot tell who it is", path.display()))
                 .hint("put the file back from a copy, or empty the folder and join it as a new device")

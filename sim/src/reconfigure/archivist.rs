@@ -31,13 +31,24 @@ pub async fn archivist(env: Env, stage: Stage, seed: u64, build: Build) -> env::
     scene.ready(Phase::Restore).await;
     let pause = dice.below(120_000);
     env.timeout(Duration::from_millis(pause), until_mended(&scene)).await;
-    while scene.bounded("thaw", scene.client.administer(Administration::Thaw)).await.is_err() {
+    while !thaw(&scene).await {
         env.sleep(Duration::from_secs(1)).await;
     }
-    scene.tell("has thawed it");
-    scene.ready(Phase::MendAnew).await;
-    scene.ready(Phase::CheckAnew).await;
-    std::future::pending().await
+    scene.stage.lock().ready.insert(scene.name.clone(), Phase::CheckAnew);
+    // Whoever was away when it was said meets the restored catalog only now, with what nobody has looked at.
+    loop {
+        env.sleep(Duration::from_secs(5)).await;
+        let Ok(status) = scene.bounded("status", scene.client.status()).await else { continue };
+        if status.nodes.iter().any(|n| n.heartbeat.as_ref().is_some_and(|h| h.frozen.is_some())) {
+            thaw(&scene).await;
+        }
+    }
+}
+
+async fn thaw(scene: &Scene) -> bool {
+    let done = scene.bounded("thaw", scene.client.administer(Administration::Thaw)).await;
+    scene.tell(format!("thaws: {}", done.as_ref().map_or_else(|e| format!("{:?}: {e}", e.kind), |()| "done".into())));
+    done.is_ok()
 }
 
 async fn until_mended(scene: &Scene) {

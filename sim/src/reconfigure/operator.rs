@@ -60,6 +60,7 @@ pub async fn operator(env: Env, stage: Stage, seed: u64, spares: Vec<usize>) -> 
         match phase {
             Phase::Play | Phase::Later | Phase::Anew => operator.play(phase).await,
             Phase::Mend | Phase::MendAnew => operator.mend().await,
+            Phase::Restore => operator.reunite().await,
             Phase::Clear => operator.clear().await,
             _ => {}
         }
@@ -69,13 +70,54 @@ pub async fn operator(env: Env, stage: Stage, seed: u64, spares: Vec<usize>) -> 
 
 impl Operator {
     async fn play(&mut self, phase: Phase) {
+        // Who comes and goes after a backup is not known to it.
+        let acts = if phase == Phase::Later && self.dice.one_in(2) { CHANGES } else { ACTS };
         while self.scene.phase() == phase {
             let pause = self.dice.between(2_000, 10_000);
             self.scene.env.sleep(Duration::from_millis(pause)).await;
-            // Who comes and goes after a backup is not known to it.
-            let of = if phase == Phase::Later { CHANGES } else { ACTS };
-            self.act(of).await;
+            self.act(acts).await;
         }
+    }
+
+    /// A catalog was restored: nodes that it does not know join it anew, with what they hold, and those that it knows
+    /// and that are gone are removed. Until everything is whole by that catalog's layouts.
+    async fn reunite(&mut self) {
+        while !self.scene.stage.lock().restores.1 {
+            self.scene.env.sleep(LOOK).await;
+        }
+        self.leaving.clear();
+        loop {
+            self.scene.env.sleep(Duration::from_secs(2)).await;
+            let Ok(status) = self.status().await else { continue };
+            if self.reunite_step(&status).await {
+                return self.until_whole("after the restore").await;
+            }
+        }
+    }
+
+    /// One step of that. Whether nothing is left to do.
+    async fn reunite_step(&mut self, status: &StatusResponse) -> bool {
+        let nodes = self.numbered(status);
+        let alive: BTreeMap<usize, NodeId> = {
+            let shared = self.scene.stage.lock();
+            shared.ids.iter().filter(|(n, _)| !shared.gone.contains(n)).map(|(n, id)| (*n, *id)).collect()
+        };
+        let strangers: Vec<usize> = alive.keys().filter(|n| !nodes.contains_key(n)).copied().collect();
+        for number in &strangers {
+            if self.scene.stage.lock().wanting.insert(*number) {
+                self.wish(Wish::Restart(*number));
+            }
+        }
+        self.attend(&nodes).await;
+        let ghost = status.cluster.nodes.iter().map(|n| n.id).find(|id| !alive.values().any(|a| a == id));
+        let joining = |n: &Node| n.state == NodeState::Joining;
+        match ghost {
+            _ if !strangers.is_empty() || !status.cluster.changes.is_empty() => {}
+            _ if nodes.values().any(joining) => self.apply(ChangeRequest::default()).await,
+            Some(ghost) => drop(self.administer(Administration::RemoveNode(ghost)).await),
+            None => return true,
+        }
+        false
     }
 
     async fn status(&self) -> Result<StatusResponse, Error> {

@@ -107,6 +107,7 @@ fn tell(cx: &Context, dir: &Path, restored: &Restored) {
          make sure that none of them runs any more. Then:\n\n\
          \x20 shardkeep serve coordinator --dir {dir} --listen HOST:PORT\n\
          \x20 shardkeep serve node --dir … --coordinator HOST:PORT     each node that looks for it at the old address\n\
+         \x20 shardkeep serve node --dir … --join TOKEN                each that joined after the backup: it keeps its shards\n\
          \x20 shardkeep login --coordinator HOST:PORT --user NAME      each user, likewise\n\
          \x20 shardkeep cluster status                                 what the nodes hold that this catalog does not know\n\
          \x20 shardkeep cluster thaw                                   until then nothing is dropped",

@@ -225,6 +225,34 @@ fn what_a_failed_sync_left_out_stays_out_until_it_is_written_again() {
     }
 }
 
+/// Found by the simulation (`restoration`, seed 203): a device whose identity was seen and not durable took shards,
+/// and did not know who it was after a loss of power.
+#[test]
+fn a_file_that_a_failed_replacement_left_is_durable_once_it_was_read_to_be_built_upon() {
+    let path = Path::new("d/f");
+    let left = |settled: bool, seed: u64| {
+        let disk = SimDisk::new(seed, "a");
+        let handle = disk.handle();
+        handle.create_dir_all(Path::new("d")).unwrap();
+        disk.fail_sync_after(1);
+        assert!(handle.replace(path, b"me").is_err() && handle.exists(path));
+        if settled {
+            assert_eq!(handle.read_settled(path).unwrap(), b"me");
+        }
+        disk.crash();
+        disk.handle().read(path).is_ok()
+    };
+    assert!((0..20).all(|seed| left(true, seed)));
+    assert!(!(0..20).all(|seed| left(false, seed)));
+    // Where there is no room it is read all the same.
+    let disk = SimDisk::new(1, "a");
+    put(&disk, "f", b"me", true);
+    disk.set_capacity(disk.used());
+    assert_eq!(disk.handle().read_settled(Path::new("f")).unwrap(), b"me");
+    disk.set_failing(true);
+    assert!(disk.handle().read_settled(Path::new("f")).is_err());
+}
+
 #[test]
 fn folders_are_listed_in_order_and_must_exist() {
     let disk = SimDisk::new(1, "a").handle();

@@ -101,7 +101,11 @@ impl State {
             wire::PROTOCOL.admit(request.protocol)?;
         }
         let view = self.view().await?;
-        let known = view.nodes.iter().find(|n| n.id == node).ok_or_else(|| Error::denied("this node is not a member of the cluster"))?;
+        let Some(known) = view.nodes.iter().find(|n| n.id == node) else {
+            self.stranger(node, &request.address).await;
+            return Err(Error::denied("this node is not a member of the cluster")
+                .hint("make a token with shardkeep cluster token node, and start it with --join: it joins anew with what it holds"));
+        };
         self.hear_clock(ServerId::Node(node), request.now_ms);
         let certificate = match request.renew.take() {
             Some(key) if Hash::of(&key) == known.key => Some(self.certify(ServerId::Node(node), &key)?.into()),
@@ -139,6 +143,18 @@ impl State {
             wanting,
             busy: self.is_busy(),
         })
+    }
+
+    /// A node calls that is no member: the operator hears of it once.
+    async fn stranger(&self, node: NodeId, address: &str) {
+        if self.memory().strangers_told.insert(node) {
+            let detail = format!(
+                "node-{node}, which is no member, calls from {}: it was removed, or joined after the backup from which this \
+                 catalog was restored; started with a new token it joins anew, with what it holds",
+                clean(address)
+            );
+            self.event(&format!("node-{node}"), "node-unknown", None, detail).await;
+        }
     }
 
     /// Makes the first layout of the default policy as soon as enough nodes have joined.

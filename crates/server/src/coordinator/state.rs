@@ -62,6 +62,8 @@ pub(crate) struct Memory {
     pub jump_told: bool,
     /// Of which coordinators it was reported that their database is damaged.
     pub damage_told: BTreeSet<CoordinatorId>,
+    /// Which nodes, that are no members, it was reported of that they call. Members of once, each with a certificate.
+    pub strangers_told: BTreeSet<NodeId>,
     pub backoff: Backoff,
     pub logins: Logins,
     pub lookups: Lookups,

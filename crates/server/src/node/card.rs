@@ -59,7 +59,7 @@ impl Card {
     /// Reads the card; `None` when the folder belongs to no node.
     pub async fn read(env: &Env, file: &Path) -> Result<Option<Card>> {
         let (disk, path) = (env.disk.clone(), file.to_path_buf());
-        let bytes = match env.blocking(move || disk.read(&path)).await {
+        let bytes = match env.blocking(move || disk.read_settled(&path)).await {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::unavailable(format!("cannot read {}: {e}", file.display()))),

@@ -32,6 +32,7 @@ use card::Card;
 use env::Env;
 use heartbeat::Pulse;
 use link::Link;
+use model::command::{Answer, Query};
 use model::{ClusterId, DeviceId, Error, NodeId, Result};
 use service::NodeService;
 use shards::ShardStore;
@@ -170,13 +171,9 @@ impl Node {
             }
         };
 
-        let key = ServerKey::load(&card.key)?;
-        let identity = TlsIdentity::new(&env, &card.root, &card.certificate, &key)?;
-        let tls = ClientTls::new(&env, Trust::Root(card.root.to_vec()), Some(identity.clone()))?;
-        let pool = Pool::new(env.clone(), tls, PoolConfig::default(), None);
-        let link = Arc::new(Link::new(env.clone(), pool.clone(), known_coordinators(&config, &card)));
+        let Way { key, identity, pool, link } = Way::new(&env, &config, &card)?;
         let (node, cluster, ids) = (card.node, card.cluster, devices.iter().map(|d| d.id).collect());
-        let state = Arc::new(State::new(env.clone(), node, devices, pool, link));
+        let state = Arc::new(State::new(env.clone(), node, devices, pool, Arc::new(link)));
 
         state.load_brake().await;
 
@@ -234,6 +231,25 @@ impl Node {
     }
 }
 
+/// How a node that has a card proves who it is, and reaches the others.
+struct Way {
+    key: ServerKey,
+    identity: Arc<TlsIdentity>,
+    pool: Pool,
+    link: Link,
+}
+
+impl Way {
+    fn new(env: &Env, config: &NodeConfig, card: &Card) -> Result<Self> {
+        let key = ServerKey::load(&card.key)?;
+        let identity = TlsIdentity::new(env, &card.root, &card.certificate, &key)?;
+        let tls = ClientTls::new(env, Trust::Root(card.root.to_vec()), Some(identity.clone()))?;
+        let pool = Pool::new(env.clone(), tls, PoolConfig::default(), None);
+        let link = Link::new(env.clone(), pool.clone(), known_coordinators(config, card));
+        Ok(Way { key, identity, pool, link })
+    }
+}
+
 /// Where to look for coordinators: those of the command line first.
 fn known_coordinators(config: &NodeConfig, card: &Card) -> Vec<String> {
     let mut known = config.coordinators.clone();
@@ -252,32 +268,52 @@ async fn open_device(env: &Env, dir: &Path, capacity: Option<u64>) -> Result<Dev
 ///
 /// A member that is given a token all the same keeps its card, unless none of the devices with which
 /// it joined is there any more: then its disks were lost, and the token says whose slots the new
-/// ones take.
+/// ones take. Whoever is no member any more, since it was removed, or since a catalog was restored that
+/// does not know it yet, joins anew with a new token and keeps its shards: whom they belong to gets them from it.
 async fn membership(env: &Env, config: &NodeConfig, file: &Path, devices: &[Device]) -> Result<Card> {
     let card = Card::read(env, file).await?;
     let token = config.join.as_deref().map(JoinToken::parse).transpose()?;
     let ids: Vec<DeviceId> = devices.iter().map(|d| d.id).collect();
     match (card, token) {
-        (Some(card), token) if ids.iter().any(|id| card.devices.contains(id)) => {
-            if token.is_some() {
-                tracing::info!(node = %card.node, "this node is a member already: the join token is not used");
+        (Some(card), token) if ids.iter().any(|id| card.devices.contains(id)) => match token {
+            Some(token) if token.id != card.token && is_no_member(env, config, &card).await => {
+                tracing::warn!(node = %card.node, "the cluster does not know this node: it joins anew with what it holds");
+                joined(env, file, &token, ids).await
             }
-            Ok(card)
-        }
+            Some(_) => {
+                tracing::info!(node = %card.node, "this node is a member already: the join token is not used");
+                Ok(card)
+            }
+            None => Ok(card),
+        },
         (Some(card), None) => {
             tracing::warn!(node = %card.node, "this node's disks are not those with which it joined: to rebuild what they held, \
                 make a token with `shardkeep cluster token node --replace` and start it with --join");
             Ok(card)
         }
-        (_, Some(token)) => {
-            let card = Card::join(env, &token, ids).await?;
-            card.write(env, file).await?;
-            tracing::info!(node = %card.node, "joined the cluster");
-            Ok(card)
-        }
+        (_, Some(token)) => joined(env, file, &token, ids).await,
         (None, None) => {
             Err(Error::denied(format!("{} belongs to no node yet: a join token is needed", file.parent().unwrap_or(file).display()))
                 .hint("shardkeep cluster token node"))
         }
     }
+}
+
+async fn joined(env: &Env, file: &Path, token: &JoinToken, devices: Vec<DeviceId>) -> Result<Card> {
+    let card = Card::join(env, token, devices).await?;
+    card.write(env, file).await?;
+    tracing::info!(node = %card.node, "joined the cluster");
+    Ok(card)
+}
+
+/// Whether the catalog says that it does not know a node. Where nobody answers it may know it.
+async fn is_no_member(env: &Env, config: &NodeConfig, card: &Card) -> bool {
+    let asked = async {
+        let way = Way::new(env, config, card)?;
+        match way.link.ask(&Query::Cluster).await? {
+            Answer::Cluster(view) => Ok(view.nodes.iter().all(|n| n.id != card.node)),
+            _ => Err(link::confused()),
+        }
+    };
+    matches!(env.timeout(FIRST_HEARTBEAT, asked).await, Some(Ok(true)))
 }
