@@ -1,8 +1,8 @@
 //! The coder: gives the users' space another policy now and then, while everything else goes on. Each of them
 //! survives the loss of two nodes, so what is promised stays the same.
 
-use super::stage::{Phase, Stage};
-use super::user::{Scene, opened};
+use super::stage::{Phase, Stage, Wish};
+use super::user::{LOOK, Scene, opened};
 use crate::cluster::dice::Dice;
 use env::Env;
 use model::{Error, Policy, SpaceId};
@@ -19,21 +19,60 @@ pub async fn coder(env: Env, stage: Stage, seed: u64) -> env::sim::Result {
     let client = opened(&env, &stage, "coder", None).await;
     let scene = Scene { env: env.clone(), stage, name: "coder".into(), client };
     let mut dice = Dice::new(seed, "coder");
-    scene.ready(Phase::Setup).await;
-    while scene.phase() == Phase::Play {
-        let pause = dice.between(3_000, 40_000);
-        env.sleep(Duration::from_millis(pause)).await;
-        let _ = set(&scene, &mut dice).await;
+    let (mut last, mut later) = ("", Vec::new());
+    loop {
+        let phase = scene.phase();
+        match phase {
+            Phase::Play | Phase::Anew => {
+                while scene.phase() == phase {
+                    let pause = dice.between(3_000, 40_000);
+                    env.sleep(Duration::from_millis(pause)).await;
+                    let _ = set(&scene, dice.pick(POLICIES)).await;
+                }
+            }
+            Phase::Mend | Phase::MendAnew => {
+                last = dice.pick(POLICIES);
+                settle(&scene, last).await;
+            }
+            Phase::Later => {
+                for _ in 0..dice.below(3) {
+                    let others: Vec<&str> = POLICIES.iter().copied().filter(|p| *p != last).collect();
+                    last = dice.pick(&others);
+                    insist(&scene, last).await;
+                    later.push(last);
+                }
+            }
+            Phase::Rest if !later.is_empty() => {
+                settle(&scene, last).await;
+                // The earlier coding is dropped.
+                scene.stage.lock().wishes.push_back(Wish::Hours(2));
+                env.sleep(Duration::from_secs(dice.below(1300))).await;
+            }
+            // What the backup knows is coded as nobody has it any more: it is told what became of it, in order.
+            Phase::Restore if !later.is_empty() => {
+                while !scene.stage.lock().restores.1 {
+                    env.sleep(LOOK).await;
+                }
+                for policy in &later {
+                    insist(&scene, policy).await;
+                }
+                settle(&scene, last).await;
+            }
+            _ => {}
+        }
+        scene.ready(phase).await;
     }
-    settle(&scene, &mut dice).await;
-    scene.ready(Phase::Mend).await;
-    scene.ready(Phase::Check).await;
-    std::future::pending().await
+}
+
+/// Sets a policy, however long that takes.
+async fn insist(scene: &Scene, policy: &str) {
+    while set(scene, policy).await.is_err() {
+        scene.env.sleep(Duration::from_secs(5)).await;
+    }
 }
 
 /// Sets another policy, or the same again.
-async fn set(scene: &Scene, dice: &mut Dice) -> Result<(), Error> {
-    let policy = dice.pick(POLICIES);
+async fn set(scene: &Scene, policy: &str) -> Result<(), Error> {
     let wanted = async {
         let space = space(scene).await?.0;
         scene.client.administer(Administration::SetPolicy { space, policy: policy.parse::<Policy>()? }).await
@@ -49,12 +88,10 @@ async fn space(scene: &Scene) -> Result<(SpaceId, u64), Error> {
     Ok((known.space, known.coding.left))
 }
 
-/// Sets a last policy, and waits until everything has it.
-async fn settle(scene: &Scene, dice: &mut Dice) {
+/// Sets a policy, and waits until everything has it.
+async fn settle(scene: &Scene, policy: &str) {
     let began = scene.now();
-    while set(scene, dice).await.is_err() {
-        scene.env.sleep(Duration::from_secs(5)).await;
-    }
+    insist(scene, policy).await;
     loop {
         let left = match scene.bounded("the policy", space(scene)).await {
             Ok((_, 0)) => return scene.tell("sees everything coded as it is to be"),

@@ -103,7 +103,7 @@ pub fn play_recoding(seed: u64) -> Outcome {
 
 /// Plays the story of a seed in which all coordinators are lost and the catalog is restored. One at a time in a process.
 pub fn play_restoration(seed: u64) -> Outcome {
-    play_with(seed, &Also { restores: true, ..Also::default() })
+    play_with(seed, &Also { restores: true, recodes: seed.is_multiple_of(3), ..Also::default() })
 }
 
 /// What happens beside what the operator does.

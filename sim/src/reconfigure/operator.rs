@@ -111,11 +111,13 @@ impl Operator {
         self.attend(&nodes).await;
         let ghost = status.cluster.nodes.iter().map(|n| n.id).find(|id| !alive.values().any(|a| a == id));
         let joining = |n: &Node| n.state == NodeState::Joining;
+        let idle = status.cluster.changes.is_empty();
         match ghost {
-            _ if !strangers.is_empty() || !status.cluster.changes.is_empty() => {}
-            _ if nodes.values().any(joining) => self.apply(ChangeRequest::default()).await,
+            _ if !strangers.is_empty() => {}
+            _ if idle && nodes.values().any(joining) => self.apply(ChangeRequest::default()).await,
+            // Also while a change is under way, which may wait for it.
             Some(ghost) => drop(self.administer(Administration::RemoveNode(ghost)).await),
-            None => return true,
+            None => return idle,
         }
         false
     }
