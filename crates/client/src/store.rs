@@ -59,6 +59,8 @@ type Sending = BoxFuture<'static, (u8, bool, Result<()>)>;
 
 /// How often a chunk is sent again because the layout changed meanwhile.
 const RELAID: usize = 8;
+/// So long the other shards are waited for at least after the write quorum: where everything was slow they come soon.
+const REST: Duration = Duration::from_millis(500);
 
 impl Target {
     pub fn policy(&self) -> Policy {
@@ -162,7 +164,8 @@ impl Target {
         let policy = self.policy();
         let quorum = if self.allow_degraded { policy.k } else { policy.write_quorum() } as usize;
         let (mut done, mut stood_in) = (0usize, false);
-        let late = client.env().sleep(client.cluster().paces.straggler(&nodes));
+        let (began, straggler) = (client.env().clock.monotonic(), client.cluster().paces.straggler(&nodes));
+        let late = client.env().sleep(straggler);
         tokio::pin!(late);
         let mut is_late = false;
         while !(sends.is_empty() || is_late && done >= quorum) {
@@ -172,6 +175,12 @@ impl Target {
                     Ok(()) => {
                         done += 1;
                         stood_in |= by_stand_in;
+                        let waited = client.env().clock.monotonic().saturating_sub(began);
+                        if done == quorum && waited + REST > straggler {
+                            // All were slow, perhaps: the others are given a moment, too.
+                            late.set(client.env().sleep(REST));
+                            is_late = false;
+                        }
                     }
                     Err(e) if e.kind == Kind::Conflict && !once_more => return Ok(Sent::Refused(e)),
                     Err(e) => {

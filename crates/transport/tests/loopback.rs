@@ -6,7 +6,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use model::{ClusterId, CoordinatorId, Error, Hash, Kind, NodeId, PublicKey, Result};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
@@ -42,7 +42,7 @@ impl World {
     async fn serve(&self, identity: Arc<TlsIdentity>, limits: Limits) -> Server {
         let listener = self.env.net.bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let echo = Arc::new(Echo { env: self.env.clone(), running: AtomicUsize::new(0) });
+        let echo = Echo::new(&self.env);
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async {
             let _ = stopped.await;
@@ -87,6 +87,30 @@ impl Server {
     fn coordinator(&self) -> Target {
         Target::coordinator(&self.address)
     }
+
+    /// Waits until so many calls are in the handler.
+    async fn runs(&self, calls: usize) {
+        for _ in 0..1000 {
+            if self.echo.running.load(Ordering::SeqCst) == calls {
+                return;
+            }
+            self.echo.env.sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{} calls are in the handler, and not {calls}", self.echo.running.load(Ordering::SeqCst));
+    }
+}
+
+/// Calls `/v1/echo` until it is not `Unavailable`, for 20 s.
+async fn at_last(world: &World, pool: &Pool, target: &Target) -> Result<(Bytes, Bytes)> {
+    let begun = world.env.clock.monotonic();
+    loop {
+        match pool.call(target, "/v1/echo", Bytes::new(), (), SOON).await {
+            Err(e) if e.kind == Kind::Unavailable && world.env.clock.monotonic() - begun < SOON => {
+                world.env.sleep(Duration::from_millis(50)).await;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 impl Drop for Server {
@@ -98,6 +122,14 @@ impl Drop for Server {
 struct Echo {
     env: Env,
     running: AtomicUsize,
+    /// Whether calls of `/v1/held` are answered.
+    let_go: AtomicBool,
+}
+
+impl Echo {
+    fn new(env: &Env) -> Arc<Self> {
+        Arc::new(Echo { env: env.clone(), running: AtomicUsize::new(0), let_go: AtomicBool::new(false) })
+    }
 }
 
 struct Count<'a>(&'a AtomicUsize);
@@ -121,6 +153,12 @@ impl Service for Echo {
                 "/v1/slow" => {
                     self.env.sleep(Duration::from_millis(500)).await;
                     Ok(Response::new("slow", ()))
+                }
+                "/v1/held" => {
+                    while !self.let_go.load(Ordering::SeqCst) {
+                        self.env.sleep(Duration::from_millis(10)).await;
+                    }
+                    Ok(Response::new("held", ()))
                 }
                 "/v1/never" => std::future::pending().await,
                 "/v1/conflict" => Err(Error::conflict("somebody was faster").hint("look again")),
@@ -370,33 +408,40 @@ async fn garbage_on_the_port_does_no_harm() {
 #[tokio::test]
 async fn who_says_nothing_is_closed() {
     let world = World::new();
-    let limits = Limits {
-        handshake: Duration::from_millis(200),
-        first_request: Duration::from_millis(200),
-        idle: Duration::from_millis(600),
-        ..Limits::default()
-    };
-    let node = world.serve(world.identity(NODE), limits).await;
     // During the handshake.
+    let limits = Limits { handshake: Duration::from_millis(200), ..Limits::default() };
+    let node = world.serve(world.identity(NODE), limits).await;
     let mut socket = world.env.net.connect(&node.address).await.unwrap();
     socket.write_all(&[0x16]).await.unwrap();
     let mut end = Vec::new();
-    world.env.timeout(Duration::from_secs(5), socket.read_to_end(&mut end)).await.expect("closed").ok();
+    world.env.timeout(SOON, socket.read_to_end(&mut end)).await.expect("closed").ok();
     // After it.
+    let limits = Limits { first_request: Duration::from_secs(1), ..Limits::default() };
+    let node = world.serve(world.identity(NODE), limits).await;
     for mode in [Mode::Bulk, Mode::Control] {
         let mut one = world.pool().connect_once(&node.node().with(mode), SOON).await.unwrap();
-        world.env.sleep(Duration::from_millis(500)).await;
+        world.env.sleep(Duration::from_millis(2500)).await;
         let e = one.call("/v1/echo", Bytes::new(), (), SOON).await.unwrap_err();
         assert_eq!(e.kind, Kind::Unavailable, "{e}");
     }
     // After a request; the pool does not mind.
+    let limits = Limits { idle: Duration::from_millis(600), ..Limits::default() };
+    let node = world.serve(world.identity(NODE), limits).await;
     let pool = world.pool();
-    for _ in 0..2 {
+    let mut crossed = 0;
+    for _ in 0..3 {
         for mode in [Mode::Bulk, Mode::Control] {
-            pool.call(&node.node().with(mode), "/v1/echo", Bytes::new(), (), SOON).await.unwrap();
+            let target = node.node().with(mode);
+            if let Err(e) = pool.call(&target, "/v1/echo", Bytes::new(), (), SOON).await {
+                // It may have been sent at the moment of the closing.
+                assert_eq!(e.kind, Kind::Unavailable, "{e}");
+                crossed += 1;
+                pool.call(&target, "/v1/echo", Bytes::new(), (), SOON).await.unwrap();
+            }
         }
         world.env.sleep(Duration::from_millis(1200)).await;
     }
+    assert!(crossed < 2, "{crossed} calls of six failed");
 }
 
 #[tokio::test]
@@ -434,11 +479,11 @@ async fn a_call_ends_by_its_deadline_and_stops_at_the_server() {
             let e = pool.call(&target, "/v1/never", Bytes::new(), (), Duration::from_millis(100)).await.unwrap_err();
             assert_eq!((e.kind, e.node), (Kind::Unavailable, Some(NodeId(5))));
             assert_eq!(e.message, format!("no answer from {} within 100 ms", node.address));
-            assert!(world.env.clock.monotonic() - begun < Duration::from_secs(2));
+            assert!(world.env.clock.monotonic() - begun < SOON);
         }
         pool.call(&target, "/v1/echo", Bytes::new(), (), SOON).await.unwrap();
-        world.env.sleep(Duration::from_millis(300)).await;
-        assert_eq!(node.echo.running.load(Ordering::SeqCst), 0, "{mode:?}: dropped with the call");
+        // Dropped with the call.
+        node.runs(0).await;
     }
 }
 
@@ -463,22 +508,25 @@ async fn nobody_there_is_unavailable() {
 #[tokio::test]
 async fn a_server_that_shuts_down_finishes_what_runs() {
     let world = World::new();
-    let mut node = world.node().await;
+    let limits = Limits { drain: 3 * SOON, ..Limits::default() };
+    let mut node = world.serve(world.identity(NODE), limits).await;
     let pool = world.pool();
     for mode in [Mode::Bulk, Mode::Control] {
         pool.call(&node.node().with(mode), "/v1/echo", Bytes::new(), (), SOON).await.unwrap();
     }
-    let slow = |mode| {
+    let held = |mode| {
         let (pool, target) = (pool.clone(), node.node().with(mode));
-        world.env.spawn(async move { pool.call(&target, "/v1/slow", Bytes::new(), (), SOON).await })
+        world.env.spawn(async move { pool.call(&target, "/v1/held", Bytes::new(), (), SOON).await })
     };
-    let running = [slow(Mode::Bulk), slow(Mode::Control)];
-    world.env.sleep(Duration::from_millis(200)).await;
+    let running = [held(Mode::Bulk), held(Mode::Control)];
+    node.runs(2).await;
     node.stop.take().unwrap().send(()).unwrap();
+    world.env.sleep(Duration::from_millis(200)).await;
+    node.echo.let_go.store(true, Ordering::SeqCst);
     for call in running {
-        assert_eq!(call.await.unwrap().unwrap().0, "slow");
+        assert_eq!(call.await.unwrap().unwrap().0, "held");
     }
-    world.env.timeout(Duration::from_secs(3), &mut node.task).await.expect("ends soon after").unwrap();
+    world.env.timeout(SOON, &mut node.task).await.expect("ends soon after, and not when its patience does").unwrap();
     for mode in [Mode::Bulk, Mode::Control] {
         let e = pool.call(&node.node().with(mode), "/v1/echo", Bytes::new(), (), SOON).await.unwrap_err();
         assert_eq!(e.kind, Kind::Unavailable, "{e}");
@@ -491,19 +539,21 @@ async fn a_server_that_shuts_down_does_not_wait_for_ever() {
     let limits = Limits { drain: Duration::from_millis(300), ..Limits::default() };
     let mut node = world.serve(world.identity(NODE), limits).await;
     let (pool, target) = (world.pool(), node.node());
-    let call = world.env.spawn(async move { pool.call(&target, "/v1/never", Bytes::new(), (), SOON).await });
-    world.env.sleep(Duration::from_millis(200)).await;
+    let call = world.env.spawn(async move { pool.call(&target, "/v1/never", Bytes::new(), (), 3 * SOON).await });
+    node.runs(1).await;
     node.stop.take().unwrap().send(()).unwrap();
-    world.env.timeout(Duration::from_secs(3), &mut node.task).await.expect("ends").unwrap();
+    world.env.timeout(SOON, &mut node.task).await.expect("ends").unwrap();
     assert_eq!(call.await.unwrap().unwrap_err().kind, Kind::Unavailable);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_connections_at_once() {
     let world = World::new();
-    let node = world.node().await;
+    let limits = Limits { handshake: SOON, first_request: SOON, ..Limits::default() };
+    let node = world.serve(world.identity(NODE), limits).await;
     let calls = (0..200usize).map(|i| {
-        let (pool, target) = (world.pool(), node.node().with(if i % 2 == 0 { Mode::Bulk } else { Mode::Control }));
+        let pool = world.pool_of(world.trust(), None, PoolConfig { connect: SOON, ..PoolConfig::default() });
+        let target = node.node().with(if i % 2 == 0 { Mode::Bulk } else { Mode::Control });
         async move { pool.call(&target, "/v1/slow", Bytes::new(), vec![1; 10_000], SOON).await }
     });
     for answer in futures::future::join_all(calls).await {
@@ -523,8 +573,7 @@ async fn connections_past_the_limit_are_closed() {
     let e = world.pool().call(&node.node(), "/v1/echo", Bytes::new(), (), SOON).await.unwrap_err();
     assert_eq!(e.kind, Kind::Unavailable, "{e}");
     drop(pools);
-    world.env.sleep(Duration::from_millis(200)).await;
-    world.pool().call(&node.node(), "/v1/echo", Bytes::new(), (), SOON).await.unwrap();
+    at_last(&world, &world.pool(), &node.node()).await.unwrap();
 }
 
 #[tokio::test]
@@ -532,19 +581,26 @@ async fn a_server_that_comes_back_is_found_again() {
     let world = World::new();
     let identity = world.identity(NODE);
     let pool = world.pool();
-    let node = world.serve(identity.clone(), Limits::default()).await;
+    let mut node = world.serve(identity.clone(), Limits::default()).await;
     let address = node.address.clone();
     let targets = [Mode::Bulk, Mode::Control].map(|mode| Target::node(NodeId(5), &address).with(mode));
     for target in &targets {
         pool.call(target, "/v1/echo", Bytes::new(), (), SOON).await.unwrap();
     }
-    drop(node);
-    world.env.sleep(Duration::from_millis(100)).await;
-    let listener = world.env.net.bind(&address).await.unwrap();
-    let echo = Arc::new(Echo { env: world.env.clone(), running: AtomicUsize::new(0) });
+    node.task.abort();
+    assert!((&mut node.task).await.is_err_and(|e| e.is_cancelled()));
+    let begun = world.env.clock.monotonic();
+    let listener = loop {
+        match world.env.net.bind(&address).await {
+            Ok(listener) => break listener,
+            Err(e) => assert!(world.env.clock.monotonic() - begun < SOON, "{e}"),
+        }
+        world.env.sleep(Duration::from_millis(50)).await;
+    };
+    let echo = Echo::new(&world.env);
     let again = world.env.spawn(serve(world.env.clone(), listener, identity, echo, Limits::default(), std::future::pending()));
     for target in &targets {
-        pool.call(target, "/v1/echo", Bytes::new(), (), SOON).await.unwrap();
+        at_last(&world, &pool, target).await.unwrap();
     }
     again.abort();
 }

@@ -39,7 +39,8 @@ impl Progress {
         let mut progress = Progress::default();
         for node in &status.cluster.nodes {
             let report = status.nodes.iter().find(|r| r.node == node.id);
-            let silent = report.is_none_or(|r| matches!(r.state, NodeState::Suspect | NodeState::Down | NodeState::Out));
+            // (One that is suspect may only be late with a heartbeat.)
+            let silent = report.is_none_or(|r| matches!(r.state, NodeState::Down | NodeState::Out));
             let heartbeat = report.and_then(|r| r.heartbeat.as_ref()).filter(|_| !silent);
             let Some(heartbeat) = heartbeat else {
                 if !node.devices.is_empty() {

@@ -18,6 +18,8 @@ use wire::coordinator::{NodeReport, StatusResponse};
 const PAUSE: Duration = Duration::from_secs(2);
 /// Pause before a doubt is looked at again: a heartbeat and a little.
 const AGAIN: Duration = Duration::from_millis(1200);
+/// Longest wait for a later heartbeat of those in doubt.
+const LATER: Duration = Duration::from_secs(5);
 /// Longest wait for a node's answer.
 const REACH: Duration = Duration::from_secs(1);
 
@@ -66,8 +68,17 @@ async fn picture(cx: &Context, client: &Client, known: &mut Layouts) -> Result<P
     let mut report = Report::of(&status, known, &BTreeSet::new());
     if !report.doubts.is_empty() {
         // Perhaps heartbeats that are older than the latest upload: what is so still counts.
-        cx.env.sleep(AGAIN).await;
-        status = client.status().await?;
+        let asked = cx.env.clock.monotonic();
+        let mut since = Duration::ZERO;
+        while since < LATER {
+            cx.env.sleep(AGAIN).await;
+            since = cx.env.clock.monotonic().saturating_sub(asked);
+            status = client.status().await?;
+            let is_later = |n: &NodeReport| n.silent_ms.is_some_and(|ms| Duration::from_millis(ms) < since);
+            if status.nodes.iter().filter(|n| report.doubts.contains(&n.node)).all(is_later) {
+                break;
+            }
+        }
         *known = Layouts::fetch(client, &status, std::mem::take(known)).await?;
         report = Report::of(&status, known, &report.doubts);
     }

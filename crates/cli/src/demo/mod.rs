@@ -209,14 +209,33 @@ async fn store(cx: &Context, client: &Client, items: &[Item], tell: &Tell) -> Re
     tell.listing(&entries);
     let stored: u64 = entries.iter().map(Entry::stored).sum();
     let text = format!(
-        "{} in {}{}, {} on disk, acknowledged by all four",
+        "{} in {}{}, {} on disk, acknowledged by {}",
         tell::files(report.files, report.bytes),
         units::duration(took),
         tell::rate(report.bytes, took),
-        units::size(stored)
+        units::size(stored),
+        if report.degraded { "a write quorum" } else { "all four" }
     );
     tell.ok(&text, json!({ "files": report.files, "bytes": report.bytes, "stored": stored, "degraded": report.degraded }));
+    if report.degraded {
+        late_ones(cx, client, &entries).await?;
+    }
     Ok(entries)
+}
+
+/// Waits for shards with which servers were late: two of the servers die next.
+async fn late_ones(cx: &Context, client: &Client, entries: &[Entry]) -> Result<()> {
+    let start = cx.env.clock.monotonic();
+    loop {
+        let (there, all) = shards(client, entries).await?;
+        if there == all {
+            return Ok(());
+        }
+        if cx.env.clock.monotonic() - start > HEALING {
+            return Err(Error::unavailable(format!("{} of {all} shards are not there yet", all - there)));
+        }
+        cx.env.sleep(Duration::from_millis(250)).await;
+    }
 }
 
 /// Fetches everything and compares it with what was stored, byte for byte.

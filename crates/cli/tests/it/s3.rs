@@ -109,7 +109,7 @@ fn objects_are_files_and_files_are_objects() {
 #[test]
 fn losses_and_crashes_lose_nothing_that_was_acknowledged() {
     let mut cluster = Cluster::start(4);
-    let gateway = Gateway::start(&cluster, &["--allow-degraded"]);
+    let gateway = Gateway::start(&cluster, &[]);
     let upload = gateway.does(
         "s3.create_bucket(Bucket='box'); s3.put_object(Bucket='box', Key='whole', Body=b'w' * 9_000_000)\n\
          u = s3.create_multipart_upload(Bucket='box', Key='parts')['UploadId']\n\

@@ -4,7 +4,6 @@
 use crate::support::files::noise;
 use crate::support::{Server, User, text};
 use std::path::Path;
-use std::time::Duration;
 
 fn up(user: &User, dir: &Path, more: &[&str]) -> Server {
     let folder = dir.join("cluster");
@@ -27,9 +26,7 @@ fn up_makes_a_cluster_an_account_and_a_profile_and_keeps_them() {
     let again = user.run(&["--json", "up", "--dir", text(&dir.path().join("cluster"))]);
     assert_eq!(again.code, 7, "{again:?}");
     assert!(user.read("/file") == bytes);
-    let (code, took) = first.stop();
-    assert_eq!(code, 0);
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(first.stop().0, 0);
 
     let second = up(&user, dir.path(), &[]);
     assert_eq!(second.address(), address, "clients look for it where it was");

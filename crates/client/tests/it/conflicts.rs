@@ -83,9 +83,9 @@ async fn two_who_make_the_same_new_file_end_with_one_and_a_conflict() {
     let (cluster, one) = Cluster::start(0).await;
     let two = another(&cluster).await;
     let options = PutOptions { if_absent: true, ..PutOptions::default() };
-    let slow = Slow::begin(&two, "/new", options.clone(), b"t").await;
+    let slow = Slow::begin(&two, "/new", options.clone(), b"tw").await;
     one.put_bytes("/new", b"one".to_vec()).await.unwrap();
-    assert_eq!(slow.end(b"wo").await.unwrap_err().kind, Kind::Conflict);
+    assert_eq!(slow.end(b"o").await.unwrap_err().kind, Kind::Conflict);
     assert_eq!(content(&one, "/new", VersionNumber::Conflict(1)).await, b"two");
     // Who finds it there is refused at once, and nothing is kept: nothing was taken.
     let put = vec![Put { source: Source::Bytes(b"three".to_vec()), remote: at("/new") }];

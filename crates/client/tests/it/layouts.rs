@@ -4,6 +4,7 @@
 use crate::support::evil::Evil;
 use crate::support::*;
 use client::{Client, ClientOptions, Put, PutOptions, Source};
+use model::cluster::NodeState;
 use model::command::Answer;
 use model::{Kind, NodeId};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,19 +24,18 @@ fn drain(node: NodeId) -> ChangeRequest {
     ChangeRequest { drain: vec![node], ..ChangeRequest::default() }
 }
 
-/// Waits until no change is under way and no node has anything left to fetch or to hand over.
+/// Waits until no change is under way, and all nodes that run are up and have nothing left to fetch or to hand over.
 async fn settled(cluster: &Cluster, owner: &Client) {
     let all = async {
         loop {
             let status = owner.status().await.unwrap();
-            let busy = |n: &wire::coordinator::NodeReport| {
-                let up = matches!(
-                    n.state,
-                    model::cluster::NodeState::Up | model::cluster::NodeState::Draining | model::cluster::NodeState::Joining
-                );
-                up && n.heartbeat.as_ref().is_none_or(|h| h.repair.shards + h.repair.surplus > 0 || h.repair.whole_to < status.totals.feed)
+            let is_idle = |id: NodeId| {
+                let report = status.nodes.iter().find(|n| n.node == id);
+                let up = report.filter(|n| matches!(n.state, NodeState::Up | NodeState::Draining | NodeState::Joining));
+                up.and_then(|n| n.heartbeat.as_ref())
+                    .is_some_and(|h| h.repair.shards + h.repair.surplus == 0 && h.repair.whole_to >= status.totals.feed)
             };
-            if status.cluster.changes.is_empty() && !status.nodes.iter().any(busy) {
+            if status.cluster.changes.is_empty() && cluster.nodes.iter().flatten().all(|n| is_idle(n.node)) {
                 return;
             }
             cluster.env.sleep(Duration::from_millis(200)).await;

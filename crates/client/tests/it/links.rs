@@ -1,10 +1,11 @@
 //! Links: reading without an account.
 
-use crate::people::{cluster_of, user};
-use crate::support::{Cluster, PASSWORD, Tell, at, noise};
+use crate::people::user;
+use crate::support::{Cluster, PASSWORD, Tell, at, noise, sleeper};
 use client::{Client, ClientOptions, LinkOptions, OpenedLink};
-use model::{Kind, Result};
+use model::{Kind, Policy, Result};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -96,18 +97,14 @@ async fn files_and_folders_are_read_by_link_without_an_account() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_keep_time_number_and_password_of_a_link() {
-    let (cluster, admin, users) = cluster_of(&["ann"]).await;
-    let ann = &users[0];
+    let (env, slept) = sleeper();
+    let (cluster, admin) = Cluster::start_in(env, 0, Policy::DEFAULT).await;
+    let ann = &user(&cluster, &admin, "ann").await;
     ann.put_bytes("/note", b"a small secret".to_vec()).await.unwrap();
 
     let once = with(ann, "/note", LinkOptions { count: Some(1), ..Default::default() }).await;
     assert!(open(&cluster, &once, None).await.is_ok());
     assert_eq!(kind(open(&cluster, &once, None).await), Kind::Denied);
-
-    let short = with(ann, "/note", LinkOptions { expires: Some(Duration::from_millis(1500)), ..Default::default() }).await;
-    assert!(open(&cluster, &short, None).await.is_ok());
-    cluster.env.sleep(Duration::from_millis(1600)).await;
-    assert_eq!(kind(open(&cluster, &short, None).await), Kind::Denied);
 
     let password = |text: &str| Some(Zeroizing::new(text.to_string()));
     let locked = with(ann, "/note", LinkOptions { password: password("open sesame"), ..Default::default() }).await;
@@ -128,6 +125,12 @@ async fn servers_keep_time_number_and_password_of_a_link() {
     assert_eq!(kind(open(&cluster, &plain, None).await), Kind::Denied);
     admin.administer(disable(false)).await.unwrap();
     assert!(open(&cluster, &plain, None).await.is_ok());
+
+    let short = with(ann, "/note", LinkOptions { expires: Some(Duration::from_secs(3600)), ..Default::default() }).await;
+    assert!(open(&cluster, &short, None).await.is_ok());
+    slept.store(2 * 3_600_000, Ordering::Relaxed);
+    assert_eq!(kind(open(&cluster, &short, None).await), Kind::Denied);
+    assert!(open(&cluster, &plain, None).await.is_ok(), "it alone has ended");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ async fn another(cluster: &Cluster) -> Client {
 
 /// The next change: what, where, and from where.
 async fn change(watch: &mut Watch) -> (ChangeKind, String, Option<String>) {
-    let next = tokio::time::timeout(Duration::from_secs(20), watch.next()).await.expect("a change").unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(60), watch.next()).await.expect("a change").unwrap();
     let WatchEvent::Change(change) = next else { panic!("{next:?}") };
     assert_eq!(change.author_name, "admin");
     (change.kind, change.path.to_string(), change.from.map(|p| p.to_string()))
@@ -109,7 +109,7 @@ async fn folders_that_changed_are_told_at_once_and_others_are_not() {
     let began = std::time::Instant::now();
     let nothing = one.touched(&root, upto).await.unwrap();
     assert_eq!(nothing, Touched { upto, ..Touched::default() });
-    assert!(began.elapsed() < Duration::from_secs(1), "it does not wait");
+    assert!(began.elapsed() < Duration::from_secs(8), "it does not wait");
     let nested = one.stat(&at("/a/b")).await.unwrap();
     macro_rules! touches {
         ($what:expr, $($folder:expr),*) => {

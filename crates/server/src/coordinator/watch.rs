@@ -20,14 +20,18 @@ const ROUNDS_A_TICK: u64 = 10;
 /// Runs until the process stops.
 pub(crate) async fn run(state: Arc<State>) {
     for round in 1u64.. {
+        let began = state.now();
         state.env.sleep(ROUND).await;
+        let stood_still = state.now().saturating_sub(began) > 2 * ROUND;
         state.backups.sweep(state.now());
         if !state.consensus.is_leader() {
             continue;
         }
         state.watch_clock().await;
         state.watch_databases().await;
-        if let Err(e) = state.detect().await {
+        // Who stood still itself cannot tell others' silence from its own: what they sent meanwhile is taken in first.
+        let detected = if stood_still { Ok(()) } else { state.detect().await };
+        if let Err(e) = detected {
             tracing::debug!(error = %e, "the failure detector could not do its round");
         }
         if let Err(e) = state.tend_layouts().await {

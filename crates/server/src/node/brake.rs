@@ -171,6 +171,11 @@ impl Brake {
         now.seen.frozen.is_some() || now.life.is_some_and(|life| life.frozen)
     }
 
+    /// Log time of the last backup of the catalog, as of the last heartbeat; 0: none.
+    pub fn backed_ms(&self) -> u64 {
+        self.now().life.map_or(0, |life| super::generations::last_backup(&life))
+    }
+
     /// Shards of objects that the catalog does not know, as last counted.
     pub fn unknown(&self) -> u64 {
         self.now().unknown

@@ -231,6 +231,8 @@ impl Way<'_> {
                         self.state.damaged(self.device, *shard, &why).await;
                         given_up += 1;
                     }
+                    // What is not committed yet is not decided yet.
+                    Brought::Refused if *pending => {}
                     Brought::Refused => self.tell_refused(shard).await,
                     Brought::Unreadable => {}
                 }

@@ -60,8 +60,10 @@ impl Pulse {
     /// One heartbeat. The node's start waits for the first.
     pub async fn beat(&mut self) -> Result<()> {
         let state = self.state.clone();
-        // Before what lies here is counted: a heartbeat that says a layout is settled never counts what was left before.
-        let layouts = state.layout_progress();
+        // What is claimed comes before what proves it is counted: a heartbeat that says a layout is settled never counts
+        // what was left before, and one that says a scrub is done misses what that found.
+        let (layouts, scrub) = (state.layout_progress(), state.scrub_report());
+        let repair = state.repair_report();
         let mut devices = Vec::with_capacity(state.devices.len());
         for device in &state.devices {
             let usage = device.store.usage().await;
@@ -75,7 +77,6 @@ impl Pulse {
         }
         let ends = self.identity.not_after_ms().saturating_sub(RENEW_BEFORE.as_millis() as u64);
         let renew = (ends <= state.env.now_ms()).then(|| self.key.spki().to_vec().into());
-        let repair = state.repair_report();
         let request = HeartbeatRequest {
             address: self.address.clone(),
             zone: self.zone.clone(),
@@ -85,7 +86,7 @@ impl Pulse {
             started_ms: self.started_ms,
             renew,
             layouts,
-            scrub: state.scrub_report(),
+            scrub,
             frozen: state.brake.reason(),
             protocol: wire::PROTOCOL,
             auto_add: self.auto_add,

@@ -120,7 +120,7 @@ impl Running {
     /// Drops shards of earlier codings whose grace is over, now; answers how many that were.
     pub async fn drop_outdated_now(&self) -> Result<u64> {
         let now_ms = self.state.memory().catalog_ms;
-        generations::sweep_now(&self.state, now_ms).await
+        generations::sweep_now(&self.state, now_ms, self.state.brake.backed_ms()).await
     }
 
     /// Drops shards of uploads that have expired, now; answers how many objects that were.

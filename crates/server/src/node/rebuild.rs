@@ -55,6 +55,10 @@ pub(crate) async fn heal(state: &Arc<State>, device: &Device, missing: &Missing)
             }
         }
     }
+    // Whoever had it for this node may have brought it meanwhile, and have dropped its own.
+    if device.store.head(&missing.shard).await?.is_some() {
+        return Ok(Healed { bytes: 0, copied: true });
+    }
     from_others(state, device, missing, &layouts).await
 }
 

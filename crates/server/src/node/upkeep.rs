@@ -122,9 +122,8 @@ impl State {
 
     /// How the scrub stands.
     pub fn scrub_report(&self) -> ScrubReport {
-        let (bad, unknown) = (self.memory().found_bad, self.brake.unknown());
-        let mut report = ScrubReport { bad, unknown, answered_ms: u64::MAX, ..ScrubReport::default() };
-        let devices = self.scrubs.devices();
+        let mut report = ScrubReport { unknown: self.brake.unknown(), answered_ms: u64::MAX, ..ScrubReport::default() };
+        let devices = self.scrubs.devices().clone();
         for device in &self.devices {
             let (position, total) = devices.get(&device.id).copied().unwrap_or_default();
             let walk = if position.asked_ms > 0 { position.asked } else { position.regular };
@@ -132,6 +131,8 @@ impl State {
             report.total += total;
             report.answered_ms = report.answered_ms.min(position.answered_ms);
         }
+        // At last: whoever sees that a scrub is done sees what it found.
+        report.bad = self.memory().found_bad;
         report
     }
 }

@@ -84,8 +84,9 @@ async fn a_node_that_stopped_before_it_could_begin_the_feed_anew_does_so_later()
     type Arrived = (u8, std::collections::BTreeMap<u8, u64>, Option<u8>, u64, u64, Bytes16);
     let (mut cluster, user) = Cluster::whole().await;
     store(&user, 90_000).await;
-    cluster.stop_node(0).await;
     let (seen_file, arrived_file) = (cluster.node_dir(0).join("catalog-seen"), cluster.node_dir(0).join("arrived"));
+    eventually(&cluster.env, "the node has noted how far it is", || async { seen_file.exists() && arrived_file.exists() }).await;
+    cluster.stop_node(0).await;
     let mut seen: Seen = model::cbor::from_slice(&std::fs::read(&seen_file).unwrap()).unwrap();
     seen.5 = true;
     std::fs::write(&seen_file, model::cbor::to_vec(&seen)).unwrap();

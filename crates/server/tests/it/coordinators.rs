@@ -85,7 +85,7 @@ impl Group {
 
     async fn start(&mut self, i: usize) {
         // A killed one may still be letting go of its folder and port.
-        for _ in 0..50 {
+        for _ in 0..300 {
             match Coordinator::start(self.env.clone(), self.config(i, &self.addresses[i])).await {
                 Ok(running) => return self.running[i] = Some(running),
                 Err(e) if matches!(e.kind, Kind::Unavailable | Kind::Conflict) => self.env.sleep(Duration::from_millis(100)).await,
@@ -163,16 +163,27 @@ async fn coordinators_join_and_get_a_vote() {
     let status = group.status().await;
     let listed: Vec<(u64, String)> = status.cluster.coordinators.iter().map(|c| (c.id.0, c.address.clone())).collect();
     assert_eq!(listed, [(1, group.addresses[0].clone()), (2, group.addresses[1].clone()), (3, group.addresses[2].clone())]);
-    assert_eq!(status.cluster.leader.map(|l| l.0), Some(1));
     // A follower says who leads, and does not pretend to know.
-    let session = group.admin.session;
-    let refused = group.at::<Ask>(1, &Authed { session, request: Query::Cluster }).await.unwrap_err();
-    assert_eq!(refused.kind, Kind::Unavailable);
-    assert_eq!(refused.message, format!("coordinator-2 does not lead: coordinator-1 at {} does", group.addresses[0]));
-    let hello = group.at::<Hello>(2, &wire::PROTOCOL).await.unwrap();
-    assert_eq!((hello.leader, hello.leads), (Some(group.addresses[0].clone()), false));
-    let hello = group.at::<Hello>(0, &wire::PROTOCOL).await.unwrap();
-    assert_eq!((hello.leader, hello.leads), (Some(group.addresses[0].clone()), true));
+    let request = Authed { session: group.admin.session, request: Query::Cluster };
+    eventually(&group.env, "all name the one that leads", || async {
+        let Some(leader) = group.leader() else { return false };
+        let (id, address) = (leader as u64 + 1, &group.addresses[leader]);
+        let mut agree = group.status().await.cluster.leader.map(|l| l.0) == Some(id);
+        for i in 0..3 {
+            let Ok(hello) = group.at::<Hello>(i, &wire::PROTOCOL).await else { return false };
+            agree &= (hello.leader.as_ref(), hello.leads) == (Some(address), i == leader);
+            let answer = group.at::<Ask>(i, &request).await;
+            agree &= match i == leader {
+                true => answer.is_ok(),
+                false => answer.is_err_and(|e| {
+                    let why = format!("coordinator-{} does not lead: coordinator-{id} at {address} does", i + 1);
+                    e.kind == Kind::Unavailable && e.message == why
+                }),
+            };
+        }
+        agree
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,7 +202,7 @@ async fn writes_go_on_when_the_leader_is_killed_and_none_is_lost_or_doubled() {
         seq += 1;
         assert_eq!(group.write(seq).await, Ok(Outcome::Done));
         let pause = group.env.clock.monotonic() - start;
-        assert!(pause < Duration::from_secs(5), "writes paused for {pause:?}");
+        assert!(pause < SOON, "writes paused for {pause:?}");
         group.start(leader).await;
         group.wait_for(3).await;
     }
@@ -229,7 +240,7 @@ async fn a_leader_that_stops_hands_over() {
     let mut group = Group::of(3).await;
     let leader = group.leader().unwrap();
     group.stop(leader).await;
-    assert!(group.leader().is_some_and(|other| other != leader), "another one leads when the stop is done");
+    eventually(&group.env, "another one leads", || async { group.leader().is_some_and(|other| other != leader) }).await;
     let seq = group.admin.account.state.seq + 1;
     group.write(seq).await.unwrap();
 }
@@ -250,7 +261,7 @@ async fn a_single_survivor_says_what_it_cannot_do() {
     // It still believes that it leads, and must not hang.
     let start = group.env.clock.monotonic();
     group.at::<Ask>(leader, &Authed { session, request: Query::Cluster }).await.unwrap_err();
-    assert!(group.env.clock.monotonic() - start < Duration::from_secs(7));
+    assert!(group.env.clock.monotonic() - start < SOON);
     eventually(&group.env, "the reason is named", || async {
         let e = group.at::<Ask>(leader, &Authed { session, request: Query::Cluster }).await.unwrap_err();
         refused(e).is_some_and(|hint| hint.starts_with("start coordinator-") && hint.contains(" or "))
@@ -440,9 +451,8 @@ async fn a_folder_with_a_catalog_does_not_join_and_a_node_token_makes_no_coordin
 
     let other = Cluster::start().await;
     let dir = other.dir.path().join("c");
-    drop(other.coordinator);
+    other.coordinator.unwrap().shutdown().await;
     std::fs::remove_file(dir.join("coordinator")).unwrap();
-    group.env.sleep(Duration::from_millis(300)).await;
     let config =
         coordinator::CoordinatorConfig { join: Some(group.token().await), ..coordinator::CoordinatorConfig::new(&dir, "127.0.0.1:0") };
     let refused = Coordinator::start(group.env.clone(), config).await.err().unwrap();
@@ -459,7 +469,7 @@ async fn a_coordinator_that_says_nothing_costs_a_second_once() {
     let hole = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = hole.local_addr().unwrap().to_string();
     let follower = (group.leader().unwrap() + 1) % 3;
-    let known = vec![silent, group.addresses[follower].clone()];
+    let known = vec![silent.clone(), group.addresses[follower].clone()];
     let coordinators = transport::Coordinators::new(group.env.clone(), group.pool.clone(), known);
     let request = Authed { session: group.admin.session, request: () };
     let timed = || async {
@@ -469,9 +479,10 @@ async fn a_coordinator_that_says_nothing_costs_a_second_once() {
     };
     // The leader is not even known: the follower names it.
     let first = timed().await;
-    assert!(first > Duration::from_millis(900) && first < Duration::from_secs(4), "{first:?}");
+    assert!(first > Duration::from_millis(900), "{first:?}");
+    assert_ne!(coordinators.known()[0], silent, "who answered is remembered");
     let second = timed().await;
-    assert!(second < Duration::from_millis(900), "{second:?}: who answered is remembered");
+    assert!(second < SOON, "{second:?}");
 }
 
 /// Heartbeats are remembered by the leader alone: one that begins to lead has heard nobody yet.
@@ -566,11 +577,16 @@ async fn a_coordinator_whose_catalog_has_rotted_is_named_and_does_not_lead() {
     faults.mend();
     says("does not lead").await;
     group.env.sleep(Duration::from_secs(2)).await;
-    assert_eq!(group.status().await.damaged, [id]);
+    eventually(&group.env, "the damage is known still", || async { group.status().await.damaged == [id] }).await;
     // Whoever takes over, it is not this one for long.
     for round in 0..4 {
-        let leader = group.leader().unwrap();
-        assert_ne!(leader, damaged);
+        let leader = std::cell::Cell::new(damaged);
+        eventually(&group.env, "a sound one leads", || async {
+            leader.set(group.leader().unwrap_or(damaged));
+            leader.get() != damaged
+        })
+        .await;
+        let leader = leader.get();
         match round {
             0 => group.stop(leader).await,
             _ => group.kill(leader),
@@ -676,7 +692,7 @@ async fn the_others_go_on_when_the_leaders_database_fails_and_it_comes_back() {
             assert_eq!(group.write(seq).await, Ok(Outcome::Done), "round {round}, write {seq}");
         }
         eventually(&group.env, "another one leads", || async { group.leader().is_some_and(|other| other != leader) }).await;
-        assert!(round == 0 || !faults.is_armed(), "it has panicked");
+        eventually(&group.env, "it has panicked", || async { round == 0 || !faults.is_armed() }).await;
         faults.mend();
         eventually(&group.env, "it has caught up", || async {
             let index = |i: usize| group.running[i].as_ref().unwrap().applied_index();
@@ -694,6 +710,6 @@ async fn one_whose_database_cannot_even_be_opened_ends_by_itself() {
     let group = Group::in_world(faults.env(), 20).await;
     group.write(group.admin.account.state.seq + 1).await.unwrap();
     faults.panic_always(&group.folder(0).join("catalog.redb"));
-    let ended = group.env.timeout(SOON, group.running[0].as_ref().unwrap().ended()).await;
+    let ended = group.env.timeout(Duration::from_secs(60), group.running[0].as_ref().unwrap().ended()).await;
     assert_eq!(ended.map(|e| e.kind), Some(Kind::Corrupt));
 }

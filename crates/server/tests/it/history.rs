@@ -53,7 +53,7 @@ async fn a_watch_waits_no_longer_than_asked_and_many_do_not_wait_at_once() {
     let start = std::time::Instant::now();
     let told = watch(700).await.unwrap();
     assert_eq!((told.upto, told.resync, told.commits.len()), (0, false, 0));
-    assert!(start.elapsed() >= Duration::from_millis(700) && start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() >= Duration::from_millis(700) && start.elapsed() < Duration::from_secs(20));
     let answers = futures::future::join_all((0..80).map(|_| watch(3_000))).await;
     let refused: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
     assert_eq!(refused.len(), 48, "{:?}", refused.first());

@@ -125,7 +125,8 @@ async fn rule_01_changes_end_when_every_node_is_settled() {
     eventually(&env, "node-2 is emptied", idle).await;
     let status = admin.status().await;
     let row = status.nodes.iter().find(|n| n.node == NodeId(2)).unwrap();
-    assert_eq!((row.state, row.heartbeat.as_ref().unwrap().devices[0].shards), (NodeState::Draining, 0));
+    assert_eq!(row.heartbeat.as_ref().unwrap().devices[0].shards, 0);
+    assert!(status.cluster.nodes.iter().any(|n| n.id == NodeId(2) && n.state == NodeState::Draining));
     assert_eq!(status.nodes.iter().map(|n| n.heartbeat.as_ref().unwrap().devices[0].shards).sum::<u64>(), 48);
     cluster.stop_node(1).await;
     admin.rpc::<Administer, _>(Administration::RemoveNode(NodeId(2))).await.unwrap();

@@ -83,20 +83,20 @@ async fn a_silent_node_is_down_and_comes_back_up() {
     let (mut cluster, admin) = Cluster::whole().await;
     let id = cluster.nodes[3].as_ref().unwrap().node;
     let env = cluster.env.clone();
-    let is = |state| {
+    let is = |states: &'static [NodeState]| {
         let admin = &admin;
-        move || async move { admin.status().await.nodes.iter().any(|n| n.node == id && n.state == state) }
+        move || async move { admin.status().await.nodes.iter().any(|n| n.node == id && states.contains(&n.state)) }
     };
-    eventually(&env, "the node is up", is(NodeState::Up)).await;
+    eventually(&env, "the node is up", is(&[NodeState::Up])).await;
     cluster.stop_node(3).await;
-    eventually(&env, "the node is suspect", is(NodeState::Suspect)).await;
-    eventually(&env, "the node is down", is(NodeState::Down)).await;
+    eventually(&env, "the node is suspect", is(&[NodeState::Suspect, NodeState::Down])).await;
+    eventually(&env, "the node is down", is(&[NodeState::Down])).await;
     eventually(&env, "the catalog says so too", || async {
         admin.status().await.cluster.nodes.iter().any(|n| n.id == id && n.state == NodeState::Down)
     })
     .await;
     cluster.start_node(3, None).await.unwrap();
-    eventually(&env, "the node is up again", is(NodeState::Up)).await;
+    eventually(&env, "the node is up again", is(&[NodeState::Up])).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +105,7 @@ async fn a_node_beyond_the_first_layout_stays_joining() {
     let token = admin.token(None).await;
     let id = cluster.start_node(4, Some(token)).await.unwrap();
     cluster.env.sleep(Duration::from_millis(2500)).await;
-    assert!(admin.status().await.nodes.iter().any(|n| n.node == id && n.state == NodeState::Joining));
+    assert!(admin.status().await.cluster.nodes.iter().any(|n| n.id == id && n.state == NodeState::Joining));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +132,7 @@ async fn a_nodes_certificate_is_renewed_before_it_ends() {
 async fn a_coordinator_whose_clock_is_ahead_does_not_move_the_catalogs_time() {
     const DAY: u64 = 86_400_000;
     let (mut cluster, mut admin) = Cluster::whole().await;
-    let real = std::mem::replace(&mut cluster.env, ahead(40 * DAY));
+    let real = std::mem::replace(&mut cluster.env, ahead(40 * DAY + 60_000));
     cluster.restart_coordinator().await;
     cluster.login_again(&mut admin).await;
     let status = admin.status().await;

@@ -240,8 +240,12 @@ async fn rule_08_a_lone_coordinator_comes_back_from_what_it_left_on_nodes() {
     std::fs::remove_dir_all(&old).unwrap();
 
     let addresses: Vec<String> = cluster.nodes.iter().flatten().map(|n| n.address.clone()).collect();
-    let on_nodes: Vec<_> = (0..4).filter(|i| cluster.node_dir(*i).join("catalog-snapshots").exists()).collect();
-    assert_eq!(on_nodes, [0, 1, 2]);
+    let has_one = |i: &usize| {
+        let files = std::fs::read_dir(cluster.node_dir(*i).join("catalog-snapshots"));
+        files.is_ok_and(|mut files| files.any(|file| file.unwrap().path().extension().is_some_and(|e| e == "snap")))
+    };
+    let (with, without): (Vec<usize>, Vec<usize>) = (0..4).partition(has_one);
+    assert_eq!((with.len(), without.len()), (3, 1));
     // Without the key nobody gets it, and a node that has none says so.
     let other = cluster.dir.path().join("other");
     let text = std::fs::read_to_string(&key).unwrap();
@@ -249,7 +253,8 @@ async fn rule_08_a_lone_coordinator_comes_back_from_what_it_left_on_nodes() {
     let dir = cluster.dir.path().join("again");
     let refused = restore_from_nodes(cluster.env.clone(), &addresses, &other, &dir).await;
     assert_eq!(refused.unwrap_err().kind, Kind::NotFound);
-    assert_eq!(restore_from_nodes(cluster.env.clone(), &addresses[3..], &key, &dir).await.unwrap_err().kind, Kind::NotFound);
+    let empty = std::slice::from_ref(&addresses[without[0]]);
+    assert_eq!(restore_from_nodes(cluster.env.clone(), empty, &key, &dir).await.unwrap_err().kind, Kind::NotFound);
 
     let told = restore_from_nodes(cluster.env.clone(), &addresses, &key, &dir).await.unwrap();
     assert_eq!((told.cluster, told.coordinator, told.entries), (cluster.cluster, CoordinatorId(2), 1));

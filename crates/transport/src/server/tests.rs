@@ -13,7 +13,15 @@ impl Service for Echo {
     }
 }
 
-/// What a server answers to some bytes until it closes the connection, or within a second.
+/// Whether an answer is there as a whole: its head, and as much as that announces.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(head) = answer.windows(4).position(|w| w == b"\r\n\r\n") else { return false };
+    let lines = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase();
+    let length = lines.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| answer.len() >= head + 4 + length)
+}
+
+/// What a server answers to some bytes: one answer, or all until it closes the connection.
 async fn answer_to(request: &[u8]) -> String {
     let env = env::real::env();
     let cluster = ClusterId([1; 16]);
@@ -30,8 +38,9 @@ async fn answer_to(request: &[u8]) -> String {
     let mut stream = tls.connect(io, Expect::Node(NodeId(1)), false).await.unwrap().stream;
     stream.write_all(request).await.unwrap();
     stream.flush().await.unwrap();
-    let mut answer = Vec::new();
-    let _ = env.timeout(Duration::from_secs(1), stream.read_to_end(&mut answer)).await;
+    let mut answer: Vec<u8> = Vec::new();
+    let whole = async { while !is_whole(&answer) && stream.read_buf(&mut answer).await.is_ok_and(|read| read > 0) {} };
+    env.timeout(Duration::from_secs(20), whole).await.expect("an answer");
     task.abort();
     String::from_utf8_lossy(&answer).into_owned()
 }

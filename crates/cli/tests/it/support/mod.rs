@@ -22,9 +22,9 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_shardkeep");
 /// The password of every user.
 pub const PASSWORD: &str = "correct horse battery staple";
 /// How long a server may take until it serves.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(120);
 /// How long any command may take.
-const COMMAND: Duration = Duration::from_secs(60);
+const COMMAND: Duration = Duration::from_secs(300);
 /// How often something awaited is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -33,11 +33,15 @@ pub fn text(path: &Path) -> &str {
     path.to_str().expect("temporary paths are text")
 }
 
-/// Waits until something is so; fails the test after `seconds`.
+/// How much longer than on a machine that does nothing else it may take.
+const BUSY: u64 = 5;
+
+/// Waits until something is so; fails the test after `seconds`, and as long again for each of [`BUSY`].
 pub fn until(what: &str, seconds: u64, mut so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !so() {
-        assert!(start.elapsed() < Duration::from_secs(seconds), "after {seconds} s still not: {what}");
+        let most = Duration::from_secs(seconds * BUSY);
+        assert!(start.elapsed() < most, "after {most:?} still not: {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -314,7 +318,7 @@ impl Server {
         let _ = self.child.wait();
     }
 
-    /// SIGTERM; answers with the exit code and how long it took. Fails the test after 6 s.
+    /// SIGTERM; answers with the exit code and how long it took. Fails the test where it does not end at all.
     pub fn stop(mut self) -> (i32, Duration) {
         let start = Instant::now();
         terminate(self.pid());
@@ -322,7 +326,7 @@ impl Server {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return (status.code().unwrap_or(-1), start.elapsed());
             }
-            assert!(start.elapsed() < Duration::from_secs(6), "SIGTERM does not end process {}", self.pid());
+            assert!(start.elapsed() < START, "SIGTERM does not end process {}", self.pid());
             std::thread::sleep(LOOK);
         }
     }

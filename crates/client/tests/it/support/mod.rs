@@ -3,13 +3,14 @@
 pub mod evil;
 
 use client::{Client, ClientOptions, Get, GetReport, Profile, Put, PutOptions, PutReport, RemotePath, Source};
-use env::Env;
+use env::{Clock, Env};
 use model::{NodeId, Policy, Result};
 use server::coordinator::detector::Limits;
 use server::coordinator::{self, Coordinator, CoordinatorConfig};
 use server::node::{self, Node, NodeConfig};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The password of every user.
@@ -177,4 +178,27 @@ fn first_failure(failed: Vec<(String, model::Error)>) -> Result<()> {
 /// `k+m`.
 pub fn policy(text: &str) -> Option<Policy> {
     Some(text.parse().unwrap())
+}
+
+/// The real world, in which the machine may have slept for a while: so many milliseconds.
+struct Slept(Arc<dyn Clock>, Arc<AtomicU64>);
+
+impl Clock for Slept {
+    fn now_ms(&self) -> u64 {
+        self.0.now_ms() + self.1.load(Ordering::Relaxed)
+    }
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+    fn uptime(&self) -> Duration {
+        self.0.uptime() + Duration::from_millis(self.1.load(Ordering::Relaxed))
+    }
+}
+
+/// The real world with such a machine.
+pub fn sleeper() -> (Env, Arc<AtomicU64>) {
+    let slept = Arc::new(AtomicU64::new(0));
+    let mut env = env::real::env();
+    env.clock = Arc::new(Slept(env.clock.clone(), slept.clone()));
+    (env, slept)
 }

@@ -303,7 +303,7 @@ impl User {
 
     /// The layout of a width, as soon as there is one.
     pub async fn layout(&self, width: u8) -> Layout {
-        for _ in 0..100 {
+        for _ in 0..300 {
             if let Answer::Layout(Some(layout)) = self.ask(Query::Layout(width)).await.unwrap() {
                 return layout;
             }
