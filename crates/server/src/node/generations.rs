@@ -60,7 +60,8 @@ pub(crate) async fn run(state: Arc<State>) {
 async fn sweep_if_due(state: &Arc<State>, swept: &mut Swept) -> Result<u64> {
     let Answer::Cluster(view) = state.link.ask(&Query::Cluster).await? else { return Err(super::link::confused()) };
     let (now_ms, backed_ms) = (view.time_ms, last_backup(&view.life));
-    if !swept.is_due(view.recoded_ms, now_ms, backed_ms) {
+    // (While collection is frozen nothing would be dropped, and the sweep count as made.)
+    if state.is_frozen() || !swept.is_due(view.recoded_ms, now_ms, backed_ms) {
         return Ok(0);
     }
     let dropped = sweep_now(state, now_ms, backed_ms).await?;
