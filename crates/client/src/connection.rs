@@ -30,6 +30,8 @@ pub(crate) const SHARD_CALL: Duration = Duration::from_secs(60);
 const VIEW_AGE: Duration = Duration::from_secs(30);
 /// Read capabilities live 10 min; they are renewed after this.
 const CAPABILITY_AGE: Duration = Duration::from_secs(8 * 60);
+/// Younger ones are not asked for again because a server does not take them.
+const CAPABILITY_REST: Duration = Duration::from_secs(5);
 
 /// The servers of one cluster.
 pub struct Cluster {
@@ -65,6 +67,11 @@ pub(crate) struct Moment {
 impl Moment {
     pub fn now(env: &Env) -> Self {
         Moment { monotonic: env.clock.monotonic(), wall_ms: env.now_ms() }
+    }
+
+    /// Whether what was asked for then may be asked for again because it is not taken.
+    pub fn is_worth_renewing(&self, env: &Env) -> bool {
+        !self.is_younger_than(CAPABILITY_REST, env)
     }
 
     /// Whether less than `age` has passed since.
@@ -259,6 +266,12 @@ impl Cluster {
         Ok(capabilities.get(&node).cloned())
     }
 
+    /// A node does not take its capability: it may have been made by a clock that was wrong for a moment. Whether it is
+    /// forgotten, so that the next one is a fresh one.
+    fn forget_reading(&self) -> bool {
+        self.state().reading.take_if(|(at, _)| at.is_worth_renewing(&self.env)).is_some()
+    }
+
     /// Stores a shard; returns when it is durable there. The time that it took is remembered.
     pub(crate) async fn put_shard(&self, node: NodeId, request: &PutShardRequest, body: Bytes) -> Result<()> {
         let call = async {
@@ -276,14 +289,17 @@ impl Cluster {
         device: model::DeviceId,
         range: Option<(u64, u64)>,
     ) -> Result<(Bytes, Bytes)> {
-        let call = async {
+        let call = async || {
             let capability = self.reading(node).await?;
             let target = self.target(node).await?;
             let request = GetShardRequest { capability, shard, range, device };
             let (head, body) = self.pool.rpc_body::<GetShard>(&target, &request, Bytes::new(), SHARD_CALL).await?;
             Ok((Vec::from(head.descriptor).into(), body))
         };
-        self.paces.timed(node, call).await
+        match self.paces.timed(node, call()).await {
+            Err(e) if e.kind == Kind::Denied && self.forget_reading() => self.paces.timed(node, call()).await,
+            done => done,
+        }
     }
 
     /// What a node has of some shards.
@@ -291,7 +307,12 @@ impl Cluster {
         let capability = self.reading(node).await?;
         let target = self.target(node).await?;
         let asked = shards.len();
-        let states = self.pool.rpc::<HeadShards>(&target, &HeadShardsRequest { capability, shards, deep }, SHARD_CALL).await?;
+        let states = self.pool.rpc::<HeadShards>(&target, &HeadShardsRequest { capability, shards, deep }, SHARD_CALL).await;
+        let states = states.inspect_err(|e| {
+            if e.kind == Kind::Denied {
+                self.forget_reading();
+            }
+        })?;
         if states.len() == asked { Ok(states) } else { Err(unexpected().on(node)) }
     }
 }

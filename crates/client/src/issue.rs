@@ -45,6 +45,17 @@ impl Issued {
         good.capabilities.get(&node).cloned().ok_or_else(|| Error::unavailable(format!("node-{node} takes no uploads now")).on(node))
     }
 
+    /// A node does not take its capability: it may have been made by a clock that was wrong for a moment. Whether it is
+    /// forgotten, so that the next one is a fresh one.
+    pub fn forget_capabilities(&self, client: &Client) -> bool {
+        let mut good = self.renewable.lock().unwrap_or_else(PoisonError::into_inner);
+        let forgets = good.since.is_worth_renewing(client.env());
+        if forgets {
+            good.valid = Duration::ZERO;
+        }
+        forgets
+    }
+
     /// Ids issued in an earlier run, taken up again with their proof.
     pub async fn renewed(client: &Client, space: SpaceId, grant: UploadGrant) -> Result<Arc<Issued>> {
         let (_, good) = request(client, space, 0, Some(grant.clone())).await?;

@@ -218,6 +218,7 @@ impl Target {
             let request = PutShardRequest { capability, shard, descriptor, epoch, device: device.device };
             match client.cluster().put_shard(node, &request, body.clone()).await {
                 Err(e) if e.kind == Kind::Unavailable && tries == 0 && !client.cluster().paces.resting(node) => tries += 1,
+                Err(e) if e.kind == Kind::Denied && tries == 0 && self.issued.forget_capabilities(client) => tries += 1,
                 Err(e) => {
                     tracing::warn!(%node, error = %e, "a shard was not stored");
                     return Err(e);

@@ -109,17 +109,21 @@ impl Operator {
             }
         }
         self.attend(&nodes).await;
-        let ghost = status.cluster.nodes.iter().map(|n| n.id).find(|id| !alive.values().any(|a| a == id));
+        let ghosts: Vec<&Node> = status.cluster.nodes.iter().filter(|n| !alive.values().any(|id| *id == n.id)).collect();
         let joining = |n: &Node| n.state == NodeState::Joining;
         let idle = status.cluster.changes.is_empty();
-        match ghost {
-            _ if !strangers.is_empty() => {}
-            _ if idle && nodes.values().any(joining) => self.apply(ChangeRequest::default()).await,
-            // Also while a change is under way, which may wait for it.
-            Some(ghost) => drop(self.administer(Administration::RemoveNode(ghost)).await),
-            None => return idle,
+        if !strangers.is_empty() {
+            return false;
         }
-        false
+        if idle && nodes.values().any(joining) {
+            self.apply(ChangeRequest::default()).await;
+            return false;
+        }
+        // Also while a change is under way, which may wait for them.
+        for ghost in ghosts.iter().filter(|n| !n.leaving) {
+            let _ = self.administer(Administration::RemoveNode(ghost.id)).await;
+        }
+        idle && ghosts.is_empty()
     }
 
     async fn status(&self) -> Result<StatusResponse, Error> {
