@@ -5,8 +5,8 @@ use crate::failure::{Done, Failure, OK};
 use crate::units;
 use clap::Args;
 use client::Client;
-use model::Result;
 use model::cluster::Event;
+use model::{Kind, Result};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -31,8 +31,22 @@ pub async fn run(cx: Context, args: EventsArgs) -> Result<Done, Failure> {
 }
 
 async fn follow(cx: &Context, client: &Client, mut last: u64, forever: bool) -> Result<()> {
+    let mut is_away = false;
     loop {
-        let events = client.events(last).await?;
+        let events = match client.events(last).await {
+            // A coordinator that is away for a while ends no watch: what happened meanwhile is told afterwards.
+            Err(e) if forever && e.kind == Kind::Unavailable => {
+                if !std::mem::replace(&mut is_away, true) {
+                    cx.out.error_line(&format!("warning: {}; going on when one answers", e.message));
+                }
+                Vec::new()
+            }
+            answer => {
+                let events = answer?;
+                is_away = false;
+                events
+            }
+        };
         for event in &events {
             show(cx, event);
             last = event.seq;

@@ -54,7 +54,7 @@ pub async fn run(cx: Context, args: StatusArgs) -> Result<Done, Failure> {
         match picture {
             Ok(picture) => show(&cx, &picture),
             // A coordinator that is away for a while is a state of the cluster, not an end of watching it.
-            Err(e) if e.kind == model::Kind::Unavailable && cx.out.json() => tracing::warn!(error = %e, "no coordinator answers"),
+            Err(e) if e.kind == model::Kind::Unavailable && cx.out.json() => cx.out.error_line(&format!("warning: {}", e.message)),
             Err(e) if e.kind == model::Kind::Unavailable => cx.out.line(&cx.out.red(&e.message)),
             Err(e) => return Err(e.into()),
         }

@@ -71,6 +71,47 @@ fn a_lost_coordinator_comes_back_from_a_backup_and_nothing_is_collected_before_t
     assert!(cluster.owner.read("/newer") == new);
 }
 
+/// Nobody made a backup. A lone coordinator left snapshots on nodes by itself; its key was copied from its folder.
+#[test]
+fn a_lost_lone_coordinator_comes_back_from_what_it_left_on_nodes() {
+    let mut cluster = Cluster::start(4);
+    let content = noise(3, 2 << 20);
+    put(&cluster, "/file", &content);
+    let (dir, key, other) = (cluster.path("coordinator"), cluster.path("key"), cluster.path("other"));
+    fs::copy(dir.join("recovery-key"), &key).unwrap();
+    // The first snapshot is made a minute after a start.
+    let snapshot = |cluster: &Cluster| cluster.owner.json(&["cluster", "status"])["catalog"]["last_snapshot"].clone();
+    let before = snapshot(&cluster);
+    cluster.kill_coordinator();
+    cluster.start_coordinator();
+    until("it leaves a snapshot on nodes", 90, || snapshot(&cluster) != before);
+    let nodes: Vec<String> = cluster.nodes.iter().flatten().map(|n| n.address().to_string()).collect();
+    cluster.kill_coordinator();
+    fs::remove_dir_all(&dir).unwrap();
+
+    let restore = |key: Option<&std::path::Path>| {
+        let mut args = vec!["--json", "cluster", "restore", "--from-node"];
+        args.extend(nodes.iter().map(String::as_str));
+        key.iter().for_each(|key| args.extend(["--recovery-key", text(key)]));
+        args.extend(["--dir", text(&dir)]);
+        cluster.owner.run(&args)
+    };
+    // Without the key, or with another one: refused, and no folder is left that would start.
+    restore(None).exits(2);
+    let line = fs::read_to_string(&key).unwrap();
+    fs::write(&other, line.replacen(&line[5..69], &"11".repeat(32), 1)).unwrap();
+    assert_ne!(restore(Some(&other)).code, 0);
+    assert!(!dir.exists() || fs::read_dir(&dir).unwrap().next().is_none());
+    let restored = restore(Some(&key)).ok().json();
+    assert_eq!(restored["fingerprint"], cluster.fingerprint.as_str(), "{restored}");
+
+    cluster.start_coordinator();
+    assert!(cluster.owner.read("/file") == content);
+    assert_eq!(cluster.owner.json(&["cluster", "thaw", "--yes"])["thawed"], true);
+    put(&cluster, "/newer", &content);
+    assert!(cluster.owner.read("/newer") == content);
+}
+
 #[test]
 fn the_log_of_events_is_a_chain_that_is_checked_and_exported() {
     let cluster = Cluster::start(4);

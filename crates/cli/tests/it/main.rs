@@ -17,3 +17,4 @@ mod sharing;
 mod support;
 mod up_and_demo;
 mod versions;
+mod watching;

@@ -193,8 +193,7 @@ impl State {
         if !word {
             return Err(Error::invalid("the kind of an event is a word"));
         }
-        self.event(&format!("node {node}"), &request.what, Some(node), clean(&request.detail)).await;
-        Ok(())
+        self.try_event(&format!("node {node}"), &request.what, Some(node), clean(&request.detail)).await
     }
 
     async fn addresses(&self) -> Result<Vec<String>> {

@@ -51,6 +51,13 @@ impl Quiet {
         entry.passed.insert(event.into());
         Some(held)
     }
+
+    /// An event that passed was not written: it may pass again.
+    pub fn forget(&mut self, source: &str, event: &str) {
+        if let Some(entry) = self.sources.get_mut(source) {
+            entry.passed.remove(event);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -66,6 +73,8 @@ mod tests {
         assert_eq!(q.lets(at(60), "node 1", "b"), Some(0));
         assert_eq!(q.lets(at(60), "node 2", "a"), Some(0));
         assert_eq!(q.lets(at(61), "node 1", "a"), Some(0));
+        q.forget("node 1", "a");
+        assert_eq!(q.lets(at(62), "node 1", "a"), Some(0), "it was not written");
     }
 
     #[test]

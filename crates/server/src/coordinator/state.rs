@@ -240,14 +240,24 @@ impl State {
     /// Writes an event, unless the same one was written within the last minute or its source
     /// (who says it) said too much. Failures are logged only: no caller can do anything about them.
     pub async fn event(&self, source: &str, what: &str, node: Option<NodeId>, detail: String) {
-        let now = self.now();
-        let passes = self.memory().quiet.lets(now, source, &format!("{what} {node:?} {detail}"));
-        let Some(held) = passes else { return };
-        let detail = if held > 0 { format!("{detail} ({held} more of {source} were left out before)") } else { detail };
-        tracing::warn!(what, ?node, detail, "event");
-        if let Err(e) = self.command(Command::Report { what: what.into(), node, detail }).await {
+        if let Err(e) = self.try_event(source, what, node, detail).await {
             tracing::warn!(error = %e, "an event could not be written to the catalog");
         }
+    }
+
+    /// The same for callers that say it again where it fails.
+    pub async fn try_event(&self, source: &str, what: &str, node: Option<NodeId>, detail: String) -> Result<()> {
+        let now = self.now();
+        let event = format!("{what} {node:?} {detail}");
+        let passes = self.memory().quiet.lets(now, source, &event);
+        let Some(held) = passes else { return Ok(()) };
+        let detail = if held > 0 { format!("{detail} ({held} more of {source} were left out before)") } else { detail };
+        tracing::warn!(what, ?node, detail, "event");
+        let written = self.command(Command::Report { what: what.into(), node, detail }).await;
+        if written.is_err() {
+            self.memory().quiet.forget(source, &event);
+        }
+        written.map(|_| ())
     }
 }
 

@@ -6,7 +6,8 @@
 
 use env::Env;
 use model::command::{Answer, Query};
-use model::{Error, Result};
+use model::{Error, Kind, Result};
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use transport::{Coordinators, Pool};
@@ -15,17 +16,23 @@ use wire::coordinator::{AskPeer, Heartbeat, HeartbeatRequest, HeartbeatResponse,
 
 /// Deadline of one call to one coordinator.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Most events kept until a coordinator answers. Later ones are in this process's log only.
+const UNTOLD: usize = 256;
+/// Pause until they are tried again.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// A node's way to the coordinators.
 pub(crate) struct Link {
     coordinators: Coordinators,
     /// Where the coordinator is whose life the brake has judged; `None` before the first heartbeat.
     followed: Mutex<Option<String>>,
+    /// Events that no coordinator has written down yet, oldest first.
+    untold: Mutex<VecDeque<ReportPeerRequest>>,
 }
 
 impl Link {
     pub fn new(env: Env, pool: Pool, coordinators: Vec<String>) -> Self {
-        Link { coordinators: Coordinators::new(env, pool, coordinators), followed: Mutex::default() }
+        Link { coordinators: Coordinators::new(env, pool, coordinators), followed: Mutex::default(), untold: Mutex::default() }
     }
 
     /// Calls whichever coordinator leads.
@@ -57,13 +64,46 @@ impl Link {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the event log something. Failures are logged only: nobody waits for it.
+    /// Tells the event log something: now, or later where no coordinator writes it down now.
+    /// At least once: one whose answer is lost may be there twice.
     pub async fn report(&self, what: &str, detail: String) {
         tracing::warn!(what, detail, "event");
-        let request = ReportPeerRequest { what: what.into(), detail };
-        if let Err(e) = self.rpc::<ReportPeer>(&request).await {
-            tracing::warn!(error = %e, "an event could not be reported");
+        {
+            let mut untold = self.untold();
+            if untold.len() >= UNTOLD {
+                tracing::warn!("too many events wait to be told: this one will not be");
+                return;
+            }
+            untold.push_back(ReportPeerRequest { what: what.into(), detail });
         }
+        self.tell().await;
+    }
+
+    /// Tells again and again what nobody has written down yet, until the process stops.
+    pub async fn keep_telling(&self, env: &Env) {
+        loop {
+            env.sleep(AGAIN).await;
+            self.tell().await;
+        }
+    }
+
+    async fn tell(&self) {
+        loop {
+            let Some(event) = self.untold().pop_front() else { return };
+            match self.rpc::<ReportPeer>(&event).await {
+                Ok(_) => {}
+                Err(e) if e.kind == Kind::Unavailable => {
+                    tracing::debug!(error = %e, "an event is told later");
+                    self.untold().push_front(event);
+                    return;
+                }
+                Err(e) => tracing::warn!(error = %e, "an event was refused"),
+            }
+        }
+    }
+
+    fn untold(&self) -> MutexGuard<'_, VecDeque<ReportPeerRequest>> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn coordinators(&self) -> Vec<String> {

@@ -210,6 +210,7 @@ impl Node {
             for detail in failed {
                 told.link.report("device-failed", detail).await;
             }
+            told.link.keep_telling(&told.env).await;
         });
         tasks.background(heartbeat::keep_map(state.clone()));
         tasks.background(reconcile::run(state.clone()));

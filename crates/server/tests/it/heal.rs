@@ -100,6 +100,23 @@ async fn a_flipped_bit_is_found_named_and_healed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_found_while_no_coordinator_answers_is_told_afterwards() {
+    let (mut cluster, user) = Cluster::whole().await;
+    let (upload, stored) = store(&user, 1, &[]).await;
+    cluster.stop_coordinator().await;
+    flip_everywhere(&cluster.node_dir(0).join("shards"));
+    let node = cluster.nodes[0].as_ref().unwrap().node;
+    assert!(cluster.nodes[0].as_ref().unwrap().scrub_now().await > 0);
+    cluster.start_coordinator().await;
+    let named = || async {
+        let Ok(Answer::Events(events)) = user.ask(Query::Events { after: 0, limit: 1000 }).await else { return false };
+        events.iter().any(|e| e.what == "shard-corrupt" && e.node == Some(node))
+    };
+    eventually(&cluster.env, "the bad shard is in the event log", named).await;
+    eventually(&cluster.env, "all shards are there again", || is_whole(&user, &upload, &stored)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_was_never_committed_is_collected_after_a_day() {
     let (env, clock) = shifted();
     let (cluster, user) = Cluster::whole_in(env).await;

@@ -85,7 +85,7 @@ async fn rule_08_after_a_restore_nothing_is_dropped_before_the_thaw() {
     assert_eq!(restored(&cluster, &dir, pages).await.unwrap_err().kind, Kind::Exists, "never over something");
 
     // Found out and repaired the day after.
-    cluster.coordinator.take().unwrap().shutdown().await;
+    cluster.stop_coordinator().await;
     clock.store(30 * 3_600_000, Ordering::Relaxed);
     replace_coordinator(&mut cluster, dir.clone()).await;
     let life = user.status().await.cluster.life;
@@ -229,14 +229,14 @@ async fn rule_08_a_lone_coordinator_comes_back_from_what_it_left_on_nodes() {
     let stored = store(&user, 1).await;
     // The same coordinator, in more of a hurry.
     let old = cluster.dir.path().join("c");
-    cluster.coordinator.take().unwrap().shutdown().await;
+    cluster.stop_coordinator().await;
     let config = CoordinatorConfig::new(&old, cluster.address.clone());
     let config = CoordinatorConfig { first_snapshot: std::time::Duration::from_secs(1), ..config };
     cluster.coordinator = Some(Coordinator::start(cluster.env.clone(), config).await.unwrap());
     eventually(&cluster.env, "a snapshot is noted", || async { user.status().await.cluster.life.snapshot_ms > 0 }).await;
     let key = cluster.dir.path().join("key");
     std::fs::copy(old.join("recovery-key"), &key).unwrap();
-    cluster.coordinator.take().unwrap().shutdown().await;
+    cluster.stop_coordinator().await;
     std::fs::remove_dir_all(&old).unwrap();
 
     let addresses: Vec<String> = cluster.nodes.iter().flatten().map(|n| n.address.clone()).collect();

@@ -12,6 +12,7 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -118,6 +119,12 @@ impl Running {
         self.child.id()
     }
 
+    /// What it said so far, on standard output and on standard error.
+    pub fn said(&self) -> (String, String) {
+        let text = |file| String::from_utf8_lossy(&content(file)).into_owned();
+        (text(&self.out), text(&self.err))
+    }
+
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
@@ -137,12 +144,12 @@ impl Running {
             if self.started.elapsed() > COMMAND {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
-                panic!("a command did not end within {COMMAND:?}: {}", String::from_utf8_lossy(&content(&mut self.err)));
+                panic!("a command did not end within {COMMAND:?}: {}", String::from_utf8_lossy(&content(&self.err)));
             }
             std::thread::sleep(Duration::from_millis(3));
         };
-        let bytes = content(&mut self.out);
-        let err = String::from_utf8_lossy(&content(&mut self.err)).into_owned();
+        let bytes = content(&self.out);
+        let err = String::from_utf8_lossy(&content(&self.err)).into_owned();
         Ran { code, out: String::from_utf8_lossy(&bytes).into_owned(), bytes, err }
     }
 }
@@ -154,10 +161,10 @@ impl Drop for Running {
     }
 }
 
-fn content(file: &mut File) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    file.rewind().unwrap();
-    file.read_to_end(&mut bytes).unwrap();
+/// All that is in a file. The process that writes it shares its position: that stays as it is.
+fn content(file: &File) -> Vec<u8> {
+    let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
     bytes
 }
 
@@ -366,8 +373,8 @@ pub struct Cluster {
     pub owner: User,
     pub address: String,
     pub fingerprint: String,
-    /// Of each node: where it listens, and its `--capacity`.
-    settings: Vec<(String, String)>,
+    /// Of each node: where it listens, its `--capacity`, and further arguments.
+    settings: Vec<(String, String, Vec<String>)>,
 }
 
 impl Cluster {
@@ -423,8 +430,13 @@ impl Cluster {
 
     /// A further node, which joins with a token of its own; answers its place among the nodes.
     pub fn add_node(&mut self, listen: &str, capacity: &str) -> usize {
+        self.add_node_with(listen, capacity, &[])
+    }
+
+    /// The same, with further arguments for `serve node`.
+    pub fn add_node_with(&mut self, listen: &str, capacity: &str, more: &[&str]) -> usize {
         let token = self.owner.json(&["cluster", "token", "node"])["token"].as_str().unwrap().to_string();
-        self.settings.push((listen.into(), capacity.into()));
+        self.settings.push((listen.into(), capacity.into(), more.iter().map(|a| a.to_string()).collect()));
         self.nodes.push(None);
         let i = self.nodes.len() - 1;
         self.try_start_node(i, Some(&token)).unwrap_or_else(|ran| panic!("node {i} does not start: {ran:?}"));
@@ -436,10 +448,10 @@ impl Cluster {
     }
 
     pub fn try_start_node(&mut self, i: usize, join: Option<&str>) -> Result<(), Ran> {
-        let (listen, capacity) = &self.settings[i];
+        let (listen, capacity, more) = &self.settings[i];
         let mut command = program();
         command.args(["--json", "serve", "node", "--until-stdin-ends", "--listen", listen, "--capacity", capacity]);
-        command.arg("--dir").arg(self.node_dir(i));
+        command.args(more).arg("--dir").arg(self.node_dir(i));
         if let Some(token) = join {
             let file = self.path(&format!("token-{i}"));
             std::fs::write(&file, token).unwrap();

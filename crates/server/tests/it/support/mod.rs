@@ -168,8 +168,16 @@ impl Cluster {
         self.nodes[i].take().unwrap().shutdown().await;
     }
 
-    pub async fn restart_coordinator(&mut self) {
+    pub async fn stop_coordinator(&mut self) {
         self.coordinator.take().unwrap().shutdown().await;
+    }
+
+    pub async fn restart_coordinator(&mut self) {
+        self.stop_coordinator().await;
+        self.start_coordinator().await;
+    }
+
+    pub async fn start_coordinator(&mut self) {
         let config = Self::config(self.dir.path().join("c"), &self.address);
         self.coordinator = Some(Coordinator::start(self.env.clone(), config).await.unwrap());
     }
