@@ -74,8 +74,10 @@ async fn picture(cx: &Context, client: &Client, known: &mut Layouts) -> Result<P
             cx.env.sleep(AGAIN).await;
             since = cx.env.clock.monotonic().saturating_sub(asked);
             status = client.status().await?;
-            let is_later = |n: &NodeReport| n.silent_ms.is_some_and(|ms| Duration::from_millis(ms) < since);
-            if status.nodes.iter().filter(|n| report.doubts.contains(&n.node)).all(is_later) {
+            // One that is suspect counts as away whatever its next heartbeat would say.
+            let is_away = |n: &NodeReport| matches!(n.state, NodeState::Suspect | NodeState::Down | NodeState::Out);
+            let is_told = |n: &NodeReport| is_away(n) || n.silent_ms.is_some_and(|ms| Duration::from_millis(ms) < since);
+            if status.nodes.iter().filter(|n| report.doubts.contains(&n.node)).all(is_told) {
                 break;
             }
         }
